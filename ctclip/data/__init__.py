@@ -1,0 +1,1 @@
+"""Volumes and data lists."""

@@ -1,0 +1,140 @@
+"""CT volumes in files: NIfTI through nibabel, NRRD and MetaImage through SimpleITK. Grid and affine are kept as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ctclip.errors import DataError
+from ctclip.files import atomic_path
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ITK_SUFFIXES = (".nrrd", ".mha")
+VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""ITK counts x and y towards left and posterior, NIfTI towards right and anterior."""
+
+ORTHOGONAL_TOLERANCE = 1e-4
+"""Deviation from right angles beyond which ITK's file formats cannot hold a grid, such as one sheared by gantry tilt."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A CT volume with its place in the patient.
+
+    Args:
+        hu: (slices, rows, columns) as the file orders them; float32.
+        affine: (4, 4) from (column, row, slice) to millimetres, RAS+.
+        dtype: of the file's values; float32 when the file scales its integers.
+    """
+
+    hu: np.ndarray
+    affine: np.ndarray
+    dtype: np.dtype
+
+
+def is_volume(path: Path) -> bool:
+    """Whether the name says that this is a volume that ctclip reads and writes."""
+    return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a 3D volume, or a 2D image as one slice, with one channel.
+
+    Raises:
+        DataError: when the file cannot be read or is no such volume.
+    """
+    if not path.is_file():
+        raise DataError(f"no such file: {path}")
+    return _read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_itk(path)
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Write a volume in its data type; integers are rounded and clipped, never wrapped.
+
+    Raises:
+        DataError: for an unknown extension, a grid that the format cannot hold, or when writing fails.
+    """
+    if not is_volume(path):
+        raise DataError(f"cannot write {path.name}: expected one of {', '.join(VOLUME_SUFFIXES)}")
+    write = _write_nifti if path.name.lower().endswith(NIFTI_SUFFIXES) else _write_itk
+    with atomic_path(path) as partial:
+        try:
+            write(partial, _as_dtype(volume.hu, volume.dtype), volume.affine)
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"cannot write {path}: {_first_line(error)}") from error
+
+
+def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if not np.issubdtype(dtype, np.integer):
+        return values.astype(dtype)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+
+
+def _slices(values: np.ndarray, name: str) -> np.ndarray:
+    """(x, y[, z]) values as (slices, rows, columns)."""
+    if values.ndim not in (2, 3) or values.size == 0:
+        raise DataError(f"{name} has shape {values.shape}, expected a 2D or 3D volume with one channel")
+    return np.ascontiguousarray(values.reshape(*values.shape[:2], -1).T, dtype=np.float32)
+
+
+def _read_nifti(path: Path) -> Volume:
+    import nibabel as nib
+
+    try:
+        image = nib.load(path)
+        values = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise DataError(f"{path.name} cannot be read as NIfTI: {_first_line(error)}") from error
+    # nibabel gives integers only when the file does not scale them.
+    dtype = values.dtype if np.issubdtype(values.dtype, np.integer) else np.dtype(np.float32)
+    return Volume(_slices(values, path.name), image.affine, dtype)
+
+
+def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+    import nibabel as nib
+
+    dtype = np.int32 if values.dtype.itemsize > 4 else values.dtype  # NIfTI's int64 is not read by every tool
+    nib.save(nib.Nifti1Image(values.T.astype(dtype), affine), path)
+
+
+def _read_itk(path: Path) -> Volume:
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise DataError(f"{path.name} cannot be read: expected a {' or '.join(ITK_SUFFIXES)} volume") from error
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise DataError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} values per pixel, expected one")
+    values = sitk.GetArrayFromImage(image)
+    dims = image.GetDimension()
+    affine = np.eye(4)
+    if dims <= 3:
+        affine[:dims, :dims] = np.reshape(image.GetDirection(), (dims, dims)) * image.GetSpacing()
+        affine[:dims, 3] = image.GetOrigin()
+    dtype = values.dtype if np.issubdtype(values.dtype, np.integer) else np.dtype(np.float32)
+    return Volume(_slices(values.T, path.name), LPS_TO_RAS @ affine, dtype)
+
+
+def _write_itk(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+    import SimpleITK as sitk
+
+    lps = LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = lps[:3, :3] / spacing
+    if not np.allclose(direction.T @ direction, np.eye(3), atol=ORTHOGONAL_TOLERANCE):
+        raise DataError(f"the grid is sheared, which {path.suffix} cannot hold; write .nii.gz")
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

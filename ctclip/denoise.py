@@ -1,0 +1,268 @@
+"""HU in, HU out: the one way through which every command, bundle and script denoises."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctclip.errors import ConfigError, DataError
+from ctclip.inferers import predict_stacks
+from ctclip.networks import DenseFeatureDenoiser
+from ctclip.transforms.hu_window import RestoreOutsideHUWindow, ScaleHUWindow
+from ctclip.units import MODEL_HU_WINDOW, HUWindow
+from ctclip.weights.catalogue import DEFAULT_MODEL
+from ctclip.weights.loading import load_model
+
+SliceProgress = Callable[[int, int], None]
+
+AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "cuda": 16 * 512 * 512}
+"""Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a GPU."""
+
+
+class Denoiser:
+    """Denoises CT slices in HU with a network.
+
+    Args:
+        network: takes and gives [0, 1].
+        hu_window: what the network sees as [0, 1].
+        model_name: for reports.
+        model_sha256: for reports and derived UIDs.
+        device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:N".
+        precision: "fp32", "bf16", or "auto": bf16 on CUDA, fp32 elsewhere.
+        batch_size: slices per pass of the network, or "auto".
+        roi_size: side of square sliding windows in pixels; ``None`` takes whole slices, which is faster and exact.
+        overlap: part of a window shared with the next one.
+
+    Raises:
+        ConfigError: when a setting is out of range or the device does not exist.
+    """
+
+    def __init__(
+        self,
+        network: DenseFeatureDenoiser,
+        *,
+        hu_window: HUWindow = MODEL_HU_WINDOW,
+        model_name: str = "unnamed",
+        model_sha256: str = "",
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | str = "auto",
+        roi_size: int | None = None,
+        overlap: float = 0.25,
+    ) -> None:
+        self.device = find_device(device)
+        self.precision = find_precision(precision, self.device)
+        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
+        if roi_size is not None and roi_size < 1:
+            raise ConfigError(f"roi must be at least 1 pixel, found {roi_size}")
+        if not 0 <= overlap < 1:
+            raise ConfigError(f"overlap must be at least 0 and below 1, found {overlap}")
+        if network.config.out_channels != 1:
+            raise ConfigError(f"a CT model has one output channel, this one has {network.config.out_channels}")
+        self.batch_size, self.roi_size, self.overlap = batch_size, roi_size, overlap
+        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.num_slices = network.config.in_channels
+        self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
+        self._scale, self._restore = ScaleHUWindow(*hu_window), RestoreOutsideHUWindow(*hu_window)
+
+    @classmethod
+    def load(
+        cls, model: str | Path = DEFAULT_MODEL, *, encoder_weights: str | Path | None = None, **settings: Any
+    ) -> Denoiser:
+        """A denoiser by name or checkpoint file.
+
+        Args:
+            model: a name from ``ctclip weights list``, or a ctclip checkpoint.
+            encoder_weights: for checkpoints without an encoder: a CLIP weights file or a fetched tag.
+            **settings: the keyword arguments of :class:`Denoiser` from ``device`` on.
+
+        Raises:
+            WeightsError: when model or weights are missing, damaged or do not fit.
+            ConfigError: when a setting is out of range or the model is no CT model.
+        """
+        loaded = load_model(model, encoder_weights=encoder_weights)
+        if loaded.hu_window is None:
+            raise ConfigError(f"{loaded.name} is a model for natural images, not for CT")
+        return cls(
+            loaded.network,
+            hu_window=loaded.hu_window,
+            model_name=loaded.name,
+            model_sha256=loaded.sha256,
+            **settings,
+        )
+
+    @property
+    def parameters(self) -> str:
+        """Every setting that changes pixels beside model and strength, in one canonical line."""
+        roi = "none" if self.roi_size is None else f"{self.roi_size} overlap={self.overlap:g}"
+        return f"precision={self.precision} roi={roi}"
+
+    def denoise(
+        self,
+        volume_hu: np.ndarray | torch.Tensor,
+        *,
+        strength: float = 1.0,
+        check_hu: bool = True,
+        progress: SliceProgress | None = None,
+    ) -> np.ndarray | torch.Tensor:
+        """Denoise a volume or a slice.
+
+        Values outside the model's window (metal, padding) come back unchanged.
+
+        Args:
+            volume_hu: (slices, rows, columns) or (rows, columns) in HU; any size from one pixel up.
+            strength: 0 gives the input back, 1 the network's result, between them their blend.
+            check_hu: refuse arrays that cannot be HU; ``False`` for a crop that really holds no value below 0 HU.
+            progress: called with (slices done, slices in all).
+
+        Returns:
+            float32 HU of the same shape; a tensor, on its own device, for a tensor.
+
+        Raises:
+            DataError: for the wrong number of dimensions, values that are not finite, or values that cannot be HU.
+            ConfigError: for a strength outside 0..1.
+        """
+        as_tensor = isinstance(volume_hu, torch.Tensor)
+        volume = volume_hu.detach().cpu().numpy() if as_tensor else np.asarray(volume_hu)
+        if volume.ndim not in (2, 3) or volume.size == 0:
+            raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
+        if check_hu:
+            require_hu(volume)
+        slices = volume.reshape(-1, *volume.shape[-2:])
+        result = np.empty(slices.shape, dtype=np.float32)
+        for index, denoised in enumerate(self.denoise_slices(slices, strength=strength)):
+            result[index] = denoised
+            if progress:
+                progress(index + 1, len(slices))
+        result = result.reshape(volume.shape)
+        return torch.from_numpy(result).to(volume_hu.device) if as_tensor else result
+
+    def denoise_slices(self, slices_hu: Iterable[np.ndarray], *, strength: float = 1.0) -> Iterator[np.ndarray]:
+        """Denoise a stream of neighbouring slices of one size, holding only a few of them in memory.
+
+        Args:
+            slices_hu: (rows, columns) each, in HU, in the order of their positions.
+            strength: 0 to 1, see :meth:`denoise`.
+
+        Yields:
+            float32 HU, one slice for each that came in, in the same order.
+        """
+        if not 0 <= strength <= 1:
+            raise ConfigError(f"strength must lie between 0 and 1, found {strength}")
+        for batch in batched_stacks(slices_hu, self.num_slices, self._batch_of):
+            stacks = torch.from_numpy(np.stack(batch)).float()
+            originals = stacks[:, self.num_slices // 2]
+            predicted = predict_stacks(
+                self._scale(stacks),
+                self.network,
+                device=self.device,
+                precision=self.precision,
+                roi_size=self.roi_size,
+                overlap=self.overlap,
+            )
+            denoised = self._restore(self._scale.inverse(predicted[:, 0]), originals)
+            yield from torch.lerp(originals, denoised, strength).numpy()
+
+    def _batch_of(self, shape: tuple[int, ...]) -> int:
+        if isinstance(self.batch_size, int):
+            return self.batch_size
+        return max(1, AUTO_BATCH_PIXELS[self.device.type] // (shape[0] * shape[1]))
+
+
+def batched_stacks(
+    slices: Iterable[np.ndarray], num_slices: int, batch_of: Callable[[tuple[int, ...]], int]
+) -> Iterator[list[np.ndarray]]:
+    """Stacks of each slice with its neighbours, in batches; the outermost slices are repeated at the ends.
+
+    Args:
+        slices: (rows, columns) each, all of one shape.
+        num_slices: odd number of slices in a stack.
+        batch_of: gives the batch size for a slice's shape.
+
+    Yields:
+        lists of (num_slices, rows, columns) arrays.
+    """
+    batch: list[np.ndarray] = []
+    for stack in _stacks(slices, num_slices // 2):
+        batch.append(stack)
+        if len(batch) >= batch_of(stack.shape[-2:]):
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _stacks(slices: Iterable[np.ndarray], reach: int) -> Iterator[np.ndarray]:
+    """One (2 * reach + 1, rows, columns) stack per slice, from a window that moves over the stream."""
+    window: deque[np.ndarray] = deque(maxlen=2 * reach + 1)
+    for current in slices:
+        if not window:
+            window.extend([current] * reach)
+        window.append(current)
+        if len(window) == window.maxlen:
+            yield np.stack(window)
+    if not window:
+        return
+    missing = 2 * reach + 1 - len(window)
+    # A series shorter than a stack never filled the window; a longer one still owes its last slices.
+    for step in range(reach):
+        window.append(window[-1])
+        if step >= missing - 1:
+            yield np.stack(window)
+
+
+def require_hu(volume: np.ndarray) -> None:
+    """Refuse arrays that cannot be CT in HU.
+
+    CT numbers reach below 0: air is -1000, fat -100, and noise takes water below 0. Arrays that do not are [0, 1] or 8-bit
+    images, or stored values without their rescale intercept.
+
+    Raises:
+        DataError: with the smallest and largest value.
+    """
+    low, high = float(volume.min()), float(volume.max())
+    if not np.isfinite([low, high]).all():
+        raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
+    if low >= 0:
+        raise DataError(
+            f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat below 0; apply RescaleSlope and "
+            "RescaleIntercept first, or pass check_hu=False if this is a crop without any"
+        )
+
+
+def find_device(device: str) -> torch.device:
+    """The device of a name: "auto" is CUDA when there is one and the CPU otherwise.
+
+    Raises:
+        ConfigError: for an unknown name, or a CUDA device that is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N") from error
+    if found.type not in AUTO_BATCH_PIXELS:
+        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"there is no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu")
+    return found
+
+
+def find_precision(precision: str, device: torch.device) -> str:
+    """The precision of a name: "auto" is bf16 on CUDA and fp32 elsewhere.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"unknown precision {precision!r}; expected auto, fp32 or bf16")
+    return precision

@@ -1,0 +1,35 @@
+"""DICOM in, DICOM out: find CT series, read slices as HU, write derived slices.
+
+Works on single slices and copies every header, so gantry tilt, gaps and uneven steps need no special care. Needs
+neither torch nor MONAI.
+"""
+
+from __future__ import annotations
+
+from ctclip.dicom.derived import (
+    Derivation,
+    derive_slice,
+    derived_series_number,
+    derived_series_uid,
+    derived_uid,
+    save_slice,
+)
+from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
+from ctclip.dicom.slices import CTSlice, read_slice, to_stored
+
+__all__ = [
+    "CTSlice",
+    "Derivation",
+    "Scan",
+    "Series",
+    "SkippedFile",
+    "SliceFile",
+    "derive_slice",
+    "derived_series_number",
+    "derived_series_uid",
+    "derived_uid",
+    "read_slice",
+    "save_slice",
+    "scan",
+    "to_stored",
+]

@@ -1,0 +1,75 @@
+"""What a file is: DICOM or not, a CT slice or something else. Decided by content, never by name."""
+
+from __future__ import annotations
+
+import re
+
+import pydicom
+from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage
+from pydicom.valuerep import VR
+
+from ctclip.dicom.lenient import int_of, text_of, texts_of
+from ctclip.dicom.uids import sop_class_uid, sop_instance_uid
+
+__all__ = ["START_BYTES", "looks_like_dicom", "why_unsuitable"]
+
+PREAMBLE_BYTES = 128
+"""A DICOM file starts with this many free bytes, then "DICM" (PS3.10 7.1)."""
+
+START_BYTES = PREAMBLE_BYTES + 4
+"""Bytes that ``looks_like_dicom`` needs."""
+
+MAX_FIRST_LENGTH = 1024
+"""Longest plausible first element of a file without preamble: it is a group length, a character set, an image type or
+a UID."""
+
+LEGACY_CONVERTED_ENHANCED_CT = UID("1.2.840.10008.5.1.4.1.1.2.2")
+
+SECONDARY_CAPTURE_PREFIX = "1.2.840.10008.5.1.4.1.1.7"
+"""Secondary Capture and its multi-frame variants .7.1 to .7.4."""
+
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
+
+_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
+
+_VRS = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
+
+
+def looks_like_dicom(start: bytes) -> bool:
+    """Whether a file starts as DICOM: with the DICM mark, or without it with an element of group 0002 or 0008."""
+    if start[PREAMBLE_BYTES:] == b"DICM":
+        return True
+    if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00"):
+        return False
+    is_explicit = start[4:6] in _VRS
+    return is_explicit or int.from_bytes(start[4:8], "little") <= MAX_FIRST_LENGTH
+
+
+def why_unsuitable(dataset: pydicom.Dataset) -> str | None:
+    """Say why a file is no CT slice, None when it is one. Modality alone proves nothing: screenshots have CT too."""
+    sop_class = sop_class_uid(dataset)
+    if sop_class == MediaStorageDirectoryStorage:
+        return "DICOMDIR (an index, not an image)"
+    modality = text_of(dataset, "Modality")
+    if modality not in ("", "CT"):
+        return f"Modality {modality if _CODE_STRING.fullmatch(modality) else 'unknown'}"
+    if sop_class in (EnhancedCTImageStorage, LEGACY_CONVERTED_ENHANCED_CT):
+        return "Enhanced multi-frame CT: not supported yet"
+    if sop_class.startswith(SECONDARY_CAPTURE_PREFIX):
+        return "Secondary Capture"
+    if sop_class and sop_class != CTImageStorage:
+        return f"no CT image ({sop_class.name if sop_class.name != sop_class else 'unknown SOP class'})"
+    return _unsuitable_image(dataset)
+
+
+def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:
+    if (int_of(dataset, "NumberOfFrames") or 1) > 1:
+        return "multi-frame image: not supported yet"
+    if (int_of(dataset, "SamplesPerPixel") or 1) > 1:
+        return "colour image"
+    photometric = text_of(dataset, "PhotometricInterpretation")
+    if photometric and photometric not in MONOCHROME:
+        return "not monochrome"
+    if "LOCALIZER" in texts_of(dataset, "ImageType")[2:3]:
+        return "localizer"
+    return None if sop_instance_uid(dataset) else "no SOPInstanceUID"

@@ -1,0 +1,87 @@
+"""How pixels were processed, and the identifiers that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctclip.dicom.uids import derived_uid
+from ctclip.errors import ConfigError
+
+__all__ = ["Derivation", "derived_series_number", "derived_series_uid"]
+
+SERIES_NUMBER_OFFSET = 1000
+"""A derived series is numbered its source's number plus this: far from the numbers that scanners give, and easy to
+read."""
+
+MAX_SERIES_NUMBER = 2**31 - 1
+"""Largest number that an Integer String holds (PS3.5 6.2)."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """How pixels were processed. Everything in here goes into the derived UIDs, so equal UIDs mean equal pixels.
+
+    Attributes:
+        model_name: name of the model.
+        model_sha256: SHA-256 of its weights file.
+        strength: share of the model's output, 0 to 1.
+        hu_window: lowest and highest HU that are processed.
+        parameters: canonical text of everything else that changes pixels.
+        version: version of ctclip.
+        keep_private: whether private elements are copied.
+    """
+
+    model_name: str
+    model_sha256: str
+    strength: float
+    hu_window: tuple[float, float]
+    parameters: str
+    version: str
+    keep_private: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1:
+            raise ConfigError(f"strength is {self.strength}, expected a number from 0 to 1")
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Canonical texts of all fields: 1 and 1.0 give the same."""
+        low, high = self.hu_window
+        return (
+            self.model_name,
+            self.model_sha256,
+            repr(float(self.strength)),
+            repr((float(low), float(high))),
+            self.parameters,
+            self.version,
+            repr(bool(self.keep_private)),
+        )
+
+    @property
+    def description(self) -> str:
+        """One sentence for DerivationDescription."""
+        low, high = self.hu_window
+        return (
+            f"Denoised by ctclip {self.version}: model {self.model_name}, weights SHA-256 {self.model_sha256}, "
+            f"strength {self.strength:g}, HU range {low:g} to {high:g}, {self.parameters}"
+        )
+
+
+def derived_series_uid(source_series_uid: str, derivation: Derivation) -> str:
+    """Return the SeriesInstanceUID for a source series and a derivation: always the same for the same two."""
+    return derived_uid("series", source_series_uid, *derivation.key)
+
+
+def derived_series_number(source_number: int | None, taken: frozenset[int]) -> int:
+    """Return the first free SeriesNumber from the source's number plus 1000 on, from 1000 on without a source number.
+
+    Args:
+        source_number: SeriesNumber of the source, None when it has none.
+        taken: numbers in use in the study.
+    """
+    number = (source_number or 0) + SERIES_NUMBER_OFFSET
+    if not 0 < number <= MAX_SERIES_NUMBER:
+        number = SERIES_NUMBER_OFFSET
+    while number in taken:
+        number += 1
+    return number

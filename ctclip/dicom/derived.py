@@ -1,0 +1,230 @@
+"""The derived slice: the source's header with everything changed that a processed image must state, and nothing else.
+
+Rules follow PS3.3 C.7.6.1 (General Image), C.8.2.1 (CT Image) and C.12.1 (SOP Common). Patient, study, acquisition
+and geometry are copied. Nothing is invented: what the source lacks stays absent, unless the derived image needs it by
+itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.tag import Tag
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+
+from ctclip.dicom.derivation import Derivation, derived_series_number, derived_series_uid
+from ctclip.dicom.elements import drop_stale, keep_undecodable, swap_words
+from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of, value_of
+from ctclip.dicom.slices import CTSlice, pixel_format
+from ctclip.dicom.uids import derived_uid, sop_class_uid, sop_instance_uid, source_series_uid
+from ctclip.errors import SeriesError
+
+__all__ = [
+    "Derivation",
+    "derive_slice",
+    "derived_series_number",
+    "derived_series_uid",
+    "derived_uid",
+    "save_slice",
+]
+
+MAX_LO = 64
+"""Characters in a Long String (PS3.5 6.2)."""
+
+MAX_ST = 1024
+"""Characters in a Short Text (PS3.5 6.2)."""
+
+MAX_SH = 16
+"""Characters in a Short String (PS3.5 6.2)."""
+
+MAX_16_BIT_CONTAINER = 2
+"""Bytes per pixel up to which Smallest/LargestImagePixelValue, which are 16-bit elements, can hold the pixels'
+values."""
+
+IMPLEMENTATION_CLASS_UID = derived_uid("ctclip", "implementation class")
+"""Names ctclip as the writer in the file meta, whatever its version."""
+
+SMOOTHING = ("113087", "DCM", "Smoothing")
+"""Derivation code: the closest one in CID 7203, which has none for denoising."""
+
+SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
+PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
+
+LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+"""Transfer syntaxes that are always lossy. JPEG 2000 (1.2.840.10008.1.2.4.91) may be either: there the header is
+believed."""
+
+
+def derive_slice(
+    ct: CTSlice, stored: np.ndarray, derivation: Derivation, *, series_number: int, now: datetime
+) -> pydicom.Dataset:
+    """Build the derived slice: a CT Image Storage object in Explicit VR Little Endian that refers to its source.
+
+    The same source and derivation always give the same SOPInstanceUID and SeriesInstanceUID. Study, frame of reference,
+    patient, geometry and acquisition are those of the source; ``ct`` is not changed. Private elements are dropped at
+    every level unless the derivation keeps them.
+
+    Args:
+        ct: the source slice.
+        stored: processed stored values, as ``to_stored`` returns them.
+        derivation: how they were made.
+        series_number: SeriesNumber of the derived series.
+        now: time of the derivation; give all slices of a series the same.
+
+    Raises:
+        ValueError: if ``stored`` differs from the source's pixels in shape or type.
+    """
+    if stored.shape != ct.stored.shape or stored.dtype != ct.stored.dtype:
+        expected = f"{ct.stored.shape} {ct.stored.dtype}"
+        raise ValueError(f"stored is {stored.shape} {stored.dtype}, the slice has {expected}")
+    with quiet_pydicom():
+        derived = copy.deepcopy(ct.header)
+        if derived.original_encoding[1] is False:
+            swap_words(derived)
+        drop_stale(derived, keep_private=derivation.keep_private)
+        _set_identity(derived, ct.header, derivation, series_number)
+        _set_times(derived, now)
+        _set_image_type(derived, ct.source_transfer_syntax)
+        _set_provenance(derived, ct.header, derivation, now)
+        _set_pixels(derived, stored)
+        keep_undecodable(derived)
+    return derived
+
+
+def save_slice(dataset: pydicom.Dataset, path: Path) -> None:
+    """Write a derived slice as a DICOM file, replacing what is there. Write to a temporary name and rename it.
+
+    Raises:
+        SeriesError: if the data set cannot be encoded.
+        OSError: if the file cannot be written.
+    """
+    encoded = DicomBytesIO()
+    try:
+        with quiet_pydicom():
+            # not Dataset.save_as: it refuses data sets that were read as big endian, even with swapped bytes
+            pydicom.dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    except Exception as error:
+        # pydicom raises nearly anything for values it cannot encode, and quotes them
+        uid = sop_instance_uid(dataset)
+        raise SeriesError(
+            f"Slice {uid} cannot be encoded ({type(error).__name__}); expected header values that DICOM can hold. "
+            "Export the original slice again."
+        ) from None
+    with Path(path).open("wb") as file:
+        file.write(encoded.getvalue())
+        file.flush()
+
+
+def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, series_number: int) -> None:
+    derived.SOPClassUID = CTImageStorage
+    derived.SOPInstanceUID = derived_uid("instance", sop_instance_uid(source), *derivation.key)
+    derived.SeriesInstanceUID = derived_series_uid(source_series_uid(source), derivation)
+    derived.SeriesNumber = series_number
+    derived.SeriesDescription = _series_description(source, derivation.strength)
+    derived.Modality = "CT"
+    derived.file_meta = _file_meta(derived, derivation.version)
+
+
+def _file_meta(derived: Dataset, version: str) -> FileMetaDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = derived.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = derived.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = _plain(f"CTCLIP_{version}", MAX_SH)
+    return meta
+
+
+def _series_description(source: Dataset, strength: float) -> str:
+    suffix = f" ctclip {strength:g}"
+    # a backslash would split the value, so pydicom has split it already; control characters are not allowed in LO
+    original = "".join(char for char in " ".join(texts_of(source, "SeriesDescription")) if char.isprintable())
+    return (original[: MAX_LO - len(suffix)].rstrip() + suffix).strip()
+
+
+def _set_times(derived: Dataset, now: datetime) -> None:
+    """Date the new series and instance; study and acquisition took place when they did."""
+    for kind in ("Series", "InstanceCreation", "Content"):
+        setattr(derived, f"{kind}Date", now.strftime("%Y%m%d"))
+        setattr(derived, f"{kind}Time", now.strftime("%H%M%S.%f"))
+
+
+def _set_image_type(derived: Dataset, source_transfer_syntax: str) -> None:
+    derived.ImageType = ["DERIVED", "SECONDARY", "AXIAL", *texts_of(derived, "ImageType")[3:]]
+    # the standard implies HU for original images only (PS3.3 C.8.2.1.1.1)
+    derived.RescaleType = "HU"
+    if source_transfer_syntax in LOSSY_SYNTAXES:
+        derived.LossyImageCompression = "01"
+
+
+def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, now: datetime) -> None:
+    earlier = text_of(source, "DerivationDescription")
+    description = _plain(derivation.description, MAX_ST) + (f" | {earlier}" if earlier else "")
+    derived.DerivationDescription = description[:MAX_ST]
+    codes = value_of(derived, "DerivationCodeSequence") or []
+    others = [code for code in codes if text_of(code, "CodeValue") != SMOOTHING[0]]
+    derived.DerivationCodeSequence = [*others, _code(SMOOTHING)]
+    derived.SourceImageSequence = [_source_item(source)]
+    equipment = value_of(derived, "ContributingEquipmentSequence") or []
+    derived.ContributingEquipmentSequence = [*equipment, _equipment_item(derivation, now)]
+
+
+def _source_item(source: Dataset) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = str(sop_class_uid(source) or CTImageStorage)
+    item.ReferencedSOPInstanceUID = sop_instance_uid(source)
+    item.SpatialLocationsPreserved = "YES"
+    item.PurposeOfReferenceCodeSequence = [_code(SOURCE_IMAGE)]
+    return item
+
+
+def _equipment_item(derivation: Derivation, now: datetime) -> Dataset:
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [_code(PROCESSING_EQUIPMENT)]
+    item.Manufacturer = "ctclip"
+    item.ManufacturerModelName = _plain(derivation.model_name, MAX_LO)
+    item.SoftwareVersions = _plain(derivation.version, MAX_LO)
+    item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f%z")
+    return item
+
+
+def _code(code: tuple[str, str, str]) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code
+    return item
+
+
+def _plain(text: str, limit: int) -> str:
+    """Return text that fits every character set and holds no value separator."""
+    return text.encode("ascii", "replace").decode().replace("\\", "/")[:limit]
+
+
+def _set_pixels(derived: Dataset, stored: np.ndarray) -> None:
+    """Set the pixels; BitsStored and PixelRepresentation stay those of the source."""
+    pixels = pixel_format(derived)
+    derived.BitsAllocated = 8 * stored.dtype.itemsize
+    # equal already, except in old files that keep the values in the upper bits: they were moved down on reading
+    derived.HighBit = pixels.bits_stored - 1
+    for keyword, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
+        if keyword not in derived:
+            continue
+        del derived[keyword]
+        if stored.dtype.itemsize <= MAX_16_BIT_CONTAINER:
+            derived.add_new(Tag(keyword), "SS" if pixels.signed else "US", int(value))
+    content = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    derived.add_new(
+        Tag("PixelData"), "OB" if pixels.bits_allocated == 8 else "OW", content + b"\0" * (len(content) % 2)
+    )

@@ -1,0 +1,78 @@
+"""How pixels are stored: bits, sign and padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from ctclip.dicom.lenient import int_of
+
+__all__ = ["PixelFormat", "infer_padding", "padding_range", "same_sign", "significant_bits"]
+
+UNTAGGED_PADDING_MAX_HU = -1000.0
+"""Untagged padding is only guessed at or below this: above the HU of air, equal corners may be anatomy."""
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """How a slice stores its pixels: the pixel module without rows and columns."""
+
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Native integer type of the container."""
+        return np.dtype(f"{'i' if self.signed else 'u'}{self.bits_allocated // 8}")
+
+    @property
+    def minimum(self) -> int:
+        """Smallest stored value that BitsStored admits."""
+        return -(2 ** (self.bits_stored - 1)) if self.signed else 0
+
+    @property
+    def maximum(self) -> int:
+        """Largest stored value that BitsStored admits."""
+        return 2 ** (self.bits_stored - int(self.signed)) - 1
+
+
+def significant_bits(container: np.ndarray, pixels: PixelFormat, shift: int) -> np.ndarray:
+    """Clear the bits outside BitsStored and extend the sign."""
+    values = (container.astype(np.int64) >> shift) & (2**pixels.bits_stored - 1)
+    if pixels.signed:
+        values -= (values >> (pixels.bits_stored - 1)) << pixels.bits_stored
+    return values.astype(pixels.dtype)
+
+
+def padding_range(header: pydicom.Dataset, pixels: PixelFormat) -> tuple[int, int] | None:
+    """Return the lowest and highest padding value in the sign of the pixels, None without PixelPaddingValue."""
+    value = int_of(header, "PixelPaddingValue")
+    if value is None:
+        return None
+    limit = int_of(header, "PixelPaddingRangeLimit")
+    ends = [same_sign(end, pixels) for end in (value, value if limit is None else limit)]
+    return min(ends), max(ends)
+
+
+def same_sign(value: int, pixels: PixelFormat) -> int:
+    """Read a 16-bit value in the sign of the pixels: many files state -2000 as the unsigned 63536."""
+    bits = value & 0xFFFF
+    return bits - 0x10000 if pixels.signed and bits >= 0x8000 else bits
+
+
+def infer_padding(stored: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """Guess untagged padding: one value in all four corners, not above air, outside the inscribed circle."""
+    none = np.zeros(stored.shape, dtype=bool)
+    corners = stored[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if np.any(corners != corners[0]) or hu[0, 0] > UNTAGGED_PADDING_MAX_HU:
+        return none
+    rows, columns = stored.shape
+    y, x = np.ogrid[:rows, :columns]
+    radius = min(rows, columns) / 2
+    outside = (y - (rows - 1) / 2) ** 2 + (x - (columns - 1) / 2) ** 2 > radius**2
+    return outside & (stored == corners[0])

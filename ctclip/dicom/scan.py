@@ -1,0 +1,349 @@
+"""Find the CT series in a folder: headers only, recognised by content, nothing written.
+
+A hospital export mixes series, localizers, dose screenshots, reports and index files under names that mean nothing. The
+scan sorts them into series that can be denoised and files that cannot, with a reason for each, and never merges two
+series.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+
+from ctclip.dicom.classify import START_BYTES, looks_like_dicom, why_unsuitable
+from ctclip.dicom.geometry import Geometry, geometry_of, is_axial, same_stack, stack_warnings
+from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of
+from ctclip.dicom.uids import SERIES_TRAITS, sop_class_uid, sop_instance_uid, source_series_uid
+from ctclip.errors import SeriesError
+
+__all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "scan"]
+
+UNREADABLE = "unreadable DICOM header"
+
+_HEADER_KEYWORDS = [
+    *SERIES_TRAITS,
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "ImageType",
+    "InstanceNumber",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+]
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file that belongs to no CT series. ``reason`` holds no patient data."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """One slice of a CT series.
+
+    ``position_mm`` is ImagePositionPatient along the slice normal. It is NaN, and rows and columns may be 0, when the
+    header is damaged: such a slice is kept so that reading it fails loudly, rather than leaving a hole in the series.
+    """
+
+    path: Path
+    sop_instance_uid: str
+    position_mm: float
+    instance_number: int | None
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Series:
+    """All slices of one SeriesInstanceUID.
+
+    Attributes:
+        uid: SeriesInstanceUID, or a stand-in that is reported in ``warnings`` when the files have none.
+        series_number: SeriesNumber of the first slice that states one.
+        stacks: groups of slices with the same matrix, orientation, pixel spacing and frame of reference, each sorted by
+            position along the normal (then InstanceNumber, then UID). The largest stack comes first, damaged slices
+            last.
+        study_uid: StudyInstanceUID, "" when missing.
+        warnings: what is unusual, for information only.
+        skip_reason: None for a series that is denoised by default, otherwise why it is not.
+        selectable: whether the user may ask for the series in spite of ``skip_reason``.
+    """
+
+    uid: str
+    series_number: int | None
+    stacks: tuple[tuple[SliceFile, ...], ...]
+    study_uid: str
+    warnings: tuple[str, ...] = ()
+    skip_reason: str | None = None
+    selectable: bool = True
+
+    @property
+    def slices(self) -> tuple[SliceFile, ...]:
+        """All slices, stack after stack."""
+        return tuple(item for stack in self.stacks for item in stack)
+
+    @property
+    def slice_count(self) -> int:
+        """Number of slices in all stacks."""
+        return sum(len(stack) for stack in self.stacks)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds: series sorted by number and UID, skipped files sorted by path, all SeriesNumbers in use."""
+
+    series: tuple[Series, ...]
+    skipped: tuple[SkippedFile, ...]
+    series_numbers: frozenset[int]
+
+    def skip_summary(self) -> dict[str, int]:
+        """Count the skipped files by reason, most frequent first."""
+        counts = Counter(item.reason for item in self.skipped)
+        return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the scan keeps of a file's header."""
+
+    path: Path
+    sop_instance_uid: str
+    series_uid: str
+    states_series_uid: bool
+    study_uid: str
+    series_number: int | None
+    instance_number: int | None
+    geometry: Geometry
+    unsuitable: str | None
+
+
+def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) -> Scan:
+    """Find the CT series in a folder or a single file.
+
+    Folders are searched recursively, whatever the files are called; links are followed, each folder once. Only
+    headers are read, and the result does not depend on the order in which the file system lists the files.
+
+    A file becomes part of a series when it is a single-frame monochrome CT Image Storage object of Modality CT that
+    is no localizer. A series whose slices are not axial gets a ``skip_reason``. Of files with the same SOPInstanceUID
+    the first by path is used. Whether the pixels can be decoded is found out by ``read_slice``.
+
+    Args:
+        source: folder or file.
+        progress: called with the number of files done and the number of all files.
+
+    Raises:
+        SeriesError: if the source does not exist or holds no files.
+    """
+    paths, skipped = _find_files(Path(source))
+    headers: list[_Header] = []
+    for done, path in enumerate(paths, start=1):
+        found = _inspect(path)
+        if isinstance(found, SkippedFile):
+            skipped.append(found)
+        else:
+            headers.append(found)
+        if progress is not None:
+            progress(done, len(paths))
+
+    usable, unsuitable = _split_usable(headers)
+    by_uid: dict[str, list[_Header]] = defaultdict(list)
+    for header in usable:
+        by_uid[header.series_uid].append(header)
+    series = sorted((_build_series(group) for group in by_uid.values()), key=_series_order)
+    return Scan(
+        series=tuple(series),
+        skipped=tuple(sorted([*skipped, *unsuitable], key=lambda item: item.path.as_posix())),
+        series_numbers=frozenset(h.series_number for h in headers if h.series_number is not None),
+    )
+
+
+def _find_files(source: Path) -> tuple[list[Path], list[SkippedFile]]:
+    """List all regular files below the source, sorted by path, and what could not be looked into."""
+    if not source.exists():
+        raise SeriesError("The input does not exist: expected a folder with DICOM files, or one file. Check the path.")
+    if source.is_file():
+        return [source], []
+    files: list[Path] = []
+    skipped: list[SkippedFile] = []
+    _walk(source, set(), files, skipped)
+    if not files and not skipped:
+        raise SeriesError("The input folder is empty: expected DICOM files in it or below it. Check the export.")
+    return sorted(files, key=lambda path: path.as_posix()), skipped
+
+
+def _walk(folder: Path, visited: set[tuple[int, int]], files: list[Path], skipped: list[SkippedFile]) -> None:
+    try:
+        status = folder.stat()
+        # links may lead back to a folder above; device and inode tell that it was seen
+        if (status.st_dev, status.st_ino) in visited:
+            return
+        visited.add((status.st_dev, status.st_ino))
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        skipped.append(SkippedFile(folder, "folder cannot be read"))
+        return
+    for entry in entries:
+        try:
+            mode = entry.stat().st_mode
+        except OSError:
+            skipped.append(SkippedFile(Path(entry.path), "file cannot be read"))
+            continue
+        if stat.S_ISDIR(mode):
+            _walk(Path(entry.path), visited, files, skipped)
+        elif stat.S_ISREG(mode):
+            files.append(Path(entry.path))
+
+
+def _inspect(path: Path) -> _Header | SkippedFile:
+    """Read one header, or say why there is none."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+            if not looks_like_dicom(start):
+                return SkippedFile(path, "not DICOM")
+            file.seek(0)
+            with quiet_pydicom():
+                # force reads files without the DICM mark
+                dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER_KEYWORDS)
+                return _summarise(path, dataset)
+    except OSError:
+        return SkippedFile(path, "file cannot be read")
+    except Exception:
+        # a damaged header makes pydicom raise nearly anything; one bad file must not end the scan
+        return SkippedFile(path, UNREADABLE)
+
+
+def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
+    if not sop_class_uid(dataset) and not text_of(dataset, "Modality"):
+        # without both, nothing says that this is an image; a text file can start like an element
+        return SkippedFile(path, "neither SOPClassUID nor Modality" if len(dataset) else "not DICOM")
+    geometry = geometry_of(dataset)
+    states_series_uid = bool(text_of(dataset, "SeriesInstanceUID"))
+    unsuitable = why_unsuitable(dataset)
+    if unsuitable is None and not states_series_uid and not geometry.is_complete:
+        # nothing tells which series it belongs to, nor that it is an image
+        unsuitable = UNREADABLE
+    return _Header(
+        path=path,
+        sop_instance_uid=sop_instance_uid(dataset),
+        series_uid=source_series_uid(dataset),
+        states_series_uid=states_series_uid,
+        study_uid=text_of(dataset, "StudyInstanceUID"),
+        series_number=int_of(dataset, "SeriesNumber"),
+        instance_number=int_of(dataset, "InstanceNumber"),
+        geometry=geometry,
+        unsuitable=unsuitable,
+    )
+
+
+def _split_usable(headers: Iterable[_Header]) -> tuple[list[_Header], list[SkippedFile]]:
+    """Part the slices from the files that are none, or that repeat a SOPInstanceUID."""
+    usable: dict[str, _Header] = {}
+    skipped: list[SkippedFile] = []
+    for header in headers:
+        reason = header.unsuitable
+        if reason is None and header.sop_instance_uid in usable:
+            reason = "duplicate SOPInstanceUID"
+        if reason is None:
+            usable[header.sop_instance_uid] = header
+        else:
+            skipped.append(SkippedFile(header.path, reason))
+    return list(usable.values()), skipped
+
+
+def _build_series(headers: list[_Header]) -> Series:
+    stacks = _build_stacks(headers)
+    skip_reason, selectable = _suitability(stacks)
+    numbers = [header.series_number for header in headers if header.series_number is not None]
+    return Series(
+        uid=headers[0].series_uid,
+        series_number=min(numbers, default=None),
+        stacks=tuple(tuple(_slice_file(header) for header in stack) for stack in stacks),
+        study_uid=min(header.study_uid for header in headers),
+        warnings=tuple(_series_warnings(headers[0], stacks)),
+        skip_reason=skip_reason,
+        selectable=selectable,
+    )
+
+
+def _build_stacks(headers: list[_Header]) -> list[list[_Header]]:
+    """Group slices that may be stacked and sort each group along its normal."""
+    stacks: list[list[_Header]] = []
+    # slices join the first stack that fits its first slice: a fixed order makes the groups reproducible
+    for header in sorted(headers, key=lambda item: item.sop_instance_uid):
+        for stack in stacks:
+            if same_stack(stack[0].geometry, header.geometry):
+                stack.append(header)
+                break
+        else:
+            stacks.append([header])
+    for stack in stacks:
+        stack.sort(key=_slice_order)
+    return sorted(stacks, key=lambda stack: (not stack[0].geometry.is_complete, -len(stack), _slice_order(stack[0])))
+
+
+def _slice_order(header: _Header) -> tuple[float, int, str]:
+    # NaN has no place in an order; slices without position are sorted by number and UID alone
+    position = header.geometry.position_mm if header.geometry.is_complete else 0.0
+    return position, header.instance_number or 0, header.sop_instance_uid
+
+
+def _suitability(stacks: list[list[_Header]]) -> tuple[str | None, bool]:
+    """Return why the series is not denoised by default (None if it is), and whether it may be asked for anyway."""
+    placed = [stack for stack in stacks if stack[0].geometry.is_complete]
+    if not placed:
+        return "no usable image size, position or orientation", False
+    other = sum(len(stack) for stack in placed if not is_axial(stack[0].geometry))
+    if other:
+        total = sum(len(stack) for stack in placed)
+        return f"not axial (reformat): {other} of {total} slices", True
+    return None, True
+
+
+def _series_warnings(first: _Header, stacks: list[list[_Header]]) -> list[str]:
+    placed = [stack for stack in stacks if stack[0].geometry.is_complete]
+    damaged = sum(len(stack) for stack in stacks if not stack[0].geometry.is_complete)
+    warnings = []
+    if not first.states_series_uid:
+        warnings.append("no SeriesInstanceUID: grouped by study, frame of reference, number, description and kernel")
+    if not first.study_uid:
+        warnings.append("no StudyInstanceUID")
+    if damaged:
+        warnings.append(f"damaged headers: {damaged} slices without image size, position or orientation")
+    if len(placed) > 1:
+        warnings.append(f"{len(placed)} geometry groups: matrix, orientation, spacing or frame of reference differ")
+    for number, stack in enumerate(placed, start=1):
+        where = f"group {number}: " if len(placed) > 1 else ""
+        warnings.extend(where + text for text in stack_warnings([header.geometry for header in stack]))
+    return warnings
+
+
+def _slice_file(header: _Header) -> SliceFile:
+    return SliceFile(
+        path=header.path,
+        sop_instance_uid=header.sop_instance_uid,
+        position_mm=header.geometry.position_mm,
+        instance_number=header.instance_number,
+        rows=header.geometry.rows,
+        columns=header.geometry.columns,
+    )
+
+
+def _series_order(series: Series) -> tuple[bool, int, str]:
+    return series.series_number is None, series.series_number or 0, series.uid

@@ -1,0 +1,79 @@
+"""Identifiers: the ones a file states, with their substitutes, and the ones ctclip makes."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+
+import pydicom
+from pydicom.uid import UID
+
+from ctclip.dicom.lenient import text_of, texts_of
+
+__all__ = ["derived_uid", "printable_uid", "sop_class_uid", "sop_instance_uid", "source_series_uid"]
+
+CTCLIP_NAMESPACE = uuid.UUID("6b1d5c5e-3f0a-5d0c-9a57-0c7a6a1f2e43")
+"""Namespace of all UIDs that ctclip makes. Changing it changes every derived UID, so a re-run would no longer be
+idempotent."""
+
+_UID_PATTERN = re.compile(r"[0-9.]{1,64}")
+
+
+def derived_uid(*parts: str) -> str:
+    """Return a UID that depends on nothing but the parts.
+
+    The form is ``2.25.<UUID as integer>`` (PS3.5 B.2) with a name-based UUID (RFC 4122 version 5), at most 44
+    characters.
+
+    Args:
+        parts: texts that name the object; their order and their boundaries count.
+    """
+    # JSON keeps the boundaries: ("a", "bc") and ("ab", "c") must not give the same UID
+    return f"2.25.{uuid.uuid5(CTCLIP_NAMESPACE, json.dumps(parts)).int}"
+
+
+def printable_uid(uid: str) -> str:
+    """Return the UID for use in a message, or "unknown" when the text is no UID and might be anything."""
+    return uid if _UID_PATTERN.fullmatch(uid) else "unknown"
+
+
+def sop_class_uid(header: pydicom.Dataset) -> UID:
+    """Return the SOP class, from the file meta when the data set lacks it; an empty UID when both do."""
+    return UID(text_of(header, "SOPClassUID") or _meta_text(header, "MediaStorageSOPClassUID"))
+
+
+def sop_instance_uid(header: pydicom.Dataset) -> str:
+    """Return the SOPInstanceUID, from the file meta when the data set lacks it; "" when both do."""
+    return text_of(header, "SOPInstanceUID") or _meta_text(header, "MediaStorageSOPInstanceUID")
+
+
+def source_series_uid(header: pydicom.Dataset) -> str:
+    """Return the SeriesInstanceUID, or a stand-in when the file lacks it.
+
+    De-identification sometimes empties the UID. The stand-in is then made from what else tells series apart: study,
+    frame of reference, series number and description, kernel and slice thickness. Two scans of one frame of reference
+    that agree in all of these share it, which is why the scan reports it with a warning.
+    """
+    stated = text_of(header, "SeriesInstanceUID")
+    return stated or derived_uid("series without UID", *(part for key in SERIES_TRAITS for part in _trait(header, key)))
+
+
+SERIES_TRAITS = (
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ConvolutionKernel",
+    "SliceThickness",
+)
+"""Elements that stand in for a missing SeriesInstanceUID."""
+
+
+def _trait(header: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
+    return keyword, *texts_of(header, keyword)
+
+
+def _meta_text(header: pydicom.Dataset, keyword: str) -> str:
+    meta = getattr(header, "file_meta", None)
+    return "" if meta is None else text_of(meta, keyword)

@@ -1,0 +1,118 @@
+"""Slice-wise inference on volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer, sliding_window_inference
+
+from ctclip.inferers.precision import autocast
+from ctclip.transforms.stack import StackNeighborSlices
+
+Network = Callable[[torch.Tensor], torch.Tensor]
+SliceProgress = Callable[[int, int], None]
+
+
+def predict_stacks(
+    stacks: torch.Tensor,
+    network: Network,
+    *,
+    device: torch.device | str,
+    precision: str = "fp32",
+    roi_size: int | None = None,
+    overlap: float = 0.25,
+) -> torch.Tensor:
+    """One pass of the network over a batch of slice stacks: the only place in ctclip where inference happens.
+
+    Args:
+        stacks: (N, C, H, W) in [0, 1], on any device.
+        network: takes and returns such batches; its weights are on ``device``.
+        device: where the network runs.
+        precision: "fp32" or "bf16".
+        roi_size: side of square windows in pixels; ``None`` takes whole slices.
+        overlap: part of a window shared with the next one; windows are blended with Gaussian weights.
+
+    Returns:
+        (N, C', H, W) float32 on the device of ``stacks``.
+    """
+    with torch.inference_mode(), autocast(precision, device):
+        moved = stacks.to(device, memory_format=torch.channels_last)
+        if roi_size is None or roi_size >= max(stacks.shape[-2:]):
+            result = network(moved).float()
+        else:
+            result = sliding_window_inference(
+                moved,
+                roi_size=(roi_size, roi_size),
+                sw_batch_size=len(stacks),
+                predictor=lambda window: network(window).float(),
+                overlap=overlap,
+                mode="gaussian",
+                padding_mode="replicate",
+            )
+    return result.to(stacks.device)
+
+
+class SliceStackInferer(Inferer):
+    """Denoises a volume slice by slice, giving the network each slice with its neighbours as channels.
+
+    MONAI's ``SliceInferer`` feeds one channel only; this one also feeds stacks. In-plane the network sees rows and columns as
+    a DICOM image has them: y down, x across.
+
+    Args:
+        num_slices: slices in a stack, the network's input channels: 1 or 3.
+        batch_size: stacks per pass of the network.
+        device: where the network runs; the volume stays where it is. ``None``: the volume's device.
+        precision: "fp32" or "bf16".
+        roi_size: side of square sliding windows in pixels; ``None`` takes whole slices, which is faster and exact.
+        overlap: part of a window shared with the next one.
+        progress: called with (slices done, slices in all) after every batch.
+    """
+
+    def __init__(
+        self,
+        num_slices: int = 1,
+        batch_size: int = 1,
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
+        roi_size: int | None = None,
+        overlap: float = 0.25,
+        progress: SliceProgress | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        self.stack = StackNeighborSlices(num_slices, slice_dim=0)
+        self.batch_size, self.device = batch_size, device
+        self.precision, self.roi_size, self.overlap, self.progress = precision, roi_size, overlap, progress
+
+    def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(B, 1, X, Y, Z) in [0, 1] to the same shape."""
+        if inputs.ndim != 5 or inputs.shape[1] != 1:
+            raise ValueError(f"expected a batch of volumes (B, 1, X, Y, Z), found shape {tuple(inputs.shape)}")
+        # MONAI's (X, Y, Z) to images: z first, then rows (y) and columns (x).
+        volumes = inputs.permute(0, 1, 4, 3, 2)
+        total = volumes.shape[0] * volumes.shape[2]
+        results = []
+        for volume in volumes:
+            results.append(self._denoise(volume, network, done=len(results) * volume.shape[1], total=total))
+        return torch.stack(results).permute(0, 1, 4, 3, 2)
+
+    def _denoise(self, volume: torch.Tensor, network: Network, *, done: int, total: int) -> torch.Tensor:
+        """One volume of slices, (1, Z, H, W)."""
+        stacks = self.stack(volume).transpose(0, 1)
+        denoised = torch.empty_like(volume, dtype=torch.float32)
+        for first in range(0, len(stacks), self.batch_size):
+            batch = slice(first, first + self.batch_size)
+            denoised[0, batch] = predict_stacks(
+                stacks[batch],
+                network,
+                device=self.device or volume.device,
+                precision=self.precision,
+                roi_size=self.roi_size,
+                overlap=self.overlap,
+            )[:, 0]
+            if self.progress:
+                self.progress(done + min(batch.stop, len(stacks)), total)
+        return denoised

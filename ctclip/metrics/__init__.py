@@ -1,0 +1,1 @@
+"""Measures on arrays in HU."""

@@ -1,0 +1,87 @@
+"""Noise and bias of CT slices without a reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ctclip.units import SOFT_TISSUE_HU_RANGE
+
+WINDOW_PX = 9
+"""Side of the square in which mean and SD are taken: small enough to fit between organ borders."""
+
+FLAT_QUANTILE = 0.2
+"""The flattest fifth of soft tissue shows noise, the rest also anatomy."""
+
+MIN_TISSUE_PX = 500
+"""Fewer soft-tissue pixels than this say nothing reliable about a slice."""
+
+
+@dataclass(frozen=True)
+class NoiseComparison:
+    """A slice before and after denoising.
+
+    Args:
+        before_hu: noise SD before, in HU.
+        after_hu: noise SD after, in the same flat soft tissue.
+        shift_hu: change of the mean value there.
+    """
+
+    before_hu: float
+    after_hu: float
+    shift_hu: float
+
+
+def local_mean_and_sd(slice_hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and SD in a square around each pixel of a (rows, columns) slice, both of the same shape, in HU."""
+    values = slice_hu.astype(np.float64)
+    mean = ndimage.uniform_filter(values, WINDOW_PX)
+    variance = ndimage.uniform_filter(values * values, WINDOW_PX) - mean * mean
+    return mean, np.sqrt(np.maximum(variance, 0))
+
+
+def noise_sd_hu(slice_hu: np.ndarray) -> float:
+    """Noise of a slice: 20th percentile of the local SD in soft tissue (local mean of -50 to 150 HU).
+
+    Returns:
+        SD in HU, or NaN for a slice with too little soft tissue.
+    """
+    mean, sd = local_mean_and_sd(slice_hu)
+    tissue = _soft_tissue(mean)
+    return float(np.quantile(sd[tissue], FLAT_QUANTILE)) if tissue.sum() >= MIN_TISSUE_PX else float("nan")
+
+
+def compare_noise(before_hu: np.ndarray, after_hu: np.ndarray) -> NoiseComparison:
+    """Noise before and after, and the change of the mean, in flat soft tissue of the slice before.
+
+    "Before" chooses the places (where its local SD is at most the 20th percentile), "after" is measured at the same ones, as
+    the root of the mean local variance.
+
+    Args:
+        before_hu: (rows, columns).
+        after_hu: the same slice, denoised.
+
+    Returns:
+        three numbers in HU, all NaN for a slice with too little soft tissue.
+    """
+    mean, sd = local_mean_and_sd(before_hu)
+    tissue = _soft_tissue(mean)
+    if tissue.sum() < MIN_TISSUE_PX:
+        return NoiseComparison(*[float("nan")] * 3)
+    flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
+    mean_after, sd_after = local_mean_and_sd(after_hu)
+    return NoiseComparison(
+        before_hu=_root_mean_square(sd[flat]),
+        after_hu=_root_mean_square(sd_after[flat]),
+        shift_hu=float(np.mean(mean_after[flat] - mean[flat])),
+    )
+
+
+def _soft_tissue(local_mean_hu: np.ndarray) -> np.ndarray:
+    return (local_mean_hu > SOFT_TISSUE_HU_RANGE[0]) & (local_mean_hu < SOFT_TISSUE_HU_RANGE[1])
+
+
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))

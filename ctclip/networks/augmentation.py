@@ -1,0 +1,34 @@
+"""Progressive feature augmentation: noise on the encoder's features that grows with depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+
+class ProgressiveFeatureAugmentation(nn.Module):
+    r"""Multiplies each element of feature :math:`F_i` by :math:`\alpha_i \sim N(1, (\gamma i)^2)`, in training only.
+
+    It keeps the decoder from over-fitting to the exact features of the training noise. "Progressive" means growing with the
+    depth :math:`i = 1..4`, not with training time (Cheng et al., CVPR 2024). The image itself, F0, is never touched.
+
+    Args:
+        gamma: strength; 0.025 and 0.05 are the paper's values. 0 switches the augmentation off.
+    """
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Augmented copies of F1..F4 in training mode, the features themselves in eval mode."""
+        if not self.training or self.gamma == 0:
+            return tuple(features)
+        return tuple(
+            feature * (1 + self.gamma * depth * torch.randn_like(feature)) for depth, feature in enumerate(features, start=1)
+        )
+
+    def extra_repr(self) -> str:
+        return f"gamma={self.gamma}"

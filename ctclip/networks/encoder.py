@@ -1,0 +1,68 @@
+"""The dense-feature encoder: CLIP's ResNet image tower without the parts that a denoiser does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class DenseFeatureEncoder(nn.Module):
+    """Taps F1..F4 of open_clip's ``ModifiedResNet``; ``layer4``, the attention pool and the text tower are left out.
+
+    The input is the raw image in [0, 1], without CLIP's mean and standard deviation, crop or resize (Cheng et al., CVPR 2024).
+    Parameter names are those of CLIP's image tower without its ``visual.`` prefix.
+
+    Frozen means that no parameter takes a gradient *and* that every BatchNorm keeps its statistics, whatever
+    ``train()`` is called on this module or on a parent of it. Gradients still flow through to the input, which the learned
+    input convolution of the published network needs.
+
+    Args:
+        layers: residual blocks in ``layer1``, ``layer2``, ``layer3``.
+        width: channels after the stem.
+        frozen: ``False`` only for pre-training an encoder of one's own.
+    """
+
+    def __init__(self, layers: Sequence[int] = (3, 4, 6), width: int = 64, *, frozen: bool = True) -> None:
+        super().__init__()
+        # Imported here because open_clip takes seconds to load.
+        from open_clip.modified_resnet import ModifiedResNet
+
+        # The smallest possible layer4 and attention pool; both are dropped at once.
+        tower = ModifiedResNet([*layers, 1], output_dim=1, heads=1, image_size=32, width=width)
+        for name in ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool"):
+            setattr(self, name, getattr(tower, name))
+        self.layer1, self.layer2, self.layer3 = tower.layer1, tower.layer2, tower.layer3
+        self.frozen = frozen
+        if frozen:
+            self.freeze()
+
+    def freeze(self) -> DenseFeatureEncoder:
+        """Stop all learning in this module for good: gradients and BatchNorm statistics."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.train(False)
+
+    def train(self, mode: bool = True) -> DenseFeatureEncoder:
+        """Like ``nn.Module.train``, except that a frozen encoder always stays in eval mode."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, image: torch.Tensor) -> Features:
+        """Dense features of an image.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1], H and W multiples of 16.
+
+        Returns:
+            F1..F4 with strides 2, 4, 8, 16 and ``width`` times 1, 4, 8, 16 channels. F1 is taken before the stem's pooling.
+        """
+        x = self.act1(self.bn1(self.conv1(image)))
+        x = self.act2(self.bn2(self.conv2(x)))
+        f1 = self.act3(self.bn3(self.conv3(x)))
+        f2 = self.layer1(self.avgpool(f1))
+        f3 = self.layer2(f2)
+        f4 = self.layer3(f3)
+        return f1, f2, f3, f4

@@ -1,0 +1,126 @@
+"""HU to [0, 1], back again, and the values that the window cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from monai.config import KeysCollection
+from monai.config.type_definitions import NdarrayOrTensor
+from monai.transforms import InvertibleTransform, MapTransform, ScaleIntensityRange, Transform
+from monai.transforms.utils_pytorch_numpy_unification import where
+
+from ctclip.units import MODEL_HU_WINDOW
+
+
+class ScaleHUWindow(InvertibleTransform):
+    """Scales an HU window linearly to [0, 1], clipping what lies outside; ``inverse`` scales back to HU.
+
+    Inside the window ``inverse`` undoes the transform up to float32 rounding. What was clipped is lost here:
+    :class:`RestoreOutsideHUWindow` puts it back. Both directions are MONAI's ``ScaleIntensityRange``.
+
+    Args:
+        a_min: lower end of the window in HU.
+        a_max: upper end of the window in HU.
+    """
+
+    backend = ScaleIntensityRange.backend
+
+    def __init__(self, a_min: float = MODEL_HU_WINDOW[0], a_max: float = MODEL_HU_WINDOW[1]) -> None:
+        if not a_min < a_max:
+            raise ValueError(f"an HU window needs a_min < a_max, found {a_min} and {a_max}")
+        self._to_unit = ScaleIntensityRange(a_min, a_max, b_min=0.0, b_max=1.0, clip=True)
+        self._to_hu = ScaleIntensityRange(0.0, 1.0, b_min=a_min, b_max=a_max, clip=False)
+
+    def __call__(self, data: NdarrayOrTensor) -> NdarrayOrTensor:
+        """HU of any shape to [0, 1]."""
+        return self._to_unit(data)
+
+    def inverse(self, data: NdarrayOrTensor) -> NdarrayOrTensor:
+        """[0, 1] of any shape to HU; values beyond [0, 1] continue on the same line."""
+        return self._to_hu(data)
+
+
+class ScaleHUWindowd(MapTransform, InvertibleTransform):
+    """Dictionary version of :class:`ScaleHUWindow`.
+
+    Args:
+        keys: items to scale.
+        a_min: lower end of the window in HU.
+        a_max: upper end of the window in HU.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    backend = ScaleHUWindow.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        a_min: float = MODEL_HU_WINDOW[0],
+        a_max: float = MODEL_HU_WINDOW[1],
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scaler = ScaleHUWindow(a_min, a_max)
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        scaled = dict(data)
+        for key in self.key_iterator(scaled):
+            scaled[key] = self.scaler(scaled[key])
+        return scaled
+
+    def inverse(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        restored = dict(data)
+        for key in self.key_iterator(restored):
+            restored[key] = self.scaler.inverse(restored[key])
+        return restored
+
+
+class RestoreOutsideHUWindow(Transform):
+    """Puts back what the network's window cannot hold: metal above it, padding and plan lines below it.
+
+    Args:
+        a_min: lower end of the window in HU.
+        a_max: upper end of the window in HU.
+    """
+
+    backend = ScaleHUWindow.backend
+
+    def __init__(self, a_min: float = MODEL_HU_WINDOW[0], a_max: float = MODEL_HU_WINDOW[1]) -> None:
+        self.a_min, self.a_max = a_min, a_max
+
+    def __call__(self, denoised_hu: NdarrayOrTensor, original_hu: NdarrayOrTensor) -> NdarrayOrTensor:
+        """``original_hu`` where it lies outside [a_min, a_max], elsewhere ``denoised_hu`` clipped to the window."""
+        outside = (original_hu < self.a_min) | (original_hu > self.a_max)
+        return where(outside, original_hu, denoised_hu.clip(self.a_min, self.a_max))
+
+
+class RestoreOutsideHUWindowd(MapTransform):
+    """Dictionary version of :class:`RestoreOutsideHUWindow`.
+
+    Args:
+        keys: denoised items in HU.
+        ref_key: the item that holds the original HU.
+        a_min: lower end of the window in HU.
+        a_max: upper end of the window in HU.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    backend = RestoreOutsideHUWindow.backend
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        ref_key: str,
+        a_min: float = MODEL_HU_WINDOW[0],
+        a_max: float = MODEL_HU_WINDOW[1],
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.ref_key = ref_key
+        self.restorer = RestoreOutsideHUWindow(a_min, a_max)
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        restored = dict(data)
+        for key in self.key_iterator(restored):
+            restored[key] = self.restorer(restored[key], restored[self.ref_key])
+        return restored

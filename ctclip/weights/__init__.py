@@ -1,0 +1,27 @@
+"""Weights: where they come from, their formats, their hashes, and the checkpoints that ctclip writes and reads."""
+
+from __future__ import annotations
+
+from ctclip.weights.catalogue import DEFAULT_MODEL, fetch_encoder, fetched_encoders, find_encoder, find_model
+from ctclip.weights.checkpoint import CheckpointHeader, read_checkpoint, save_checkpoint, state_sha256
+from ctclip.weights.encoder import load_encoder_weights
+from ctclip.weights.loading import LoadedModel, build_network, load_model, load_network
+from ctclip.weights.published import read_published
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "CheckpointHeader",
+    "LoadedModel",
+    "build_network",
+    "fetch_encoder",
+    "fetched_encoders",
+    "find_encoder",
+    "find_model",
+    "load_encoder_weights",
+    "load_model",
+    "load_network",
+    "read_checkpoint",
+    "read_published",
+    "save_checkpoint",
+    "state_sha256",
+]

@@ -1,0 +1,149 @@
+"""ctclip's own checkpoints: tensors plus a header that says what they are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctclip.errors import ConfigError, WeightsError
+from ctclip.files import atomic_path
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.units import MODEL_HU_WINDOW, HUWindow
+from ctclip.weights.formats import read_checkpoint_dict
+
+FORMAT = 1
+"""Version of the header; a reader refuses what it does not know."""
+
+ENCODER_PREFIX = "encoder."
+MODEL_KEY, HEADER_KEY = "model", "ctclip"
+
+
+@dataclass
+class CheckpointHeader:
+    """What a checkpoint says about its tensors, stored under ``"ctclip"`` beside the state dict under ``"model"``.
+
+    Has ``state_dict`` and ``load_state_dict``, so MONAI's CheckpointSaver writes complete ctclip checkpoints from
+    ``save_dict={"model": network, "ctclip": header}``.
+
+    Args:
+        config: the network's architecture, as an object or as a mapping of its fields.
+        hu_window: what the network sees as [0, 1]; ``None`` for natural images.
+        encoder_sha256: :func:`state_sha256` of the encoder; set when the encoder's tensors are *not* in the checkpoint.
+        provenance: how the weights came about, for people to read: plain keys and values.
+    """
+
+    config: DenoiserConfig
+    hu_window: HUWindow | None = MODEL_HU_WINDOW
+    encoder_sha256: str | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.config, dict):
+            self.config = DenoiserConfig(**self.config)
+        if self.hu_window is not None:
+            low, high = self.hu_window
+            self.hu_window = (float(low), float(high))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in the file."""
+        return {
+            "format": FORMAT,
+            "config": self.config.to_dict(),
+            "hu_window": list(self.hu_window) if self.hu_window else None,
+            "encoder_sha256": self.encoder_sha256,
+            "provenance": self.provenance,
+        }
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Accept the header of a checkpoint that is being resumed.
+
+        Raises:
+            WeightsError: when it describes another network.
+        """
+        found = CheckpointHeader.from_dict(values)
+        if found.config != self.config:
+            raise WeightsError(f"the checkpoint holds another network: {found.config}, expected {self.config}")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CheckpointHeader:
+        """Inverse of :meth:`state_dict`.
+
+        Raises:
+            WeightsError: when the header is of another format or incomplete.
+        """
+        if values.get("format") != FORMAT:
+            raise WeightsError(f"checkpoint format {values.get('format')!r} is unknown, expected {FORMAT}; update ctclip")
+        try:
+            return cls(
+                config=DenoiserConfig.from_dict(values["config"]),
+                hu_window=values["hu_window"],
+                encoder_sha256=values["encoder_sha256"],
+                provenance=values["provenance"],
+            )
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            raise WeightsError(f"the checkpoint's header is damaged: {error}") from error
+
+
+def state_sha256(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 values of a state dict: the same for every file format and key order.
+
+    ``num_batches_tracked`` is left out: some formats do not carry it, and it does not influence the network.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if name.endswith("num_batches_tracked"):
+            continue
+        values = state[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name}{tuple(values.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    network: DenseFeatureDenoiser,
+    path: Path,
+    *,
+    hu_window: HUWindow | None = MODEL_HU_WINDOW,
+    provenance: dict[str, Any] | None = None,
+    include_encoder: bool = True,
+    half: bool = False,
+) -> None:
+    """Write a checkpoint under its final name only when it is complete.
+
+    Args:
+        network: what to save.
+        path: the file to write.
+        hu_window: what the network sees as [0, 1]; ``None`` for natural images.
+        provenance: how the weights came about.
+        include_encoder: ``False`` leaves the encoder out and records its hash: for encoders that must not be passed on.
+        half: store floating-point tensors as float16, half the size; they are read back as float32.
+    """
+    state = dict(network.state_dict())
+    encoder_sha256 = None
+    if not include_encoder:
+        encoder_sha256 = state_sha256(network.encoder.state_dict())
+        state = {name: values for name, values in state.items() if not name.startswith(ENCODER_PREFIX)}
+    if half:
+        state = {name: values.half() if values.is_floating_point() else values for name, values in state.items()}
+    header = CheckpointHeader(network.config, hu_window, encoder_sha256, provenance or {})
+    with atomic_path(path) as partial:
+        torch.save({MODEL_KEY: state, HEADER_KEY: header.state_dict()}, partial)
+
+
+def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
+    """Header and float32 state dict of a ctclip checkpoint, without building a network.
+
+    Raises:
+        WeightsError: when the file is missing, damaged or no ctclip checkpoint.
+    """
+    content = read_checkpoint_dict(path)
+    if HEADER_KEY not in content or MODEL_KEY not in content:
+        hint = "; 'ctclip weights import' turns a published checkpoint into one" if "params" in content else ""
+        raise WeightsError(f"{path.name} is no ctclip checkpoint: it holds {sorted(content)[:5]}{hint}")
+    header = CheckpointHeader.from_dict(content[HEADER_KEY])
+    state = content[MODEL_KEY]
+    return header, {name: values.float() if values.is_floating_point() else values for name, values in state.items()}

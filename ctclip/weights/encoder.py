@@ -1,0 +1,122 @@
+"""CLIP's image tower from a file, strictly: nothing is skipped silently and nothing stays random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from ctclip.errors import WeightsError
+from ctclip.networks import DenseFeatureEncoder
+from ctclip.weights.formats import read_state
+
+VISUAL_PREFIX, PARALLEL_PREFIX = "visual.", "module."
+
+UNUSED_VISUAL = ("layer4.", "attnpool.")
+"""Parts of CLIP's image tower that the denoiser does not have."""
+
+TEXT_TOWER = (
+    "transformer.",
+    "token_embedding.",
+    "ln_final.",
+    "positional_embedding",
+    "text_projection",
+    "logit_scale",
+    "logit_bias",
+    "attn_mask",
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+)
+"""Entries of a whole CLIP model that are no part of its image tower."""
+
+OPTIONAL_SUFFIX = "num_batches_tracked"
+"""The one kind of entry that some formats leave out; it does not influence the network in eval mode."""
+
+SHOWN_KEYS = 4
+"""How many keys an error message names."""
+
+
+def load_encoder_weights(encoder: DenseFeatureEncoder, path: Path) -> None:
+    """Load CLIP image-tower weights from any of the formats of :func:`~ctclip.weights.formats.read_state`.
+
+    Accepted names: CLIP's, with ``visual.`` in front (whole CLIP models), without (the image tower alone), under
+    ``state_dict``, and with ``module.`` in front of either. float16 values become float32.
+
+    Raises:
+        WeightsError: when keys are missing or unexpected, shapes differ, or the file is recognisably something else (timm
+            names, an ImageNet ResNet); the message says what was found and what was expected.
+    """
+    found, kind = read_state(path)
+    state = image_tower_state(found, f"{path.name} ({kind})")
+    load_encoder_state(encoder, state, path.name)
+
+
+def image_tower_state(found: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
+    """The image tower's entries under the encoder's own names, without ``layer4`` and the attention pool.
+
+    Raises:
+        WeightsError: when the names are those of another kind of model.
+    """
+    found = _without_prefix(found, PARALLEL_PREFIX)
+    if any(name.startswith(VISUAL_PREFIX) for name in found):
+        strangers = [name for name in found if not name.startswith((VISUAL_PREFIX, *TEXT_TOWER))]
+        if strangers:
+            raise WeightsError(f"{source} holds entries that are no part of CLIP: {_some(strangers)}")
+        found = {name: values for name, values in found.items() if name.startswith(VISUAL_PREFIX)}
+        found = _without_prefix(found, VISUAL_PREFIX)
+    _refuse_other_models(found, source)
+    return {name: values for name, values in found.items() if not name.startswith(UNUSED_VISUAL)}
+
+
+def load_encoder_state(encoder: DenseFeatureEncoder, state: dict[str, torch.Tensor], source: str) -> None:
+    """Copy a state dict with the encoder's own names into it, strictly.
+
+    Raises:
+        WeightsError: for missing or unexpected keys (``num_batches_tracked`` may be missing) and wrong shapes.
+    """
+    expected = encoder.state_dict()
+    missing = [name for name in expected if name not in state and not name.endswith(OPTIONAL_SUFFIX)]
+    unexpected = [name for name in state if name not in expected]
+    if missing or unexpected:
+        raise WeightsError(
+            f"{source} does not fit the encoder: {len(missing)} keys missing ({_some(missing)}), {len(unexpected)} unexpected "
+            f"({_some(unexpected)}); expected the {len(expected)} keys of a CLIP ResNet image tower up to layer3"
+        )
+    wrong = [name for name in state if state[name].shape != expected[name].shape]
+    if wrong:
+        name = wrong[0]
+        raise WeightsError(
+            f"{source} does not fit the encoder: {len(wrong)} shapes differ, {name} is {tuple(state[name].shape)}, expected "
+            f"{tuple(expected[name].shape)}; is it another model, for example RN50x4 in place of RN50?"
+        )
+    encoder.load_state_dict({name: values.float() if values.is_floating_point() else values for name, values in state.items()}
+                            | {name: expected[name] for name in expected if name not in state})
+
+
+def _without_prefix(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    if not all(name.startswith(prefix) for name in state):
+        return state
+    return {name.removeprefix(prefix): values for name, values in state.items()}
+
+
+def _refuse_other_models(state: dict[str, torch.Tensor], source: str) -> None:
+    """Name the two look-alikes that people try, which a list of missing keys would not explain."""
+    if any(name.startswith(("stem.conv", "stages.", "trunk.stem", "trunk.stages")) for name in state):
+        raise WeightsError(
+            f"{source} uses timm's names ({_some(state)}); expected CLIP's own names such as visual.conv1.weight: use OpenAI's "
+            "RN50.pt or open_clip's file of the same model"
+        )
+    stem = state.get("conv1.weight")
+    if stem is not None and stem.shape[-1] == 7:
+        raise WeightsError(
+            f"{source} is an ImageNet ResNet, not CLIP: conv1.weight is {tuple(stem.shape)}, expected CLIP's stem of three 3x3 "
+            "convolutions (conv1, conv2, conv3)"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f", and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
+    return (", ".join(names[:SHOWN_KEYS]) or "none") + more

@@ -1,0 +1,93 @@
+"""Reading tensors from the files that people have, without executing pickled code."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctclip.errors import WeightsError
+
+SAFETENSORS_SUFFIXES = (".safetensors",)
+
+
+def read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """All tensors of a weights file by name, on the CPU, and the format it was found in.
+
+    Understands safetensors, TorchScript archives (OpenAI's ``RN50.pt``) and PyTorch files with tensors and plain values. The
+    content decides, not the name. A state dict may lie under ``state_dict``.
+
+    Raises:
+        WeightsError: when the file is missing, unreadable, or holds something other than tensors.
+    """
+    _require_file(path)
+    if _is_safetensors(path):
+        return _read_safetensors(path), "safetensors"
+    if _is_torchscript(path):
+        return _read_torchscript(path), "TorchScript archive"
+    content = read_checkpoint_dict(path)
+    if isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    state = {name: values for name, values in content.items() if isinstance(values, torch.Tensor)}
+    if not state:
+        raise WeightsError(f"{path.name} holds no tensors at its top level, found keys {sorted(map(str, content))[:5]}")
+    return state, "PyTorch state dict"
+
+
+def read_checkpoint_dict(path: Path) -> dict[str, Any]:
+    """The mapping in a PyTorch file, read with ``weights_only`` so that no code in it can run.
+
+    Raises:
+        WeightsError: when the file is missing, damaged, holds code, or holds no mapping.
+    """
+    _require_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise WeightsError(
+            f"{path.name} cannot be read as a PyTorch checkpoint: it is damaged, of another kind, or holds code, which is "
+            f"never executed ({type(error).__name__})"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path.name} holds a {type(content).__name__}, expected a mapping of tensors")
+    return dict(content)
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"weights file not found: {path}")
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the file starts as safetensors do: an 8-byte length, then a JSON header."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether the file is a zip archive with TorchScript's ``constants.pkl``; plain checkpoints have none."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except Exception as error:
+        raise WeightsError(f"{path.name} looks like safetensors but cannot be read ({type(error).__name__})") from error
+
+
+def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
+    # The path, not a handle: torch.jit.load consumes a handle even when it fails.
+    try:
+        return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+    except Exception as error:
+        raise WeightsError(f"{path.name} looks like TorchScript but cannot be read ({type(error).__name__})") from error

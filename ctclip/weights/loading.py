@@ -1,0 +1,115 @@
+"""From a model's name or file to a network that is ready to run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctclip.errors import ConfigError, WeightsError
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.units import HUWindow
+from ctclip.weights.catalogue import file_sha256, find_encoder, find_model
+from ctclip.weights.checkpoint import ENCODER_PREFIX, read_checkpoint, state_sha256
+from ctclip.weights.encoder import load_encoder_weights
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with what identifies it.
+
+    Args:
+        name: the model's name, or its file's.
+        network: in eval mode, float32, on the CPU.
+        hu_window: what the network sees as [0, 1]; ``None`` for natural images.
+        sha256: of the checkpoint file, and of the encoder's values where these came from another file.
+        provenance: how the weights came about.
+    """
+
+    name: str
+    network: DenseFeatureDenoiser
+    hu_window: HUWindow | None
+    sha256: str
+    provenance: dict[str, Any]
+
+
+def load_model(model: str | Path, *, encoder_weights: str | Path | None = None) -> LoadedModel:
+    """Load a model by name or file.
+
+    Args:
+        model: a name from ``ctclip weights list``, or a ctclip checkpoint file.
+        encoder_weights: for checkpoints without an encoder: a CLIP weights file, or an open_clip tag that has been fetched.
+
+    Raises:
+        WeightsError: for unknown names, missing or damaged files, and encoders that do not belong to the checkpoint.
+        ConfigError: when ``encoder_weights`` is given for a checkpoint that holds its encoder.
+    """
+    path = find_model(model)
+    header, state = read_checkpoint(path)
+    network = DenseFeatureDenoiser(header.config)
+    sha256 = file_sha256(path)
+    if header.encoder_sha256 is None:
+        if encoder_weights is not None:
+            raise ConfigError(f"{path.name} holds its own encoder; leave out the encoder weights")
+        _load_strictly(network, state, path.name)
+    else:
+        if encoder_weights is None:
+            raise WeightsError(
+                f"{path.name} holds the decoder only; give the weights of its encoder ({header.config.encoder_name}) with "
+                "--encoder-weights FILE"
+            )
+        load_encoder_weights(network.encoder, find_encoder(encoder_weights, header.config))
+        found = state_sha256(network.encoder.state_dict())
+        if found != header.encoder_sha256:
+            raise WeightsError(
+                f"these encoder weights do not belong to {path.name}: their SHA-256 is {found[:12]}..., expected "
+                f"{header.encoder_sha256[:12]}... ({header.config.encoder_name})"
+            )
+        encoder_state = {ENCODER_PREFIX + name: values for name, values in network.encoder.state_dict().items()}
+        _load_strictly(network, state | encoder_state, path.name)
+        sha256 = hashlib.sha256(f"{sha256} {found}".encode()).hexdigest()
+    name = str(model) if path.name != Path(model).name else path.stem
+    return LoadedModel(name, network.eval(), header.hu_window, sha256, header.provenance)
+
+
+def load_network(model: str | Path, *, encoder_weights: str | Path | None = None) -> DenseFeatureDenoiser:
+    """The bare network of a model, in eval mode: (B, C, H, W) in [0, 1] to (B, C', H, W). See :func:`load_model`."""
+    return load_model(model, encoder_weights=encoder_weights).network
+
+
+def build_network(
+    config: DenoiserConfig | dict[str, Any],
+    *,
+    encoder_weights: str | Path | None = None,
+    random_encoder: bool = False,
+    augmentation_gamma: float = 0.025,
+) -> DenseFeatureDenoiser:
+    """A new network to train: frozen encoder with the given weights, decoder at random.
+
+    Args:
+        config: the architecture.
+        encoder_weights: a CLIP weights file, or an open_clip tag that has been fetched ("openai", "yfcc15m", "cc12m").
+        random_encoder: the only way to an encoder without weights; for tests and comparisons.
+        augmentation_gamma: strength of the feature augmentation.
+
+    Raises:
+        ConfigError: unless exactly one of ``encoder_weights`` and ``random_encoder`` is given.
+    """
+    if random_encoder == (encoder_weights is not None):
+        raise ConfigError(
+            f"give either encoder_weights or random_encoder=True, found encoder_weights={encoder_weights!r} and "
+            f"random_encoder={random_encoder}"
+        )
+    network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma)
+    if encoder_weights is not None:
+        load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config))
+    return network
+
+
+def _load_strictly(network: DenseFeatureDenoiser, state: dict, source: str) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{source} does not fit the network that its header describes: {detail}") from error

@@ -1,0 +1,475 @@
+"""What a derived slice must say, what it must copy and what it must drop."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    JPEG2000,
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSNearLossless,
+)
+
+from ctclip.dicom import (
+    CTSlice,
+    derive_slice,
+    derived_series_number,
+    derived_series_uid,
+    derived_uid,
+    read_slice,
+    save_slice,
+    to_stored,
+)
+from ctclip.errors import ConfigError, SeriesError
+
+from .fake import NOW, PATIENT, SERIES, fake_derivation, fake_pixels, fake_slice, write, write_native
+
+COPIED = [
+    "StudyInstanceUID",
+    "FrameOfReferenceUID",
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "AcquisitionNumber",
+    "InstanceNumber",
+    "Manufacturer",
+    "KVP",
+    "ConvolutionKernel",
+    "SliceThickness",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "PhotometricInterpretation",
+    "PatientPosition",
+    "ReferringPhysicianName",
+]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[Dataset], CTSlice]:
+    """Write a fake slice and read it back."""
+    return lambda ds: read_slice(write(ds, tmp_path / "source"))
+
+
+def derive(ct: CTSlice, *, now: datetime = NOW, stored: np.ndarray | None = None, **overrides: Any) -> Dataset:
+    """Derive with plausible values."""
+    pixels = ct.stored if stored is None else stored
+    return derive_slice(ct, pixels, fake_derivation(**overrides), series_number=1004, now=now)
+
+
+def reread(derived: Dataset, folder: Path) -> Dataset:
+    """Save and read, so that the test sees what a viewer sees."""
+    save_slice(derived, folder / "derived.dcm")
+    return pydicom.dcmread(folder / "derived.dcm")
+
+
+class TestUIDs:
+    """Deterministic, valid, and different whenever the pixels or headers may differ."""
+
+    def test_known_value(self) -> None:
+        """A change of this value breaks the idempotence of re-runs across versions."""
+        assert derived_uid("instance", "1.2.3") == "2.25.266559797102621622559315523937174368094"
+
+    def test_boundaries_count(self) -> None:
+        assert derived_uid("a", "bc") != derived_uid("ab", "c")
+
+    @pytest.mark.parametrize("text", ["", "x", "1.2.3" * 20, "Ä"])
+    def test_valid(self, text: str) -> None:
+        uid = pydicom.uid.UID(derived_uid(text))
+        assert uid.is_valid
+        assert len(uid) <= 44
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"model_name": "other"},
+            {"model_sha256": "cd" * 32},
+            {"strength": 0.25},
+            {"hu_window": (-1000.0, 3072.0)},
+            {"parameters": "precision=fp16"},
+            {"version": "0.1.1"},
+            {"keep_private": True},
+        ],
+    )
+    def test_every_parameter_counts(self, read: Callable, change: dict[str, Any]) -> None:
+        ct = read(fake_slice())
+        one, other = derive(ct), derive(ct, **change)
+        assert one.SOPInstanceUID != other.SOPInstanceUID
+        assert one.SeriesInstanceUID != other.SeriesInstanceUID
+
+    def test_rerun_is_idempotent(self, read: Callable) -> None:
+        ct = read(fake_slice())
+        one, other = derive(ct, strength=1), derive(ct, strength=1.0, now=datetime(2032, 1, 1))
+        assert one.SOPInstanceUID == other.SOPInstanceUID
+        assert one.SeriesInstanceUID == other.SeriesInstanceUID
+
+    def test_slices_share_the_series_only(self, read: Callable) -> None:
+        one, other = (derive(read(fake_slice(number, number))) for number in (1, 2))
+        assert one.SeriesInstanceUID == other.SeriesInstanceUID == derived_series_uid(SERIES, fake_derivation())
+        assert len({one.SOPInstanceUID, other.SOPInstanceUID, f"{SERIES}.1", f"{SERIES}.2"}) == 4
+
+    @pytest.mark.parametrize(
+        ("source", "taken", "expected"),
+        [
+            (4, set(), 1004),
+            (4, {4, 1004}, 1005),
+            (4, {1004, 1005, 1007}, 1006),
+            (None, set(), 1000),
+            (None, {1000}, 1001),
+            (2**31 - 1, set(), 1000),
+        ],
+    )
+    def test_series_number(self, source: int | None, taken: set[int], expected: int) -> None:
+        assert derived_series_number(source, frozenset(taken)) == expected
+
+    @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+    def test_strength_out_of_range(self, strength: float) -> None:
+        with pytest.raises(ConfigError, match="expected a number from 0 to 1"):
+            fake_derivation(strength=strength)
+
+
+class TestStatements:
+    """What the derived slice says about itself."""
+
+    def test_identity(self, read: Callable, tmp_path: Path) -> None:
+        ds = reread(derive(read(fake_slice())), tmp_path)
+        assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID == CTImageStorage
+        assert ds.SOPInstanceUID == ds.file_meta.MediaStorageSOPInstanceUID
+        assert ds.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        assert ds.file_meta.ImplementationVersionName == "CTCLIP_0.1.0"
+        assert ds.file_meta.ImplementationClassUID.startswith("2.25.")
+        assert (ds.Modality, ds.SeriesNumber, ds.RescaleType) == ("CT", 1004, "HU")
+        assert ds.SeriesDescription == "Head ctclip 0.5"
+
+    @pytest.mark.parametrize(
+        ("source", "expected"),
+        [
+            (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"], ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI"]),
+            (["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"], ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]),
+            (["ORIGINAL", "PRIMARY"], ["DERIVED", "SECONDARY", "AXIAL"]),
+            ("ORIGINAL", ["DERIVED", "SECONDARY", "AXIAL"]),
+            (None, ["DERIVED", "SECONDARY", "AXIAL"]),
+        ],
+    )
+    def test_image_type(self, read: Callable, source: list[str] | str | None, expected: list[str]) -> None:
+        assert list(derive(read(fake_slice(ImageType=source))).ImageType) == expected
+
+    @pytest.mark.parametrize(
+        ("original", "expected"),
+        [
+            ("x" * 70, "x" * 53 + " ctclip 0.5"),
+            ("x" * 52 + " " * 5 + "y", "x" * 52 + " ctclip 0.5"),
+            (None, "ctclip 0.5"),
+            (["a", "b"], "a b ctclip 0.5"),
+            ("tab\there", "tabhere ctclip 0.5"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:The value length")
+    def test_series_description(self, read: Callable, original: Any, expected: str) -> None:
+        description = derive(read(fake_slice(SeriesDescription=original))).SeriesDescription
+        assert description == expected
+        assert len(description) <= 64
+
+    def test_times(self, read: Callable) -> None:
+        ds = derive(read(fake_slice()))
+        for kind in ("Series", "InstanceCreation", "Content"):
+            assert ds[f"{kind}Date"].value == "20310203"
+            assert ds[f"{kind}Time"].value == "040506.000000"
+        assert (ds.StudyDate, ds.AcquisitionDate, ds.AcquisitionTime) == ("20200101", "20200101", "101113")
+
+    def test_derivation(self, read: Callable) -> None:
+        ds = derive(read(fake_slice()))
+        for part in ("ctclip 0.1.0", "ct-small", "ab" * 32, "strength 0.5", "-1024 to 3072", "roi=none"):
+            assert part in ds.DerivationDescription
+        code = ds.DerivationCodeSequence[0]
+        assert (code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning) == ("113087", "DCM", "Smoothing")
+
+    def test_earlier_derivation_is_kept(self, read: Callable) -> None:
+        source = fake_slice(DerivationDescription="y" * 1000)
+        lossy = Dataset()
+        lossy.CodeValue, lossy.CodingSchemeDesignator, lossy.CodeMeaning = "113040", "DCM", "Lossy Compression"
+        source.DerivationCodeSequence = [lossy]
+        ds = derive(read(source))
+        assert [code.CodeValue for code in ds.DerivationCodeSequence] == ["113040", "113087"]
+        assert len(ds.DerivationDescription) == 1024
+        assert ds.DerivationDescription.startswith("Denoised by ctclip")
+        assert " | yyy" in ds.DerivationDescription
+
+    def test_long_parameters_fit(self, read: Callable) -> None:
+        ds = derive(read(fake_slice()), parameters="p" * 3000)
+        assert len(ds.DerivationDescription) == 1024
+
+    def test_source_reference(self, read: Callable) -> None:
+        source = fake_slice(0, 7)
+        earlier = Dataset()
+        earlier.ReferencedSOPClassUID, earlier.ReferencedSOPInstanceUID = CTImageStorage, "1.2.3.777"
+        source.SourceImageSequence = [earlier]
+        items = derive(read(source)).SourceImageSequence
+        assert len(items) == 1
+        assert items[0].ReferencedSOPInstanceUID == f"{SERIES}.7"
+        assert items[0].ReferencedSOPClassUID == CTImageStorage
+        assert items[0].SpatialLocationsPreserved == "YES"
+        purpose = items[0].PurposeOfReferenceCodeSequence[0]
+        assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("121322", "DCM")
+        assert purpose.CodeMeaning == "Source image for image processing operation"
+
+    def test_equipment_is_appended(self, read: Callable) -> None:
+        other = Dataset()
+        other.Manufacturer = "Somebody"
+        ds = derive(read(fake_slice(ContributingEquipmentSequence=[other])), model_name="n\\" * 50)
+        first, last = ds.ContributingEquipmentSequence
+        assert first.Manufacturer == "Somebody"
+        assert (last.Manufacturer, last.SoftwareVersions) == ("ctclip", "0.1.0")
+        assert last.ManufacturerModelName == "n/" * 32
+        assert last.ContributionDateTime == "20310203040506.000000"
+        assert last.PurposeOfReferenceCodeSequence[0].CodeValue == "109102"
+
+
+class TestCopies:
+    """What stays."""
+
+    def test_copied_elements(self, read: Callable, tmp_path: Path) -> None:
+        source = fake_slice()
+        ds = reread(derive(read(source)), tmp_path)
+        assert {key: ds[key].value for key in COPIED} == {key: source[key].value for key in COPIED}
+
+    def test_nothing_else_appears(self, read: Callable) -> None:
+        source = fake_slice()
+        added = {element.keyword for element in derive(read(source))} - {element.keyword for element in source}
+        assert added == {
+            "SeriesDate",
+            "SeriesTime",
+            "InstanceCreationDate",
+            "InstanceCreationTime",
+            "RescaleType",
+            "DerivationDescription",
+            "DerivationCodeSequence",
+            "SourceImageSequence",
+            "ContributingEquipmentSequence",
+        }
+
+    def test_missing_patient_data_stay_missing(self, read: Callable) -> None:
+        gone = ("PatientName", "PatientID", "PatientBirthDate", "Manufacturer", "StudyInstanceUID")
+        ds = derive(read(fake_slice(**dict.fromkeys(gone))))
+        assert not [keyword for keyword in gone if keyword in ds]
+
+    def test_missing_sop_class_is_added(self, read: Callable) -> None:
+        assert derive(read(fake_slice(SOPClassUID=None))).SOPClassUID == CTImageStorage
+
+    def test_flags_are_carried(self, read: Callable) -> None:
+        flags = {"BurnedInAnnotation": "YES", "RecognizableVisualFeatures": "YES", "PatientIdentityRemoved": "YES"}
+        ds = derive(read(fake_slice(**flags)))
+        assert {key: ds[key].value for key in flags} == flags
+
+    def test_header_of_the_source_is_not_changed(self, read: Callable) -> None:
+        source = fake_slice(SmallestImagePixelValue=1, DigitalSignaturesSequence=[Dataset()])
+        source.add_new(0x00091001, "LO", "private")
+        ct = read(source)
+        before, meta, stored = copy.deepcopy(ct.header), copy.deepcopy(ct.header.file_meta), ct.stored.copy()
+        derived = derive(ct)
+        derived.ImagePositionPatient[0] = 99
+        assert ct.header == before
+        assert ct.header.file_meta == meta
+        assert np.array_equal(ct.stored, stored)
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+    def test_other_encodings(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+        source = fake_slice()
+        source.add_new("PixelPaddingValue", "SS", -2000)
+        item = Dataset()
+        item.ReferencedSOPInstanceUID, item.ReferencedFrameNumber = "1.2.3.4", 1
+        source.ReferencedImageSequence = [item]
+        source.add_new("RedPaletteColorLookupTableData", "OW", b"\1\2\3\4" if syntax.is_little_endian else b"\2\1\4\3")
+        ct = read_slice(write_native(source, tmp_path / "a", syntax))
+        ds = reread(derive(ct), tmp_path)
+        assert {key: ds[key].value for key in COPIED} == {key: source[key].value for key in COPIED}
+        assert (ds["PixelPaddingValue"].VR, ds.PixelPaddingValue) == ("SS", -2000)
+        assert ds.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
+        assert ds.RedPaletteColorLookupTableData == b"\1\2\3\4"
+        assert np.array_equal(ds.pixel_array, fake_pixels())
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+    def test_values_that_violate_their_vr_survive(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+        path = write_native(fake_slice(), tmp_path / "a", syntax)
+        content = path.read_bytes()
+        # equally long: a date that is none, a number that is none
+        for old, new in ((b"19600102", b"unknown "), (b"2.0 ", b"two ")):
+            assert content.count(old) == 1
+            content = content.replace(old, new)
+        path.write_bytes(content)
+        save_slice(derive(read_slice(path)), tmp_path / "b")
+        written = (tmp_path / "b").read_bytes()
+        assert b"unknown " in written
+        assert b"two " in written
+        assert pydicom.dcmread(tmp_path / "b").PatientBirthDate == "unknown"
+
+
+class TestDrops:
+    """What must not be carried over."""
+
+    @staticmethod
+    def with_private() -> Dataset:
+        """A slice with private elements at three levels, beside public ones."""
+        source = fake_slice()
+        source.add_new(0x00090010, "LO", "MAKER")
+        source.add_new(0x00091001, "LO", "secret-0")
+        inner, outer = Dataset(), Dataset()
+        inner.add_new(0x00090010, "LO", "MAKER")
+        inner.add_new(0x00091001, "LO", "secret-2")
+        inner.CodeValue = "K"
+        outer.add_new(0x00291001, "LO", "secret-1")
+        outer.PurposeOfReferenceCodeSequence = [inner]
+        outer.ReferencedSOPInstanceUID = "1.2.3.4"
+        source.ReferencedImageSequence = [outer]
+        return source
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+    def test_private_elements_at_every_level(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+        ct = read_slice(write_native(self.with_private(), tmp_path / "a", syntax))
+        ds = reread(derive(ct), tmp_path)
+        assert b"secret" not in (tmp_path / "derived.dcm").read_bytes()
+        assert ds.ReferencedImageSequence[0].PurposeOfReferenceCodeSequence[0].CodeValue == "K"
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+    def test_private_elements_are_kept_on_request(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+        ct = read_slice(write_native(self.with_private(), tmp_path / "a", syntax))
+        reread(derive(ct, keep_private=True), tmp_path)
+        written = (tmp_path / "derived.dcm").read_bytes()
+        assert [written.count(b"secret-%d" % level) for level in range(3)] == [1, 1, 1]
+
+    def test_what_is_computed_from_the_pixels(self, read: Callable) -> None:
+        signed_item = Dataset()
+        signed_item.DigitalSignaturesSequence = [Dataset()]
+        source = fake_slice(
+            IconImageSequence=[Dataset()],
+            DigitalSignaturesSequence=[Dataset()],
+            MACParametersSequence=[Dataset()],
+            DataSetTrailingPadding=b"\0\0",
+            InstanceCreatorUID="1.2.3",
+            SmallestPixelValueInSeries=0,
+            ReferencedImageSequence=[signed_item],
+        )
+        ds = derive(read(source))
+        for keyword in ("IconImageSequence", "DigitalSignaturesSequence", "MACParametersSequence"):
+            assert keyword not in ds
+        for keyword in ("DataSetTrailingPadding", "InstanceCreatorUID", "SmallestPixelValueInSeries"):
+            assert keyword not in ds
+        assert "DigitalSignaturesSequence" not in ds.ReferencedImageSequence[0]
+
+    def test_embedded_overlay_goes_real_overlay_stays(self, read: Callable) -> None:
+        source = fake_slice(pixels=fake_pixels(signed=False), bits=12)
+        source.add_new(0x60000010, "US", 12)
+        source.add_new(0x60000102, "US", 12)
+        source.add_new(0x60020102, "US", 0)
+        source.add_new(0x60023000, "OW", b"\1\0")
+        groups = {element.tag.group for element in derive(read(source))}
+        assert 0x6000 not in groups
+        assert 0x6002 in groups
+
+
+class TestPixels:
+    """The pixels and what describes them."""
+
+    def test_pixels(self, read: Callable, tmp_path: Path) -> None:
+        ct = read(fake_slice())
+        stored = to_stored(ct, ct.hu + 7)
+        ds = reread(derive(ct, stored=stored), tmp_path)
+        assert np.array_equal(ds.pixel_array, ct.stored + 7)
+        assert ds["PixelData"].VR == "OW"
+        assert (ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation) == (16, 16, 15, 1)
+
+    def test_mixed_bits_stored_in_one_series(self, read: Callable) -> None:
+        for bits, maximum in ((12, 4095), (16, 65535)):
+            ct = read(fake_slice(pixels=fake_pixels(signed=False), bits=bits))
+            ds = derive(ct, stored=to_stored(ct, np.full_like(ct.hu, 1e6)))
+            assert (ds.BitsStored, ds.HighBit) == (bits, bits - 1)
+            assert np.all(np.frombuffer(ds.PixelData, "<u2") == maximum)
+
+    @pytest.mark.parametrize(("signed", "vr"), [(True, "SS"), (False, "US")])
+    def test_extremes_are_recomputed_when_present(self, read: Callable, signed: bool, vr: str) -> None:
+        source = fake_slice(pixels=fake_pixels(signed=signed), SmallestImagePixelValue=0, LargestImagePixelValue=1)
+        stored = np.full_like(fake_pixels(signed=signed), 50)
+        stored[0, 0], stored[1, 1] = (-7 if signed else 3), 1234
+        ds = derive(read(source), stored=stored)
+        assert (ds.SmallestImagePixelValue, ds.LargestImagePixelValue) == (stored[0, 0], 1234)
+        assert ds["SmallestImagePixelValue"].VR == ds["LargestImagePixelValue"].VR == vr
+
+    def test_extremes_are_not_invented(self, read: Callable) -> None:
+        assert "SmallestImagePixelValue" not in derive(read(fake_slice()))
+
+    @pytest.mark.parametrize(
+        ("syntax", "header", "expected"),
+        [
+            (JPEGLSNearLossless, None, "01"),
+            (JPEGLSNearLossless, "00", "01"),
+            (ExplicitVRLittleEndian, "01", "01"),
+            (ExplicitVRLittleEndian, "00", "00"),
+            (ExplicitVRLittleEndian, None, None),
+            (JPEG2000, None, None),
+            (JPEG2000, "01", "01"),
+        ],
+    )
+    def test_lossy_flag(
+        self, read: Callable, syntax: pydicom.uid.UID, header: str | None, expected: str | None
+    ) -> None:
+        ct = read(fake_slice(LossyImageCompression=header) if header else fake_slice())
+        lossy = CTSlice(**{**vars(ct), "source_transfer_syntax": str(syntax)})
+        assert derive(lossy).get("LossyImageCompression") == expected
+
+    def test_ratio_and_method_are_kept(self, read: Callable) -> None:
+        ds = derive(read(fake_slice(LossyImageCompression="01", LossyImageCompressionRatio=8.5)))
+        assert (ds.LossyImageCompression, ds.LossyImageCompressionRatio) == ("01", 8.5)
+
+    def test_wrong_array_is_refused(self, read: Callable) -> None:
+        ct = read(fake_slice())
+        with pytest.raises(ValueError, match="float32, the slice has"):
+            derive(ct, stored=ct.hu)
+
+
+class TestSaving:
+    """The file."""
+
+    def test_is_a_dicom_file(self, read: Callable, tmp_path: Path) -> None:
+        save_slice(derive(read(fake_slice())), tmp_path / "a")
+        content = (tmp_path / "a").read_bytes()
+        assert content[:132] == b"\0" * 128 + b"DICM"
+
+    def test_same_input_same_file(self, read: Callable, tmp_path: Path) -> None:
+        for name in "ab":
+            save_slice(derive(read(fake_slice())), tmp_path / name)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    def test_what_cannot_be_encoded_is_a_series_error(self, read: Callable, tmp_path: Path) -> None:
+        ds = derive(read(fake_slice()))
+        ds.add_new("Rows", "US", -1)
+        ds.PatientComments = PATIENT
+        with pytest.raises(SeriesError, match="cannot be encoded") as caught:
+            save_slice(ds, tmp_path / "a")
+        assert "Muster" not in str(caught.value)
+        assert not (tmp_path / "a").exists()

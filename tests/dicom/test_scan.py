@@ -1,0 +1,311 @@
+"""Which files become which series, in which order, and what is said about the rest."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydicom.uid import ImplicitVRLittleEndian
+
+from ctclip.dicom import Series, scan
+from ctclip.errors import SeriesError
+
+from .fake import AXIAL, PATIENT, SAGITTAL, fake_slice, tilted, write, write_bare, write_native, write_stack
+
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+
+
+def only_series(folder: Path) -> Series:
+    found = scan(folder)
+    assert len(found.series) == 1
+    return found.series[0]
+
+
+class TestOrder:
+    """Order comes from the position alone."""
+
+    def test_instance_numbers_and_names_do_not_matter(self, tmp_path: Path) -> None:
+        for name, number, z in [("a", 3, 30.0), ("b", 1, 10.0), ("c", 4, 0.0), ("d", 2, 20.0)]:
+            write(fake_slice(z, number), tmp_path / name)
+        series = only_series(tmp_path)
+        assert [item.position_mm for item in series.slices] == [0.0, 10.0, 20.0, 30.0]
+        assert [item.instance_number for item in series.slices] == [4, 1, 2, 3]
+
+    def test_missing_instance_number(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [4.0, 2.0, 0.0], InstanceNumber=None)
+        series = only_series(tmp_path)
+        assert [item.position_mm for item in series.slices] == [0.0, 2.0, 4.0]
+        assert series.slices[0].instance_number is None
+
+    def test_equal_positions_are_sorted_by_number_then_uid(self, tmp_path: Path) -> None:
+        write(fake_slice(1.0, 9), tmp_path / "a")
+        write(fake_slice(1.0, 2), tmp_path / "b")
+        write(fake_slice(0.0, 5), tmp_path / "c")
+        series = only_series(tmp_path)
+        assert [item.instance_number for item in series.slices] == [5, 2, 9]
+        assert any("duplicate positions: 1" in text for text in series.warnings)
+
+    def test_position_is_measured_along_the_normal(self, tmp_path: Path) -> None:
+        for number, x in enumerate([30.0, 10.0, 20.0], start=1):
+            slice_ = fake_slice(0, number, orientation=SAGITTAL, ImagePositionPatient=[x, 5.0, 7.0])
+            write(slice_, tmp_path / str(number))
+        # row x column = (0, 1, 0) x (0, 0, -1) = (-1, 0, 0)
+        assert [item.position_mm for item in only_series(tmp_path).slices] == [-30.0, -20.0, -10.0]
+
+    def test_names_of_files_and_folders_do_not_change_the_result(self, tmp_path: Path) -> None:
+        for folder, names in (("one", "abc"), ("two", "zyx")):
+            for number, name in enumerate(names, start=1):
+                write(fake_slice(number * 2.0, number), tmp_path / folder / name)
+        one, two = scan(tmp_path / "one"), scan(tmp_path / "two")
+        assert [s.sop_instance_uid for s in one.series[0].slices] == [s.sop_instance_uid for s in two.series[0].slices]
+
+
+class TestSeparation:
+    """Series are never merged, stacks never mixed."""
+
+    def test_two_series_in_one_flat_folder(self, tmp_path: Path) -> None:
+        write_stack(tmp_path / "x", [0, 1, 2], series="1.2.9.1", SeriesNumber=7)
+        for number in (1, 2):
+            write(fake_slice(number, number, series="1.2.9.2", SeriesNumber=3), tmp_path / "x" / f"other{number}")
+        found = scan(tmp_path)
+        assert [(s.uid, s.series_number, s.slice_count) for s in found.series] == [("1.2.9.2", 3, 2), ("1.2.9.1", 7, 3)]
+        assert found.series_numbers == {3, 7}
+
+    @pytest.mark.parametrize(
+        "different",
+        [
+            pytest.param({"PixelSpacing": [0.7, 0.7]}, id="pixel spacing"),
+            pytest.param({"FrameOfReferenceUID": "1.2.3.99"}, id="frame of reference"),
+            pytest.param({"orientation": tilted(5)}, id="orientation"),
+        ],
+    )
+    def test_other_geometry_is_another_stack(self, tmp_path: Path, different: dict[str, object]) -> None:
+        write_stack(tmp_path, [0, 2, 4])
+        write(fake_slice(6, 4, **different), tmp_path / "other")
+        series = only_series(tmp_path)
+        assert [len(stack) for stack in series.stacks] == [3, 1]
+        assert any(text.startswith("2 geometry groups") for text in series.warnings)
+        assert series.skip_reason is None
+
+    def test_rounded_cosines_are_one_stack(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1, orientation=(1, 0, 0, 0, 0.9998, -0.0200)), tmp_path / "a")
+        write(fake_slice(2, 2, orientation=(1, 0, 0, 0, 0.99980, -0.01996)), tmp_path / "b")
+        assert len(only_series(tmp_path).stacks) == 1
+
+    def test_missing_series_uid_keeps_other_traits_apart(self, tmp_path: Path) -> None:
+        write_stack(tmp_path / "soft", [0, 1], SeriesInstanceUID="")
+        for number in (8, 9):
+            sharp = fake_slice(number, number, SeriesInstanceUID="", ConvolutionKernel="Br64")
+            write(sharp, tmp_path / "sharp" / str(number))
+        found = scan(tmp_path)
+        assert [s.slice_count for s in found.series] == [2, 2]
+        assert all(s.uid.startswith("2.25.") for s in found.series)
+        assert all("no SeriesInstanceUID" in s.warnings[0] for s in found.series)
+
+
+class TestGeometry:
+    """Unusual geometry is reported; only reformats are left out by default."""
+
+    def test_even_axial_series_has_no_warnings(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 0.8, 1.6, 2.4])
+        series = only_series(tmp_path)
+        assert (series.warnings, series.skip_reason, series.selectable) == ((), None, True)
+        assert (series.slices[0].rows, series.slices[0].columns, series.study_uid) == (12, 16, "1.2.3.1")
+
+    @pytest.mark.parametrize("degrees", [-30.0, 18.5, 30.0])
+    def test_tilted_gantry_is_axial(self, tmp_path: Path, degrees: float) -> None:
+        write_stack(tmp_path, [0, 2, 4], orientation=tilted(degrees))
+        series = only_series(tmp_path)
+        assert series.skip_reason is None
+        assert series.warnings == (f"gantry tilt of {abs(degrees):.1f} degrees",)
+
+    def test_sagittal_reformat_is_skipped_but_selectable(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 0, 0], orientation=SAGITTAL)
+        series = only_series(tmp_path)
+        assert series.skip_reason == "not axial (reformat): 3 of 3 slices"
+        assert series.selectable
+
+    def test_one_reformat_among_axial_slices(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2, 4])
+        write(fake_slice(0, 9, orientation=SAGITTAL), tmp_path / "other")
+        assert only_series(tmp_path).skip_reason == "not axial (reformat): 1 of 4 slices"
+
+    @pytest.mark.parametrize(
+        ("heights", "expected"),
+        [
+            ([0, 2, 4, 8, 10], "missing slices: 1 (step 2.00 mm, largest 4.00 mm)"),
+            ([0, 2, 4, 10, 12, 14], "missing slices: 2 (step 2.00 mm, largest 6.00 mm)"),
+            ([0, 4.22, 8.44, 15.82, 23.2], "uneven step: 4.22 to 7.38 mm"),
+        ],
+    )
+    def test_steps(self, tmp_path: Path, heights: list[float], expected: str) -> None:
+        write_stack(tmp_path, heights)
+        assert only_series(tmp_path).warnings == (expected,)
+
+    def test_slice_without_position_stays_in_the_series(self, tmp_path: Path) -> None:
+        """Dropping it would leave a hole that nobody notices; read_slice reports it."""
+        write_stack(tmp_path, [0, 2])
+        write(fake_slice(4, 3, ImagePositionPatient=None), tmp_path / "broken")
+        series = only_series(tmp_path)
+        assert [len(stack) for stack in series.stacks] == [2, 1]
+        assert series.skip_reason is None
+        assert series.warnings == ("damaged headers: 1 slices without image size, position or orientation",)
+
+    def test_series_without_any_position_cannot_be_selected(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2], ImageOrientationPatient=None)
+        series = only_series(tmp_path)
+        assert series.skip_reason == "no usable image size, position or orientation"
+        assert not series.selectable
+
+
+class TestSkippedFiles:
+    """Everything that is no CT slice is listed with a reason and does not disturb the series."""
+
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+    @pytest.mark.parametrize(
+        ("overrides", "reason"),
+        [
+            ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
+            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour image"),
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, "not monochrome"),
+            ({"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture"),
+            ({"SOPClassUID": ENHANCED_CT, "NumberOfFrames": 5}, "Enhanced multi-frame CT: not supported yet"),
+            ({"NumberOfFrames": 5}, "multi-frame image: not supported yet"),
+            ({"Modality": "SEG"}, "Modality SEG"),
+            ({"Modality": "MR"}, "Modality MR"),
+            ({"Modality": PATIENT}, "Modality unknown"),
+            ({"Modality": None, "SOPClassUID": BASIC_TEXT_SR}, "no CT image (Basic Text SR Storage)"),
+            ({"SOPClassUID": None, "Modality": None}, None),
+        ],
+    )
+    def test_unsuitable_file_in_a_ct_series(
+        self, tmp_path: Path, overrides: dict[str, object], reason: str | None
+    ) -> None:
+        write_stack(tmp_path, [0, 2])
+        write(fake_slice(4, 3, **overrides), tmp_path / "odd")
+        found = scan(tmp_path)
+        if reason is None:
+            # SOP class from the file meta, Modality from the SOP class
+            assert found.series[0].slice_count == 3
+        else:
+            assert found.series[0].slice_count == 2
+            assert found.series[0].warnings == ()
+            assert [(item.path.name, item.reason) for item in found.skipped] == [("odd", reason)]
+
+    def test_files_that_are_no_dicom(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2])
+        (tmp_path / "readme.txt").write_text("Muster, Eva")
+        (tmp_path / "empty").touch()
+        (tmp_path / "binary").write_bytes(b"\x08\x00" * 100)
+        found = scan(tmp_path)
+        assert found.skip_summary() == {"not DICOM": 3}
+        assert found.series[0].slice_count == 2
+
+    def test_unreadable_header(self, tmp_path: Path) -> None:
+        path = write(fake_slice(), tmp_path / "a")
+        content = path.read_bytes()
+        start = content.index(b"\x08\x00\x16\x00UI")
+        path.write_bytes(content[:start] + b"\x08\x00\x16\x00ZZ\xff\xff" + content[start + 8 :])
+        found = scan(tmp_path)
+        assert found.series == ()
+        assert [item.reason for item in found.skipped] == ["unreadable DICOM header"]
+
+    def test_duplicate_is_skipped_whichever_way_the_folder_is_listed(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1), tmp_path / "b" / "copy")
+        write(fake_slice(0, 1), tmp_path / "a" / "first")
+        found = scan(tmp_path)
+        assert found.series[0].slices[0].path == tmp_path / "a" / "first"
+        assert [(item.path.name, item.reason) for item in found.skipped] == [("copy", "duplicate SOPInstanceUID")]
+
+    def test_reasons_hold_no_patient_data(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1, Modality="MR"), tmp_path / "Muster_Eva")
+        found = scan(tmp_path)
+        assert all("Muster" not in item.reason for item in found.skipped)
+
+    def test_series_numbers_of_skipped_files_are_taken(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1, SeriesNumber=4), tmp_path / "a")
+        write(fake_slice(0, 1, series="1.2.9.9", SeriesNumber=1004, Modality="MR"), tmp_path / "b")
+        assert scan(tmp_path).series_numbers == {4, 1004}
+
+
+class TestFiles:
+    """How files are found."""
+
+    def test_nested_folders_and_odd_names(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1), tmp_path / "Müller" / "S 1" / "ohne Endung")
+        write(fake_slice(1, 2), tmp_path / "I10.txt")
+        assert only_series(tmp_path).slice_count == 2
+
+    def test_single_file(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2])
+        assert only_series(tmp_path / "001").slice_count == 1
+
+    def test_link_loop_is_harmless(self, tmp_path: Path) -> None:
+        write_stack(tmp_path / "deep", [0, 2])
+        os.symlink(tmp_path, tmp_path / "deep" / "up", target_is_directory=True)
+        assert only_series(tmp_path).slice_count == 2
+        assert scan(tmp_path).skipped == ()
+
+    def test_broken_link_and_pipe(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0])
+        os.symlink(tmp_path / "nowhere", tmp_path / "link")
+        os.mkfifo(tmp_path / "pipe")
+        assert scan(tmp_path).skip_summary() == {"file cannot be read": 1}
+
+    @pytest.mark.parametrize("implicit", [True, False])
+    def test_file_without_preamble(self, tmp_path: Path, implicit: bool) -> None:
+        path = write_bare(fake_slice(), tmp_path / "bare", implicit=implicit)
+        assert path.read_bytes()[:2] == b"\x08\x00"
+        assert only_series(tmp_path).slice_count == 1
+
+    def test_file_meta_without_preamble(self, tmp_path: Path) -> None:
+        path = write(fake_slice(), tmp_path / "a")
+        path.write_bytes(path.read_bytes()[132:])
+        assert only_series(tmp_path).slice_count == 1
+
+    def test_sop_class_and_instance_from_file_meta(self, tmp_path: Path) -> None:
+        ds = fake_slice(0, 5)
+        path = write(ds, tmp_path / "a")
+        content = path.read_bytes()
+        for tag in (b"\x08\x00\x16\x00UI", b"\x08\x00\x18\x00UI"):
+            start = content.index(tag)
+            length = int.from_bytes(content[start + 6 : start + 8], "little")
+            content = content[: start + 6] + b"\0\0" + content[start + 8 + length :]
+        path.write_bytes(content)
+        assert only_series(tmp_path).slices[0].sop_instance_uid == ds.file_meta.MediaStorageSOPInstanceUID
+
+    def test_implicit_vr(self, tmp_path: Path) -> None:
+        ds = fake_slice()
+        write_native(ds, tmp_path / "a", ImplicitVRLittleEndian)
+        assert only_series(tmp_path).slices[0].sop_instance_uid == ds.SOPInstanceUID
+
+    def test_progress_counts_all_files(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2])
+        (tmp_path / "note").write_text("x")
+        calls: list[tuple[int, int]] = []
+        scan(tmp_path, progress=lambda done, total: calls.append((done, total)))
+        assert calls == [(1, 3), (2, 3), (3, 3)]
+
+    def test_nothing_is_written(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2])
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        scan(tmp_path)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+    def test_empty_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(SeriesError, match="is empty"):
+            scan(tmp_path)
+
+    def test_missing_folder_is_not_named(self, tmp_path: Path) -> None:
+        with pytest.raises(SeriesError, match="does not exist") as caught:
+            scan(tmp_path / "Muster_Eva")
+        assert "Muster" not in str(caught.value)
+
+    def test_axial_constant_is_what_the_name_says(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1, orientation=AXIAL), tmp_path / "a")
+        write(fake_slice(0, 2, series="1.2.9.1", orientation=tilted(40)), tmp_path / "b")
+        reasons = {series.uid: series.skip_reason for series in scan(tmp_path).series}
+        assert reasons == {"1.2.3.2": None, "1.2.9.1": "not axial (reformat): 1 of 1 slices"}
