@@ -39,7 +39,7 @@ DEFAULT_MODEL = "ct-compact"
 MODELS = {
     "ct-compact": ShippedModel(
         "ct_compact_denoising",
-        sha256="",
+        sha256="45e6a4883693e63b5151a7945e1e465279a073caae320f79b86738a53a81a549",
         description="CT, one slice, half width; encoder and decoder trained by ctclip on CT: not CLIP",
     ),
 }

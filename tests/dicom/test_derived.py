@@ -465,6 +465,7 @@ class TestSaving:
             save_slice(derive(read(fake_slice())), tmp_path / name)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
+    @pytest.mark.filterwarnings("ignore:Invalid value")
     def test_what_cannot_be_encoded_is_a_series_error(self, read: Callable, tmp_path: Path) -> None:
         ds = derive(read(fake_slice()))
         ds.add_new("Rows", "US", -1)

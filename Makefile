@@ -1,0 +1,20 @@
+# The set-up happens once: .venv is made again only when the declared dependencies change.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint
+demo: $(READY)
+	$(VENV)/bin/ctclip demo --output demo --overwrite
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+lint: $(READY)
+	$(VENV)/bin/ruff check ctclip tests
+	$(VENV)/bin/mypy
+
+$(READY): setup.cfg pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
+	touch $(READY)

@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+BESIDE_THE_REPOSITORY = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real CT and reference fixtures, which are not part of the repository: $CTCLIP_TEST_DATA, or beside it."""
+    folder = Path(os.environ.get("CTCLIP_TEST_DATA", BESIDE_THE_REPOSITORY))
+    if not folder.is_dir():
+        pytest.skip("the shared test data is not here; set CTCLIP_TEST_DATA to its folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's record of fetched weights."""
+    monkeypatch.setenv("CTCLIP_CACHE", str(tmp_path / "cache"))
