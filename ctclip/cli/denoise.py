@@ -1,0 +1,201 @@
+"""``ctclip denoise``: a CT export or volume in, a denoised series or volume out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
+
+if TYPE_CHECKING:
+    from ctclip.denoise import Denoiser
+    from ctclip.dicom import Scan, Series
+    from ctclip.pipeline import SeriesResult
+
+
+class SlicesPerSecond(ProgressColumn):
+    """Speed of the running task."""
+
+    def render(self, task: Task) -> Text:
+        """Text such as "3.1 slices/s"."""
+        return Text(f"{task.speed:.1f} slices/s" if task.speed else "")
+
+
+def denoise(
+    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder or file, or a NIfTI, NRRD or MHA volume."),
+    target: Path = typer.Argument(..., metavar="DST", help="Folder for the derived series, or a volume file."),
+    series: list[str] = typer.Option([], help="SeriesInstanceUID to denoise, repeatable; 'all' adds non-axial series."),
+    model: str = typer.Option("ct-compact", help="Name from 'ctclip weights list', or a checkpoint file."),
+    encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
+    strength: float = typer.Option(1.0, min=0.0, max=1.0, help="0 gives the input back, 1 the full effect."),
+    batch: str = typer.Option("auto", help="Slices per pass of the network, or auto."),
+    roi: int = typer.Option(0, min=0, help="Side of sliding windows in pixels; 0 takes whole slices."),
+    overlap: float = typer.Option(0.25, min=0.0, max=0.95, help="Part of a window shared with the next."),
+    report: Path | None = typer.Option(None, help="Write a JSON report without patient data."),
+    keep_private: bool = typer.Option(False, "--keep-private", help="Copy private DICOM elements."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="List what would be done and write nothing."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Print warnings about unusual input."),
+) -> None:
+    """Denoise every axial CT series in a folder, or a volume.
+
+    Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series failed. Research use only; keep the original series.
+    """
+    console = Console(quiet=quiet)
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")
+    with one_line_errors():
+        from ctclip.data.volumes import is_volume
+
+        settings: dict[str, Any] = {
+            "device": device,
+            "precision": precision,
+            "batch_size": _batch(batch),
+            "roi_size": roi or None,
+            "overlap": overlap,
+        }
+        load = lambda: _load(console, model, encoder_weights, settings)  # noqa: E731
+        if is_volume(source) and source.is_file():
+            results, denoiser, found = _volume(console, source, target, load, strength, dry_run, overwrite)
+        else:
+            results, denoiser, found = _dicom(
+                console, source, target, load, series, strength, dry_run, overwrite, keep_private, verbose
+            )
+        if denoiser is None:
+            raise typer.Exit(ALL_DONE)
+        _write_report(report, results, denoiser, strength, found)
+        failed = sum(result.status == "failed" for result in results)
+        raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
+
+
+def _batch(text: str) -> int | str:
+    from ctclip.errors import ConfigError
+
+    if text != "auto" and not (text.isdigit() and int(text) > 0):
+        raise ConfigError(f"--batch must be 'auto' or a number of slices, found {text!r}")
+    return text if text == "auto" else int(text)
+
+
+def _load(console: Console, model: str, encoder_weights: str, settings: dict[str, Any]) -> Denoiser:
+    from ctclip.denoise import Denoiser
+
+    denoiser = Denoiser.load(model, encoder_weights=encoder_weights or None, **settings)
+    name = denoiser.network.config.encoder_name
+    console.print(f"Model {denoiser.model_name} ({name}), {denoiser.device}, {denoiser.precision}", highlight=False)
+    return denoiser
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), SlicesPerSecond(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
+
+
+def _volume(
+    console: Console, source: Path, target: Path, load: Any, strength: float, dry_run: bool, overwrite: bool
+) -> tuple[list[SeriesResult], Denoiser | None, Scan | None]:
+    from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
+    from ctclip.errors import ConfigError
+    from ctclip.pipeline import denoise_volume_file
+
+    if not is_volume(target):
+        raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
+    if dry_run:
+        console.print("Would denoise one volume")
+        return [], None, None
+    denoiser = load()
+    with _progress(console) as bar:
+        task = bar.add_task("denoising", total=None)
+        result = denoise_volume_file(
+            source,
+            target,
+            denoiser,
+            strength=strength,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    _print_result(console, result)
+    return [result], denoiser, None
+
+
+def _dicom(
+    console: Console,
+    source: Path,
+    target: Path,
+    load: Any,
+    wanted: list[str],
+    strength: float,
+    dry_run: bool,
+    overwrite: bool,
+    keep_private: bool,
+    verbose: bool,
+) -> tuple[list[SeriesResult], Denoiser | None, Scan | None]:
+    from ctclip.dicom import scan
+    from ctclip.pipeline import check_folders, choose_series, denoise_series
+
+    check_folders(source, target)
+    found = scan(source)
+    chosen = choose_series(found, wanted)
+    _print_scan(console, found, chosen, verbose)
+    if dry_run:
+        return [], None, found
+    denoiser = load()
+    results = []
+    with _progress(console) as bar:
+        for number, series in enumerate(chosen, start=1):
+            task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)
+            result = denoise_series(
+                series,
+                target,
+                denoiser,
+                strength=strength,
+                taken_numbers=found.series_numbers,
+                overwrite=overwrite,
+                keep_private=keep_private,
+                slice_done=lambda task=task: bar.advance(task),
+            )
+            results.append(result)
+    for result in results:
+        _print_result(console, result)
+    return results, denoiser, found
+
+
+def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bool) -> None:
+    for series in found.series:
+        what = "denoise" if series in chosen else f"skip ({series.skip_reason or 'not asked for'})"
+        console.print(f"series {series.uid}: {series.slice_count} slices, {what}", highlight=False)
+        for warning in series.warnings if verbose else ():
+            console.print(f"  {warning}", highlight=False)
+    for reason, count in found.skip_summary().items():
+        console.print(f"skipped {count} files: {reason}", highlight=False)
+
+
+def _print_result(console: Console, result: SeriesResult) -> None:
+    if result.status == "failed":
+        typer.secho(f"ctclip: series {result.source} failed: {result.message}", fg="red", err=True)
+        return
+    console.print(
+        f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, noise {result.noise_before_hu:.1f} -> "
+        f"{result.noise_after_hu:.1f} HU, mean shift {result.shift_hu:+.2f} HU",
+        highlight=False,
+    )
+
+
+def _write_report(
+    path: Path | None, results: list[SeriesResult], denoiser: Denoiser, strength: float, found: Scan | None
+) -> None:
+    from ctclip.files import atomic_path
+    from ctclip.pipeline import report
+
+    if path is None:
+        return
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(report(results, denoiser, strength=strength, found=found), indent=1))

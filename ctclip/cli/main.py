@@ -1,0 +1,30 @@
+"""The ``ctclip`` command. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import typer
+
+from ctclip import __version__
+from ctclip.cli.demo import demo
+from ctclip.cli.denoise import denoise
+from ctclip.cli.weights import weights_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Denoise low-dose CT. Research use only; not a medical device.",
+)
+app.command()(denoise)
+app.command()(demo)
+app.add_typer(weights_app, name="weights")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ctclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version.")) -> None:
+    """Denoise low-dose CT. Research use only; not a medical device."""

@@ -1,0 +1,74 @@
+"""``ctclip weights``: list, fetch, verify and import weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ctclip.cli.exit_codes import NOTHING_DONE, one_line_errors
+
+weights_app = typer.Typer(no_args_is_help=True, help="List, fetch, verify and import weights.")
+
+
+@weights_app.command("list")
+def list_weights() -> None:
+    """Show the models that come with ctclip and the CLIP encoders that have been fetched."""
+    from ctclip.weights.catalogue import ENCODERS, MODELS, TAGS, fetched_encoders
+
+    with one_line_errors():
+        for name, model in MODELS.items():
+            typer.echo(f"model    {name:12} {model.sha256[:12]}  {model.description}")
+        for fetched in fetched_encoders():
+            typer.echo(f"encoder  {fetched.encoder} {fetched.tag}  {fetched.sha256[:12]}  {fetched.path}")
+        typer.echo(f"to fetch: ctclip weights fetch ENCODER TAG, with {', '.join(ENCODERS)} and {', '.join(TAGS)}")
+
+
+@weights_app.command()
+def fetch(
+    encoder: str = typer.Argument("RN50", help="open_clip's name of a ResNet image tower."),
+    tag: str = typer.Argument("openai", help="open_clip's name of a training run."),
+) -> None:
+    """Download CLIP weights (this uses the network) and record their SHA-256."""
+    with one_line_errors():
+        from ctclip.weights import fetch_encoder
+
+        fetched = fetch_encoder(encoder, tag)
+        typer.echo(f"{fetched.encoder} {fetched.tag}: {fetched.path}, SHA-256 {fetched.sha256}")
+
+
+@weights_app.command()
+def verify() -> None:
+    """Compare every model and every fetched encoder with its recorded SHA-256."""
+    from ctclip.weights.catalogue import MODELS, fetched_encoders, file_sha256
+
+    with one_line_errors():
+        files = [(name, model.path, model.sha256) for name, model in MODELS.items()]
+        files += [(f"{e.encoder} {e.tag}", e.path, e.sha256) for e in fetched_encoders()]
+        bad = 0
+        for name, path, expected in files:
+            state = "missing" if not path.is_file() else "ok" if file_sha256(path) == expected else "CHANGED"
+            bad += state != "ok"
+            typer.echo(f"{state:8} {name}  {path}")
+    if bad:
+        raise typer.Exit(NOTHING_DONE)
+
+
+@weights_app.command("import")
+def import_published(
+    source: Path = typer.Argument(..., help="Checkpoint published with the paper, such as net_g_latest.pth."),
+    target: Path = typer.Argument(..., help="ctclip checkpoint to write."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> None:
+    """Turn a checkpoint published with the paper into a ctclip checkpoint, BatchNorm buffers included."""
+    with one_line_errors():
+        from ctclip.errors import ConfigError
+        from ctclip.weights import read_published, save_checkpoint
+        from ctclip.weights.catalogue import file_sha256
+
+        if target.exists() and not overwrite:
+            raise ConfigError(f"{target} exists; give --overwrite to replace it")
+        network, hu_window = read_published(source)
+        provenance = {"imported_from": source.name, "source_sha256": file_sha256(source)}
+        save_checkpoint(network, target, hu_window=hu_window, provenance=provenance)
+        typer.echo(f"{target}: {network.config}")
