@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ctclip.errors import ConfigError
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, ProgressiveFeatureAugmentation
+from ctclip.networks.denoiser import pad_to_multiple
+
+SMALL = {"encoder_layers": (1, 1, 1), "encoder_width": 8, "decoder_width": 8}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (33, 47), (500, 511), (64, 64)])
+def test_any_size_comes_back(size: tuple[int, int]) -> None:
+    network = DenseFeatureDenoiser(DenoiserConfig(**SMALL)).eval()
+    with torch.no_grad():
+        assert network(torch.rand(1, 1, *size)).shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_residual_head_adds_to_the_middle_channel(channels: int) -> None:
+    network = DenseFeatureDenoiser(DenoiserConfig(**SMALL, in_channels=channels, residual=True)).eval()
+    torch.nn.init.zeros_(network.decoder.last.weight)
+    image = torch.rand(2, channels, 40, 40)
+    with torch.no_grad():
+        assert torch.equal(network(image), image[:, channels // 2 : channels // 2 + 1])
+
+
+def test_padding_mirrors_and_falls_back_to_repetition() -> None:
+    row = torch.tensor([1.0, 2, 3]).reshape(1, 1, 1, 3)
+    assert pad_to_multiple(row, 5)[0, 0, 0].tolist() == [1, 2, 3, 2, 1]
+    assert pad_to_multiple(row, 6)[0, 0, 0].tolist() == [1, 2, 3, 3, 3, 3]
+
+
+def test_augmentation_grows_with_depth_and_only_in_training() -> None:
+    torch.manual_seed(0)
+    augmentation = ProgressiveFeatureAugmentation(0.025)
+    features = [torch.full((1, 4, 200, 200), 2.0) for _ in range(4)]
+    for depth, feature in enumerate(augmentation.train()(features), start=1):
+        ratio = feature / 2
+        assert ratio.mean().item() == pytest.approx(1, abs=1e-3)
+        assert ratio.std().item() == pytest.approx(0.025 * depth, rel=0.02)
+    assert all(a is b for a, b in zip(augmentation.eval()(features), features, strict=True))
+    assert all(a is b for a, b in zip(ProgressiveFeatureAugmentation(0).train()(features), features, strict=True))
+
+
+def test_config_round_trip_and_errors() -> None:
+    config = DenoiserConfig(encoder_width=32, residual=True)
+    assert DenoiserConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="unknown \\['colour'\\]"):
+        DenoiserConfig.from_dict(config.to_dict() | {"colour": 1})
+    with pytest.raises(ConfigError, match="in_channels must be 1 or 3, found 2"):
+        DenoiserConfig(in_channels=2)
+    with pytest.raises(ConfigError, match="even"):
+        DenoiserConfig(encoder_width=7)
+    with pytest.raises(ConfigError, match="unknown encoder 'RN51'"):
+        DenoiserConfig.for_encoder("RN51")

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ctclip.errors import ConfigError, WeightsError
+from ctclip.networks import DenoiserConfig
+from ctclip.weights import build_network, load_model, load_network, save_checkpoint
+from ctclip.weights.catalogue import MODELS, file_sha256
+
+CONFIG = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4, residual=True)
+
+
+def _encoder_file(network: torch.nn.Module, path: Path) -> Path:
+    torch.save(network.encoder.state_dict(), path)
+    return path
+
+
+def test_full_round_trip(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True).eval()
+    save_checkpoint(network, tmp_path / "a.pt", provenance={"seed": 1})
+    loaded = load_model(tmp_path / "a.pt")
+    image = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(image), network(image))
+    assert (loaded.hu_window, loaded.provenance, loaded.network.training) == ((-1024, 3072), {"seed": 1}, False)
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["a.pt"]
+
+
+def test_a_decoder_takes_its_own_encoder_only(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True).eval()
+    save_checkpoint(network, tmp_path / "decoder.pt", include_encoder=False)
+    own = _encoder_file(network, tmp_path / "own.pt")
+    other = _encoder_file(build_network(CONFIG, random_encoder=True), tmp_path / "other.pt")
+    image = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load_network(tmp_path / "decoder.pt", encoder_weights=own)(image), network(image))
+    with pytest.raises(WeightsError, match="do not belong to decoder.pt"):
+        load_network(tmp_path / "decoder.pt", encoder_weights=other)
+    with pytest.raises(WeightsError, match="--encoder-weights"):
+        load_network(tmp_path / "decoder.pt")
+
+
+def test_encoder_weights_for_a_full_checkpoint_are_refused(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True)
+    save_checkpoint(network, tmp_path / "a.pt")
+    with pytest.raises(ConfigError, match="holds its own encoder"):
+        load_network(tmp_path / "a.pt", encoder_weights=_encoder_file(network, tmp_path / "e.pt"))
+
+
+def test_damaged_and_foreign_files(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True)
+    save_checkpoint(network, tmp_path / "a.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:2000])
+    with pytest.raises(WeightsError, match="cut.pt cannot be read"):
+        load_network(tmp_path / "cut.pt")
+    torch.save({"params": {}}, tmp_path / "published.pt")
+    with pytest.raises(WeightsError, match="ctclip weights import"):
+        load_network(tmp_path / "published.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    content["ctclip"]["format"] = 99
+    torch.save(content, tmp_path / "newer.pt")
+    with pytest.raises(WeightsError, match="format 99 is unknown"):
+        load_network(tmp_path / "newer.pt")
+
+
+def test_unknown_models_are_answered_with_the_known_ones() -> None:
+    with pytest.raises(WeightsError, match=r"unknown model 'nope'.*ct-compact"):
+        load_network("nope")
+
+
+def test_the_shipped_model_is_the_recorded_one_and_says_that_it_is_not_clip() -> None:
+    shipped = MODELS["ct-compact"]
+    assert file_sha256(shipped.path) == shipped.sha256
+    assert shipped.path.stat().st_size <= 24e6
+    assert "not CLIP" in load_network("ct-compact").config.encoder_name
+
+
+def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(build_network(CONFIG, random_encoder=True), tmp_path / "a.pt")
+    assert list(tmp_path.glob("*.pt*")) == []
