@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Denoiser", "load_network", "__version__"]
+__all__ = ["Denoiser", "__version__", "load_network"]
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser

@@ -251,7 +251,9 @@ def find_device(device: str) -> torch.device:
     if found.type not in AUTO_BATCH_PIXELS:
         raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"there is no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu")
+        raise ConfigError(
+            f"there is no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu"
+        )
     return found
 
 

@@ -65,8 +65,13 @@ ABDOMEN: tuple[Ellipse, ...] = (
     Ellipse(0, 0.53, 0.045, 0.04, 30),
     Ellipse(-0.06, 0.20, 0.055, 0.055, 160, lean=0.02),  # aorta, vena cava
     Ellipse(0.07, 0.20, 0.060, 0.045, 120, lean=-0.02),
-    *(Ellipse(0.74 * np.cos(t), 0.54 * np.sin(t), 0.05, 0.022, 500, angle=float(np.rad2deg(t)) + 90) for t in np.arange(0.3, 6.3, 0.7)),
-    *(Ellipse(-0.5 + 0.07 * i, -0.25 + 0.05 * i, 0.012 + 0.002 * i, 0.010, 120, lean=0.06) for i in range(6)),  # vessels
+    *(
+        Ellipse(0.74 * np.cos(t), 0.54 * np.sin(t), 0.05, 0.022, 500, angle=float(np.rad2deg(t)) + 90)
+        for t in np.arange(0.3, 6.3, 0.7)
+    ),
+    *(
+        Ellipse(-0.5 + 0.07 * i, -0.25 + 0.05 * i, 0.012 + 0.002 * i, 0.010, 120, lean=0.06) for i in range(6)
+    ),  # vessels
     *_inserts(-0.32, 0.02),
     *_fissures(0.05, -0.05),
 )

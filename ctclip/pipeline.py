@@ -102,7 +102,9 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
         by_uid = {series.uid: series for series in found.series}
         missing = [uid for uid in wanted if uid not in by_uid]
         if missing:
-            raise SeriesError(f"series {missing[0]} is not in the input; 'ctclip denoise SRC DST --dry-run' lists what is")
+            raise SeriesError(
+                f"series {missing[0]} is not in the input; 'ctclip denoise SRC DST --dry-run' lists what is"
+            )
         chosen = [by_uid[uid] for uid in wanted]
         unusable = [series for series in chosen if not series.selectable]
         if unusable:
@@ -174,7 +176,9 @@ def denoise_series(
             now = datetime.now()
             for index, (ct, denoised) in enumerate(_denoised_slices(series, denoiser, strength), start=1):
                 stored = to_stored(ct, denoised)
-                save_slice(derive_slice(ct, stored, derivation, series_number=number, now=now), folder / f"{index:04d}.dcm")
+                save_slice(
+                    derive_slice(ct, stored, derivation, series_number=number, now=now), folder / f"{index:04d}.dcm"
+                )
                 noise.add(ct.hu, ct.slope * stored.astype(np.float64) + ct.intercept)
                 if slice_done:
                     slice_done()
@@ -217,12 +221,17 @@ def denoise_volume_file(
     return result
 
 
-def report(results: Sequence[SeriesResult], denoiser: Denoiser, *, strength: float, found: Scan | None) -> dict[str, Any]:
+def report(
+    results: Sequence[SeriesResult], denoiser: Denoiser, *, strength: float, found: Scan | None
+) -> dict[str, Any]:
     """Everything about a run as plain values for JSON; no patient data, and ``None`` where a number is not known."""
     import torch
 
     series = [
-        {name: (None if isinstance(value, float) and np.isnan(value) else value) for name, value in vars(result).items()}
+        {
+            name: (None if isinstance(value, float) and np.isnan(value) else value)
+            for name, value in vars(result).items()
+        }
         for result in results
     ]
     return {
@@ -251,7 +260,9 @@ def _denoised_slices(series: Series, denoiser: Denoiser, strength: float) -> Ite
             untouched = ct.padding
             yield ct, np.where(untouched, ct.hu, denoised)
     if not below_zero:
-        raise DataError(f"series {series.uid} holds no value below 0 HU, so it is not CT in HU (a mask, or stored values?)")
+        raise DataError(
+            f"series {series.uid} holds no value below 0 HU, so it is not CT in HU (a mask, or stored values?)"
+        )
 
 
 def _network_input(stack: Sequence[SliceFile], waiting: list[CTSlice], denoiser: Denoiser) -> Iterator[np.ndarray]:

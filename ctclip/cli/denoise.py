@@ -95,7 +95,13 @@ def _load(console: Console, model: str, encoder_weights: str, settings: dict[str
 
 
 def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), SlicesPerSecond(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        SlicesPerSecond(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=console)
 
 

@@ -24,5 +24,7 @@ def one_line_errors() -> Iterator[None]:
         typer.secho(f"ctclip: {error}", fg="red", err=True)
         raise typer.Exit(NOTHING_DONE) from None
     except OSError as error:
-        typer.secho(f"ctclip: {error.strerror or type(error).__name__}: the output cannot be written", fg="red", err=True)
+        typer.secho(
+            f"ctclip: {error.strerror or type(error).__name__}: the output cannot be written", fg="red", err=True
+        )
         raise typer.Exit(NOTHING_DONE) from None

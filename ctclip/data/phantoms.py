@@ -27,5 +27,7 @@ def phantom_items(
     items = []
     for offset, level in enumerate(sd_hu):
         noisy = low_dose(clean, level, seed=seed + offset)
-        items += [{"image": image[np.newaxis], "label": label[np.newaxis]} for image, label in zip(noisy, clean, strict=True)]
+        items += [
+            {"image": image[np.newaxis], "label": label[np.newaxis]} for image, label in zip(noisy, clean, strict=True)
+        ]
     return items

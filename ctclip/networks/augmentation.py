@@ -27,7 +27,8 @@ class ProgressiveFeatureAugmentation(nn.Module):
         if not self.training or self.gamma == 0:
             return tuple(features)
         return tuple(
-            feature * (1 + self.gamma * depth * torch.randn_like(feature)) for depth, feature in enumerate(features, start=1)
+            feature * (1 + self.gamma * depth * torch.randn_like(feature))
+            for depth, feature in enumerate(features, start=1)
         )
 
     def extra_repr(self) -> str:

@@ -64,7 +64,12 @@ class DenoiserConfig:
     def reference(cls, *, in_channels: int = 1, **changes: Any) -> DenoiserConfig:
         """The published network: learned 1x1 input for CT, ``align_corners``, no residual; for RN50 unless changed."""
         adapter = "conv" if in_channels == 1 else "repeat"
-        values = {"in_channels": in_channels, "out_channels": in_channels, "align_corners": True, "input_adapter": adapter}
+        values = {
+            "in_channels": in_channels,
+            "out_channels": in_channels,
+            "align_corners": True,
+            "input_adapter": adapter,
+        }
         return cls(**{**values, **changes})
 
     @classmethod
@@ -77,7 +82,12 @@ class DenoiserConfig:
             ConfigError: when open_clip has no such model, or it is no ResNet.
         """
         layers, width = open_clip_resnet_shape(name)
-        values = {"encoder_layers": layers, "encoder_width": width, "decoder_width": width, "encoder_name": f"CLIP {name}"}
+        values = {
+            "encoder_layers": layers,
+            "encoder_width": width,
+            "decoder_width": width,
+            "encoder_name": f"CLIP {name}",
+        }
         return cls(**{**values, **changes})
 
     @property
@@ -101,7 +111,9 @@ class DenoiserConfig:
         known = {field.name for field in fields(cls)}
         unknown, missing = sorted(set(values) - known), sorted(known - set(values))
         if unknown or missing:
-            raise ConfigError(f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}")
+            raise ConfigError(
+                f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}"
+            )
         return cls(**values)
 
 

@@ -35,9 +35,7 @@ class DenseFeatureDenoiser(nn.Module):
         self.config = config if isinstance(config, DenoiserConfig) else DenoiserConfig(**config)
         adapts = self.config.in_channels == 1 and self.config.input_adapter == "conv"
         self.input_conv = nn.Conv2d(1, ENCODER_IMAGE_CHANNELS, kernel_size=1, bias=False) if adapts else None
-        self.encoder = DenseFeatureEncoder(
-            self.config.encoder_layers, self.config.encoder_width, frozen=freeze_encoder
-        )
+        self.encoder = DenseFeatureEncoder(self.config.encoder_layers, self.config.encoder_width, frozen=freeze_encoder)
         self.augmentation = ProgressiveFeatureAugmentation(augmentation_gamma)
         self.decoder = DenseFeatureDecoder(
             (ENCODER_IMAGE_CHANNELS, *self.config.tap_channels),

@@ -34,11 +34,9 @@ def correlated_noise(
     Returns:
         float64 array of zero mean (expected) and SD 1 (expected over all noise, not of this sample).
     """
-    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :])
-    amplitude = np.sqrt(frequency**low_power * np.exp(-((frequency / cutoff) ** 2)))
-    power = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
-    power = power**low_power * np.exp(-((power / cutoff) ** 2))
-    filtered = np.fft.irfft2(np.fft.rfft2(rng.standard_normal(shape)) * amplitude, s=shape)
+    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
+    power = frequency**low_power * np.exp(-((frequency / cutoff) ** 2))
+    filtered = np.fft.ifft2(np.fft.fft2(rng.standard_normal(shape)) * np.sqrt(power)).real
     return filtered / np.sqrt(power.mean())
 
 
@@ -72,23 +70,24 @@ class RandCorrelatedNoise(RandomizableTransform):
         self.sd_hu, self.cutoff, self.low_power, self.white_fraction = sd_hu, cutoff, low_power, white_fraction
         self._noise_hu: np.ndarray | None = None
 
-    def randomize(self, shape: tuple[int, int]) -> None:
-        """Draw level, texture and the noise itself for a slice of this shape."""
+    def randomize(self, shape: tuple[int, ...]) -> None:
+        """Draw level and texture once, and noise of its own for each channel of a (C, H, W) slice."""
         super().randomize(None)
         self._noise_hu = None
         if not self._do_transform:
             return
         sd_hu = np.exp(self.R.uniform(*np.log(self.sd_hu)))
         white = self.R.uniform(*self.white_fraction)
-        texture = correlated_noise(shape, self.R.uniform(*self.cutoff), self.R.uniform(*self.low_power), rng=self.R)
-        mixture = np.sqrt(1 - white) * texture + np.sqrt(white) * self.R.standard_normal(shape)
-        self._noise_hu = sd_hu * mixture
+        cutoff, low_power = self.R.uniform(*self.cutoff), self.R.uniform(*self.low_power)
+        plane = (shape[-2], shape[-1])
+        texture = np.stack([correlated_noise(plane, cutoff, low_power, rng=self.R) for _ in range(shape[0])])
+        self._noise_hu = sd_hu * (np.sqrt(1 - white) * texture + np.sqrt(white) * self.R.standard_normal(shape))
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> torch.Tensor:
-        """Noisy copy of a (C, H, W) slice in HU; every channel gets noise of its own with the same parameters' ranges."""
+        """Noisy copy of a (C, H, W) slice, or stack of slices, in HU."""
         img = convert_to_tensor(img, track_meta=True, dtype=torch.float32)
         if randomize:
-            self.randomize(tuple(img.shape[-2:]))
+            self.randomize(tuple(img.shape))
         if self._noise_hu is None:
             return img
         return img + torch.as_tensor(self._noise_hu, dtype=torch.float32, device=img.device)

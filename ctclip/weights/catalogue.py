@@ -78,11 +78,15 @@ def find_model(model: str | Path) -> Path:
         if not shipped.path.is_file():
             raise WeightsError(f"the weights of {model} are missing at {shipped.path}; install ctclip again")
         if file_sha256(shipped.path) != shipped.sha256:
-            raise WeightsError(f"{shipped.path} is not the file that ctclip ships (SHA-256 differs); install ctclip again")
+            raise WeightsError(
+                f"{shipped.path} is not the file that ctclip ships (SHA-256 differs); install ctclip again"
+            )
         return shipped.path
     path = Path(model)
     if not path.is_file():
-        raise WeightsError(f"unknown model {str(model)!r}: no such file, and the models that come with ctclip are {', '.join(MODELS)}")
+        raise WeightsError(
+            f"unknown model {str(model)!r}: no such file, and the models that come with ctclip are {', '.join(MODELS)}"
+        )
     return path
 
 
@@ -95,13 +99,17 @@ def find_encoder(weights: str | Path, config: DenoiserConfig) -> Path:
     if str(weights) not in TAGS:
         path = Path(weights)
         if not path.is_file():
-            raise WeightsError(f"encoder weights not found: {weights} is no file and none of the tags {', '.join(TAGS)}")
+            raise WeightsError(
+                f"encoder weights not found: {weights} is no file and none of the tags {', '.join(TAGS)}"
+            )
         return path
     name = open_clip_name(config)
     for fetched in fetched_encoders():
         if (fetched.encoder, fetched.tag) == (name, str(weights)):
             if not fetched.path.is_file():
-                raise WeightsError(f"{fetched.path} has been removed; run 'ctclip weights fetch {name} {weights}' again")
+                raise WeightsError(
+                    f"{fetched.path} has been removed; run 'ctclip weights fetch {name} {weights}' again"
+                )
             return fetched.path
     raise WeightsError(f"CLIP {name} ({weights}) is not on this machine; run 'ctclip weights fetch {name} {weights}'")
 
@@ -133,7 +141,9 @@ def fetch_encoder(encoder: str, tag: str) -> FetchedEncoder:
     config = open_clip.pretrained.get_pretrained_cfg(encoder, tag)
     url = config.get("url", "")
     if encoder not in ENCODERS or not url:
-        known = {name: [t for t in TAGS if open_clip.pretrained.get_pretrained_cfg(name, t).get("url")] for name in ENCODERS}
+        known = {
+            name: [t for t in TAGS if open_clip.pretrained.get_pretrained_cfg(name, t).get("url")] for name in ENCODERS
+        }
         listed = "; ".join(f"{name}: {', '.join(tags)}" for name, tags in known.items())
         raise WeightsError(f"open_clip has no weights {encoder} {tag}; it has {listed}")
     try:
@@ -170,7 +180,8 @@ def record_path() -> Path:
 def _record(fetched: FetchedEncoder) -> None:
     others = [e for e in fetched_encoders() if (e.encoder, e.tag) != (fetched.encoder, fetched.tag)]
     entries = [
-        {"encoder": e.encoder, "tag": e.tag, "path": str(e.path.resolve()), "sha256": e.sha256} for e in [*others, fetched]
+        {"encoder": e.encoder, "tag": e.tag, "path": str(e.path.resolve()), "sha256": e.sha256}
+        for e in [*others, fetched]
     ]
     record_path().parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(record_path()) as partial:

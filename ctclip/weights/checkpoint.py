@@ -76,7 +76,9 @@ class CheckpointHeader:
             WeightsError: when the header is of another format or incomplete.
         """
         if values.get("format") != FORMAT:
-            raise WeightsError(f"checkpoint format {values.get('format')!r} is unknown, expected {FORMAT}; update ctclip")
+            raise WeightsError(
+                f"checkpoint format {values.get('format')!r} is unknown, expected {FORMAT}; update ctclip"
+            )
         try:
             return cls(
                 config=DenoiserConfig.from_dict(values["config"]),

@@ -91,8 +91,10 @@ def load_encoder_state(encoder: DenseFeatureEncoder, state: dict[str, torch.Tens
             f"{source} does not fit the encoder: {len(wrong)} shapes differ, {name} is {tuple(state[name].shape)}, expected "
             f"{tuple(expected[name].shape)}; is it another model, for example RN50x4 in place of RN50?"
         )
-    encoder.load_state_dict({name: values.float() if values.is_floating_point() else values for name, values in state.items()}
-                            | {name: expected[name] for name in expected if name not in state})
+    encoder.load_state_dict(
+        {name: values.float() if values.is_floating_point() else values for name, values in state.items()}
+        | {name: expected[name] for name in expected if name not in state}
+    )
 
 
 def _without_prefix(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

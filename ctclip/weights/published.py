@@ -38,7 +38,9 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
     content = read_checkpoint_dict(path)
     params = content.get("params")
     if not isinstance(params, Mapping):
-        raise WeightsError(f"{path.name} is no published checkpoint: expected a state dict under 'params', found {sorted(content)[:5]}")
+        raise WeightsError(
+            f"{path.name} is no published checkpoint: expected a state dict under 'params', found {sorted(content)[:5]}"
+        )
     config = _config(params, path.name)
     network = DenseFeatureDenoiser(config)
     state = {_rename(name): values for name, values in params.items() if not name.startswith(LAYER4)}

@@ -45,7 +45,9 @@ def test_plain_state_dicts_with_all_prefixes(tmp_path: Path, tower: nn.Module, p
 
 def test_safetensors_of_a_whole_clip_model(tmp_path: Path, tower: nn.Module) -> None:
     state = {"visual." + name: value for name, value in tower.state_dict().items()}
-    save_file(state | {"logit_scale": torch.ones(1), "token_embedding.weight": torch.ones(2, 2)}, tmp_path / "m.safetensors")
+    save_file(
+        state | {"logit_scale": torch.ones(1), "token_embedding.weight": torch.ones(2, 2)}, tmp_path / "m.safetensors"
+    )
     assert _same(_loaded(tmp_path / "m.safetensors"), tower)
 
 

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from typer.testing import CliRunner, Result
+
+from ctclip.cli.main import app
+from ctclip.data.volumes import Volume, read_volume, write_volume
+from ctclip.demo import read_series_hu, write_ct_series
+from ctclip.phantom import body_phantom_hu, low_dose
+
+NEW_AT_EVERY_RUN = (
+    "ContentDate",
+    "ContentTime",
+    "SeriesDate",
+    "SeriesTime",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+)
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    write_ct_series(tmp_path / "in", low_dose(body_phantom_hu(3, 96), 30))
+    return tmp_path / "in"
+
+
+def _digest(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+def test_an_export_becomes_a_derived_series(export: Path, tmp_path: Path) -> None:
+    before = _digest(export)
+    result = _run("denoise", export, tmp_path / "out", "--report", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    assert _digest(export) == before
+    (series,) = (tmp_path / "out").iterdir()
+    assert sorted(p.name for p in series.iterdir()) == ["0001.dcm", "0002.dcm", "0003.dcm"]
+    noisy, denoised = read_series_hu(export), read_series_hu(series)
+    assert noisy.shape == denoised.shape
+    report = json.loads((tmp_path / "r.json").read_text())
+    (row,) = report["series"]
+    assert (row["status"], row["slices"], row["derived"]) == ("done", 3, series.name)
+    assert row["noise_after_hu"] < 0.7 * row["noise_before_hu"]
+    assert abs(row["shift_hu"]) < 2
+    assert "Phantom" not in result.output + (tmp_path / "r.json").read_text().replace("body_phantom", "")
+
+
+def test_a_second_run_makes_the_same_files(export: Path, tmp_path: Path) -> None:
+    _run("denoise", export, tmp_path / "a")
+    _run("denoise", export, tmp_path / "b")
+    first, second = (sorted((tmp_path / name).rglob("*.dcm")) for name in "ab")
+    assert [p.relative_to(tmp_path / "a") for p in first] == [p.relative_to(tmp_path / "b") for p in second]
+    for one, other in zip(first, second, strict=True):
+        datasets = [pydicom.dcmread(path) for path in (one, other)]
+        for dataset in datasets:
+            for keyword in NEW_AT_EVERY_RUN:
+                if keyword in dataset:
+                    delattr(dataset, keyword)
+            for item in dataset.ContributingEquipmentSequence:
+                del item.ContributionDateTime
+        assert datasets[0] == datasets[1]
+
+
+def test_strength_zero_keeps_every_pixel(export: Path, tmp_path: Path) -> None:
+    assert _run("denoise", export, tmp_path / "out", "--strength", "0").exit_code == 0
+    (series,) = (tmp_path / "out").iterdir()
+    assert np.array_equal(read_series_hu(series), read_series_hu(export))
+
+
+def test_existing_output_is_kept_unless_asked(export: Path, tmp_path: Path) -> None:
+    assert _run("denoise", export, tmp_path / "out").exit_code == 0
+    refused = _run("denoise", export, tmp_path / "out")
+    assert refused.exit_code == 1
+    assert "--overwrite" in refused.output
+    assert _run("denoise", export, tmp_path / "out", "--overwrite").exit_code == 0
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_one_bad_series_does_not_stop_the_others(export: Path, tmp_path: Path) -> None:
+    write_ct_series(export / "second", low_dose(body_phantom_hu(2, 96), 30))
+    for path in (export / "second").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID += ".9"
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID + ".9"
+        dataset.save_as(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - 5000])
+    result = _run("denoise", export, tmp_path / "out")
+    assert result.exit_code == 3, result.output
+    assert [len(list(series.iterdir())) for series in (tmp_path / "out").iterdir()] == [3]
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "message"),
+    [
+        ("empty", 1, "empty"),
+        ("no CT", 1, "no axial CT series"),
+        ("missing", 1, "does not exist"),
+        ("truncated", 1, "failed"),
+        ("inside", 2, "inside the input"),
+        ("same", 2, "inside the input"),
+        ("model", 1, "unknown model"),
+        ("damaged model", 1, "cannot be read"),
+        ("series", 1, "not in the input"),
+        ("batch", 2, "--batch"),
+    ],
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(
+    export: Path, tmp_path: Path, case: str, code: int, message: str
+) -> None:
+    source, target, options = export, tmp_path / "out", []
+    if case in ("empty", "no CT"):
+        source = tmp_path / "other"
+        source.mkdir()
+        if case == "no CT":
+            (source / "readme.txt").write_text("hello")
+    elif case == "missing":
+        source = tmp_path / "nowhere"
+    elif case == "truncated":
+        path = export / "0002.dcm"
+        path.write_bytes(path.read_bytes()[:-4000])
+    elif case in ("inside", "same"):
+        target = export / "out" if case == "inside" else export
+    elif case == "model":
+        options = ["--model", "nope"]
+    elif case == "damaged model":
+        (tmp_path / "bad.pt").write_bytes(b"PK\x03\x04 damaged")
+        options = ["--model", str(tmp_path / "bad.pt")]
+    elif case == "series":
+        options = ["--series", "1.2.3"]
+    elif case == "batch":
+        options = ["--batch", "0"]
+    before = sorted(export.rglob("*"))
+    result = _run("denoise", source, target, *options)
+    assert result.exit_code == code, result.output
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+    assert sorted(export.rglob("*")) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_volume_keeps_its_grid(tmp_path: Path) -> None:
+    affine = np.diag([-0.7, -0.8, 3.0, 1.0])
+    affine[:3, 3] = 10, 20, -30
+    noisy = low_dose(body_phantom_hu(2, 80), 30)
+    write_volume(tmp_path / "in.nii.gz", Volume(noisy, affine, np.dtype(np.int16)))
+    for name in ("out.nii.gz", "out.nrrd", "out.mha"):
+        result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        out = read_volume(tmp_path / name)
+        np.testing.assert_allclose(out.affine, affine, atol=1e-5)
+        assert out.dtype == np.int16
+        assert 0 < np.abs(out.hu - np.rint(noisy)).max() < 400
+    assert _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nrrd").exit_code == 2
+
+
+def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
+    write_volume(tmp_path / "in.nii.gz", Volume(np.ones((2, 8, 8), np.float32), np.eye(4), np.dtype(np.float32)))
+    result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
+    assert result.exit_code == 1
+    assert "not HU" in result.output
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_a_dry_run_writes_nothing(export: Path, tmp_path: Path) -> None:
+    result = _run("denoise", export, tmp_path / "out", "--dry-run")
+    assert result.exit_code == 0
+    assert "3 slices, denoise" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_commands() -> None:
+    listed, verified = _run("weights", "list"), _run("weights", "verify")
+    assert "ct-compact" in listed.output
+    assert "not CLIP" in listed.output
+    assert verified.exit_code == 0
+    assert "ok" in verified.output
+
+
+def test_help_does_not_import_torch() -> None:
+    script = "import sys, ctclip.cli.main; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

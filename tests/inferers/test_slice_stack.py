@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ctclip.inferers import PrecisionInferer, SliceStackInferer, predict_stacks
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+
+WINDOWED_MAX_HU, WINDOWED_RMS_HU = 10.0, 0.3
+"""Windows of 256 with half overlap against whole slices: measured 8.0 and 0.20 HU for ct-compact on its phantom."""
+
+
+def _mean_of_stack(stacks: torch.Tensor) -> torch.Tensor:
+    return stacks.mean(dim=1, keepdim=True)
+
+
+def test_neighbors_reach_the_network_and_batches_do_not_matter() -> None:
+    volume = torch.arange(5.0).expand(1, 1, 4, 6, 5)
+    calls = []
+    for batch_size in (1, 2, 5, 9):
+        inferer = SliceStackInferer(3, batch_size=batch_size, progress=lambda done, total: calls.append((done, total)))
+        result = inferer(volume, _mean_of_stack)
+        assert result.shape == volume.shape
+        torch.testing.assert_close(result[0, 0, 0, 0], torch.tensor([1 / 3, 1, 2, 3, 11 / 3]))
+    assert calls[:5] == [(n, 5) for n in range(1, 6)]
+    assert calls[-1] == (5, 5)
+
+
+def test_the_network_sees_rows_and_columns() -> None:
+    volume = torch.rand(2, 1, 4, 6, 3)
+    seen = []
+
+    def network(stacks: torch.Tensor) -> torch.Tensor:
+        seen.append(stacks)
+        return stacks
+
+    assert torch.equal(SliceStackInferer(1)(volume, network), volume)
+    assert torch.equal(seen[0][0, 0], volume[0, 0, :, :, 0].T)
+
+
+def test_wrong_shapes_and_precisions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected a batch of volumes"):
+        SliceStackInferer()(torch.rand(1, 2, 4, 4, 4), _mean_of_stack)
+    with pytest.raises(ValueError, match="fp32, bf16"):
+        PrecisionInferer("fp8")(torch.rand(1, 1, 4, 4), _mean_of_stack)
+
+
+def test_windows_of_a_pointwise_network_blend_to_the_same_values() -> None:
+    stacks = torch.rand(2, 1, 50, 70)
+    windowed = predict_stacks(stacks, lambda x: 2 * x, device="cpu", roi_size=32, overlap=0.5)
+    torch.testing.assert_close(windowed, 2 * stacks, atol=1e-5, rtol=0)
+
+
+def test_windows_of_the_shipped_model_agree_with_whole_slices() -> None:
+    from ctclip import Denoiser
+    from ctclip.phantom import body_phantom_hu, low_dose
+
+    noisy = low_dose(body_phantom_hu(1, 512), 30)
+    whole = Denoiser.load(device="cpu").denoise(noisy)
+    windowed = Denoiser.load(device="cpu", roi_size=256, overlap=0.5).denoise(noisy)
+    difference = whole - windowed
+    assert abs(difference).max() < WINDOWED_MAX_HU
+    assert (difference**2).mean() ** 0.5 < WINDOWED_RMS_HU
+
+
+def test_bf16_stays_close_to_fp32() -> None:
+    torch.manual_seed(0)
+    network = DenseFeatureDenoiser(DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=8)).eval()
+    image = torch.rand(1, 1, 32, 32)
+    exact, fast = (predict_stacks(image, network, device="cpu", precision=p) for p in ("fp32", "bf16"))
+    assert fast.dtype == torch.float32
+    assert 0 < (exact - fast).abs().max() < 0.02 * exact.abs().max() + 0.01

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ctclip import Denoiser, load_network
+from ctclip.denoise import batched_stacks
+from ctclip.errors import ConfigError, DataError, WeightsError
+from ctclip.metrics.image import image_quality
+from ctclip.metrics.noise import compare_noise, noise_sd_hu
+from ctclip.networks import DenoiserConfig
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.weights import build_network
+
+
+def _denoiser(channels: int = 1, **settings: Any) -> Denoiser:
+    torch.manual_seed(0)
+    config = DenoiserConfig(
+        encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=8, in_channels=channels, residual=True
+    )
+    return Denoiser(build_network(config, random_encoder=True), device="cpu", **settings)
+
+
+def _volume(slices: int = 5) -> np.ndarray:
+    return np.random.RandomState(0).normal(0, 300, (slices, 40, 33)).astype(np.float32)
+
+
+def test_strength_blends() -> None:
+    volume, denoiser = _volume(), _denoiser()
+    assert np.array_equal(denoiser.denoise(volume, strength=0), volume)
+    full, half = denoiser.denoise(volume, strength=1), denoiser.denoise(volume, strength=0.5)
+    assert np.abs(full - volume).max() > 1
+    np.testing.assert_allclose(half, (volume + full) / 2, atol=1e-3)
+    with pytest.raises(ConfigError, match=r"found 1\.5"):
+        denoiser.denoise(volume, strength=1.5)
+
+
+def test_values_outside_the_window_pass_unchanged() -> None:
+    volume = _volume()
+    volume[0, 3, 3], volume[1, 4, 4] = 8000, -3024
+    denoised = _denoiser().denoise(volume)
+    assert (denoised[0, 3, 3], denoised[1, 4, 4]) == (8000, -3024)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("slices", [1, 2, 5])
+def test_streams_and_batches_give_the_same(channels: int, slices: int) -> None:
+    volume = _volume(slices)
+    expected = _denoiser(channels, batch_size=1).denoise(volume)
+    for batch_size in (2, 5):
+        streamed = np.stack(list(_denoiser(channels, batch_size=batch_size).denoise_slices(iter(volume))))
+        np.testing.assert_allclose(streamed, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("reach", [0, 1, 2])
+@pytest.mark.parametrize("count", range(7))
+def test_stacks_of_a_stream_repeat_the_edges(reach: int, count: int) -> None:
+    slices = [np.full((1, 1), float(n)) for n in range(count)]
+    stacks = [stack for batch in batched_stacks(slices, 2 * reach + 1, lambda _: 2) for stack in batch]
+    found = [stack[:, 0, 0].tolist() for stack in stacks]
+    assert found == [[min(max(z + o, 0), count - 1) for o in range(-reach, reach + 1)] for z in range(count)]
+
+
+def test_shapes_and_kinds_come_back() -> None:
+    denoiser, volume = _denoiser(), _volume()
+    assert denoiser.denoise(volume[0]).shape == (40, 33)
+    result = denoiser.denoise(torch.from_numpy(volume).double())
+    assert isinstance(result, torch.Tensor)
+    assert (result.shape, result.dtype) == (volume.shape, torch.float32)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (0, 4095)])
+def test_values_that_are_not_hu_are_refused(low: float, high: float) -> None:
+    volume = np.linspace(low, high, 32 * 32).reshape(32, 32)
+    with pytest.raises(DataError, match=f"smallest {low:g}, largest {high:g}"):
+        _denoiser().denoise(volume)
+    assert _denoiser().denoise(volume, check_hu=False).shape == (32, 32)
+
+
+def test_unusable_arrays_are_refused() -> None:
+    with pytest.raises(DataError, match="NaN"):
+        _denoiser().denoise(np.full((4, 4), np.nan))
+    for shape in ((4,), (1, 1, 4, 4), (0, 4, 4)):
+        with pytest.raises(DataError, match="found shape"):
+            _denoiser().denoise(np.zeros(shape))
+
+
+def test_wrong_settings_are_refused() -> None:
+    for settings, message in (
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"precision": "fp8"}, "unknown precision"),
+        ({"batch_size": 0}, "batch size"),
+        ({"overlap": 1.0}, "overlap"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Denoiser.load(**settings)
+    with pytest.raises(WeightsError, match="unknown model"):
+        Denoiser.load("nope")
+
+
+def test_the_shipped_model_removes_noise_and_keeps_hu() -> None:
+    truth = body_phantom_hu(2, 256)
+    noisy = low_dose(truth, 40, seed=11)
+    denoised = Denoiser.load(device="cpu").denoise(noisy)
+    window = (-160.0, 240.0)
+    assert image_quality(denoised, truth, window)["rmse_hu"] < 0.6 * image_quality(noisy, truth, window)["rmse_hu"]
+    liver = np.abs(truth - 60) < 0.5
+    assert abs((denoised - truth)[liver].mean()) < 1
+    network = load_network("ct-compact")
+    with torch.no_grad():
+        assert network(torch.rand(1, 1, 8, 8)).shape == (1, 1, 8, 8)
+
+
+def test_image_quality_equals_scikit_image() -> None:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    reference = body_phantom_hu(2, 128)
+    noisy = low_dose(reference, 30)
+    found = image_quality(noisy, reference, (-160.0, 240.0))
+    a, b = (np.clip(x, -160, 240).astype(np.float64) + 160 for x in (noisy, reference))
+    ssim = [
+        structural_similarity(x, y, data_range=400, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+        for x, y in zip(a, b, strict=True)
+    ]
+    psnr = [peak_signal_noise_ratio(y, x, data_range=400) for x, y in zip(a, b, strict=True)]
+    assert found["psnr_db"] == pytest.approx(np.mean(psnr), abs=1e-3)
+    assert found["rmse_hu"] == pytest.approx(np.mean(np.sqrt(((a - b) ** 2).mean(axis=(1, 2)))), rel=1e-4)
+    assert found["ssim"] == pytest.approx(np.mean(ssim), abs=1e-3)
+
+
+def test_noise_of_a_flat_slice() -> None:
+    rng = np.random.RandomState(0)
+    noise = rng.normal(0, 20, (256, 256))
+    comparison = compare_noise(40 + noise, 43 + 0.5 * noise)
+    assert comparison.before_hu / comparison.after_hu == pytest.approx(2, rel=1e-6)
+    assert noise_sd_hu(40 + noise) == pytest.approx(20, rel=0.1)
+    assert comparison.shift_hu == pytest.approx(3, abs=0.5)
+    assert np.isnan(noise_sd_hu(np.full((64, 64), -1000.0)))
