@@ -21,7 +21,8 @@ from ctclip.weights.loading import load_model
 SliceProgress = Callable[[int, int], None]
 
 AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "cuda": 16 * 512 * 512}
-"""Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a GPU."""
+"""Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a
+GPU."""
 
 
 class Denoiser:
@@ -220,8 +221,8 @@ def _stacks(slices: Iterable[np.ndarray], reach: int) -> Iterator[np.ndarray]:
 def require_hu(volume: np.ndarray) -> None:
     """Refuse arrays that cannot be CT in HU.
 
-    CT numbers reach below 0: air is -1000, fat -100, and noise takes water below 0. Arrays that do not are [0, 1] or 8-bit
-    images, or stored values without their rescale intercept.
+    CT numbers reach below 0: air is -1000, fat -100, and noise takes water below 0. Arrays that do not are [0, 1] or
+    8-bit images, or stored values without their rescale intercept.
 
     Raises:
         DataError: with the smallest and largest value.
@@ -231,7 +232,8 @@ def require_hu(volume: np.ndarray) -> None:
         raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
     if low >= 0:
         raise DataError(
-            f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat below 0; apply RescaleSlope and "
+            f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
+            f"below 0; apply RescaleSlope and "
             "RescaleIntercept first, or pass check_hu=False if this is a crop without any"
         )
 

@@ -1,6 +1,7 @@
 """The exceptions that ctclip raises for its users.
 
-Every message is one line: what is wrong, what was found, what was expected, what to do. Messages never hold patient data.
+Every message is one line: what is wrong, what was found, what was expected, what to do. Messages never hold patient
+data.
 """
 
 from __future__ import annotations

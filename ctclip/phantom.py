@@ -1,4 +1,5 @@
-"""A mathematical body phantom with known HU: for the demonstration, for tests, and to select models on a noise-free truth."""
+"""A mathematical body phantom with known HU: for the demonstration, for tests, and to select models on a noise-free
+truth."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ EDGE_PX = 1.2
 
 @dataclass(frozen=True)
 class Ellipse:
-    """A shape in units of half the field of view: centre, half axes, angle in degrees, value; ``lean`` moves it along z."""
+    """A shape in units of half the field of view: centre, half axes, angle in degrees, value; ``lean`` moves it
+    along z."""
 
     x: float
     y: float

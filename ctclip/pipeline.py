@@ -274,7 +274,8 @@ def _network_input(stack: Sequence[SliceFile], waiting: list[CTSlice], denoiser:
 
 
 class _complete_folder:
-    """Context manager: a temporary folder in ``target`` that becomes ``target/name`` on success and vanishes otherwise."""
+    """Context manager: a temporary folder in ``target`` that becomes ``target/name`` on success and vanishes
+    otherwise."""
 
     def __init__(self, target: Path, name: str, *, overwrite: bool) -> None:
         self.target, self.final, self.overwrite = target, target / name, overwrite
@@ -284,7 +285,8 @@ class _complete_folder:
     def __enter__(self) -> Path:
         if self.final.exists() and not self.overwrite:
             raise ConfigError(
-                f"{self.final} exists: the same series, model and settings have been denoised before; give --overwrite to replace it"
+                f"{self.final} exists: the same series, model and settings have been denoised "
+                f"before; give --overwrite to replace it"
             )
         self.made = [p for p in (self.target, *self.target.parents) if not p.exists()]
         self.partial.mkdir(parents=True)

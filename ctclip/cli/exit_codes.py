@@ -14,7 +14,8 @@ ALL_DONE, NOTHING_DONE, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Print ctclip's own errors and those of the file system as one line and exit: 2 for wrong settings, 1 otherwise."""
+    """Print ctclip's own errors and those of the file system as one line and exit: 2 for wrong settings, 1
+    otherwise."""
     try:
         yield
     except ConfigError as error:

@@ -1,4 +1,5 @@
-"""CT volumes in files: NIfTI through nibabel, NRRD and MetaImage through SimpleITK. Grid and affine are kept as they are."""
+"""CT volumes in files: NIfTI through nibabel, NRRD and MetaImage through SimpleITK. Grid and affine are kept as they
+are."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK counts x and y towards left and posterior, NIfTI towards right and anterior."""
 
 ORTHOGONAL_TOLERANCE = 1e-4
-"""Deviation from right angles beyond which ITK's file formats cannot hold a grid, such as one sheared by gantry tilt."""
+"""Deviation from right angles beyond which ITK's file formats cannot hold a grid, such as one sheared by gantry
+tilt."""
 
 
 @dataclass(frozen=True)

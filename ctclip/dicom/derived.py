@@ -63,6 +63,9 @@ SMOOTHING = ("113087", "DCM", "Smoothing")
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
+UNSPECIFIC_BODY_PARTS = ("", "PARTIALBODY")
+"""Values of BodyPartExamined that do not tell whether the part is one of a pair."""
+
 LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 """Transfer syntaxes that are always lossy. JPEG 2000 (1.2.840.10008.1.2.4.91) may be either: there the header is
 believed."""
@@ -135,6 +138,11 @@ def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, ser
     derived.SeriesNumber = series_number
     derived.SeriesDescription = _series_description(source, derivation.strength)
     derived.Modality = "CT"
+    if not text_of(source, "StudyInstanceUID"):
+        # No PACS accepts an object without: one stand-in for all slices of the source series, reported by the scan
+        derived.StudyInstanceUID = derived_uid("study", source_series_uid(source))
+    if text_of(source, "BodyPartExamined") in UNSPECIFIC_BODY_PARTS and "Laterality" not in derived:
+        derived.Laterality = ""  # Type 2C: for an unknown body part the side is unknown too, and that has to be said
     derived.file_meta = _file_meta(derived, derivation.version)
 
 

@@ -323,7 +323,7 @@ def _series_warnings(first: _Header, stacks: list[list[_Header]]) -> list[str]:
     if not first.states_series_uid:
         warnings.append("no SeriesInstanceUID: grouped by study, frame of reference, number, description and kernel")
     if not first.study_uid:
-        warnings.append("no StudyInstanceUID")
+        warnings.append("no StudyInstanceUID: the derived series gets one of its own")
     if damaged:
         warnings.append(f"damaged headers: {damaged} slices without image size, position or orientation")
     if len(placed) > 1:

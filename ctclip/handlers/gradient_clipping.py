@@ -10,7 +10,8 @@ from monai.engines.utils import IterationEvents
 
 
 class GradientClippingHandler:
-    """Scales all gradients together so that their norm is at most ``max_norm``, between backward pass and optimiser step.
+    """Scales all gradients together so that their norm is at most ``max_norm``, between backward pass and optimiser
+    step.
 
     Args:
         parameters: what the optimiser updates.

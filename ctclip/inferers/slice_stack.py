@@ -57,11 +57,11 @@ def predict_stacks(
 class SliceStackInferer(Inferer):
     """Denoises a volume slice by slice, giving the network each slice with its neighbours as channels.
 
-    MONAI's ``SliceInferer`` feeds one channel only; this one also feeds stacks. In-plane the network sees rows and columns as
-    a DICOM image has them: y down, x across.
+    MONAI's ``SliceInferer`` feeds one channel only; this one also feeds stacks. In-plane the network sees rows and
+    columns as a DICOM image has them: y down, x across.
 
-    Windows see less of the slice than whole slices do: for ct-compact and 512x512 slices the results differ by 0.20 HU (RMS, at
-    most 8 HU at single pixels) with windows of 256 and half overlap, by 1.2 HU (22 HU) with windows of 128.
+    Windows see less of the slice than whole slices do: for ct-compact and 512x512 slices the results differ by 0.20
+    HU (RMS, at most 8 HU at single pixels) with windows of 256 and half overlap, by 1.2 HU (22 HU) with windows of 128.
 
     Args:
         num_slices: slices in a stack, the network's input channels: 1 or 3.

@@ -56,8 +56,8 @@ def noise_sd_hu(slice_hu: np.ndarray) -> float:
 def compare_noise(before_hu: np.ndarray, after_hu: np.ndarray) -> NoiseComparison:
     """Noise before and after, and the change of the mean, in flat soft tissue of the slice before.
 
-    "Before" chooses the places (where its local SD is at most the 20th percentile), "after" is measured at the same ones, as
-    the root of the mean local variance.
+    "Before" chooses the places (where its local SD is at most the 20th percentile), "after" is measured at the same
+    ones, as the root of the mean local variance.
 
     Args:
         before_hu: (rows, columns).

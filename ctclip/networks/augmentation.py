@@ -11,8 +11,9 @@ from torch import nn
 class ProgressiveFeatureAugmentation(nn.Module):
     r"""Multiplies each element of feature :math:`F_i` by :math:`\alpha_i \sim N(1, (\gamma i)^2)`, in training only.
 
-    It keeps the decoder from over-fitting to the exact features of the training noise. "Progressive" means growing with the
-    depth :math:`i = 1..4`, not with training time (Cheng et al., CVPR 2024). The image itself, F0, is never touched.
+    It keeps the decoder from over-fitting to the exact features of the training noise. "Progressive" means growing
+    with the depth :math:`i = 1..4`, not with training time (Cheng et al., CVPR 2024). The image itself, F0, is never
+    touched.
 
     Args:
         gamma: strength; 0.025 and 0.05 are the paper's values. 0 switches the augmentation off.

@@ -19,8 +19,8 @@ class DenseFeatureDenoiser(nn.Module):
     """Denoises images with the dense features of a frozen encoder (Cheng et al., *Transfer CLIP for Generalizable Image
     Denoising*, CVPR 2024).
 
-    The parts are ``encoder``, ``augmentation``, ``decoder`` and, for ``input_adapter="conv"``, ``input_conv``. Weights are
-    random until they are loaded; :func:`ctclip.load_network` gives a network with its weights.
+    The parts are ``encoder``, ``augmentation``, ``decoder`` and, for ``input_adapter="conv"``, ``input_conv``.
+    Weights are random until they are loaded; :func:`ctclip.load_network` gives a network with its weights.
 
     Args:
         config: the architecture, or its fields as a mapping (the form that a bundle's JSON gives).
@@ -78,7 +78,8 @@ class DenseFeatureDenoiser(nn.Module):
 def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad (B, C, H, W) at the bottom and right to multiples of ``multiple``: mirrored, as far as the image reaches.
 
-    Mirroring without repeating the border needs a side longer than the padding; shorter sides repeat their last row or column.
+    Mirroring without repeating the border needs a side longer than the padding; shorter sides repeat their last row
+    or column.
     """
     height, width = image.shape[-2:]
     bottom, right = -height % multiple, -width % multiple

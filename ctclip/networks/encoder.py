@@ -13,12 +13,12 @@ Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 class DenseFeatureEncoder(nn.Module):
     """Taps F1..F4 of open_clip's ``ModifiedResNet``; ``layer4``, the attention pool and the text tower are left out.
 
-    The input is the raw image in [0, 1], without CLIP's mean and standard deviation, crop or resize (Cheng et al., CVPR 2024).
-    Parameter names are those of CLIP's image tower without its ``visual.`` prefix.
+    The input is the raw image in [0, 1], without CLIP's mean and standard deviation, crop or resize (Cheng et al.,
+    CVPR 2024). Parameter names are those of CLIP's image tower without its ``visual.`` prefix.
 
     Frozen means that no parameter takes a gradient *and* that every BatchNorm keeps its statistics, whatever
-    ``train()`` is called on this module or on a parent of it. Gradients still flow through to the input, which the learned
-    input convolution of the published network needs.
+    ``train()`` is called on this module or on a parent of it. Gradients still flow through to the input, which the
+    learned input convolution of the published network needs.
 
     Args:
         layers: residual blocks in ``layer1``, ``layer2``, ``layer3``.
@@ -57,7 +57,8 @@ class DenseFeatureEncoder(nn.Module):
             image: (B, 3, H, W) in [0, 1], H and W multiples of 16.
 
         Returns:
-            F1..F4 with strides 2, 4, 8, 16 and ``width`` times 1, 4, 8, 16 channels. F1 is taken before the stem's pooling.
+            F1..F4 with strides 2, 4, 8, 16 and ``width`` times 1, 4, 8, 16 channels. F1 is taken before the stem's
+            pooling.
         """
         x = self.act1(self.bn1(self.conv1(image)))
         x = self.act2(self.bn2(self.conv2(x)))

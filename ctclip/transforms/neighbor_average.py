@@ -17,7 +17,8 @@ SMOOTHING_PX = (0.5, 1.5, 4.0)
 """Scales of the comparison: small vessels show in the first, moving organ borders in the last."""
 
 AGREES_BELOW_SD, DIFFERS_ABOVE_SD = 3.0, 4.0
-"""Differences of up to 3 SD are taken for noise (99.7 % of all noise), of more than 4 SD for anatomy; linear between."""
+"""Differences of up to 3 SD are taken for noise (99.7 % of all noise), of more than 4 SD for anatomy; linear
+between."""
 
 SD_FROM_LOWER_QUARTILE = 1 / 0.3186
 """SD of a normal distribution over the lower quartile of its absolute values. The quartile, unlike the usual median, is
@@ -30,17 +31,18 @@ TISSUE_HU = (-200.0, 300.0)
 class NeighborAverage(Transform):
     r"""Replaces each slice by the mean of the slices before and after it, wherever these agree with it.
 
-    A clinical scan is its own noise's only witness: a network trained on "slice plus noise -> slice" learns to keep the noise
-    of the slice. The mean of the neighbours has *other* noise, so a network trained on "slice plus noise -> neighbours"
-    cannot predict it and learns the anatomy alone (the argument of Noise2Noise, Lehtinen et al. 2018, and of Noise2Sim, Niu et
-    al. 2022). Where the neighbours show other anatomy the slice itself stays the target.
+    A clinical scan is its own noise's only witness: a network trained on "slice plus noise -> slice" learns to keep
+    the noise of the slice. The mean of the neighbours has *other* noise, so a network trained on "slice plus noise
+    -> neighbours" cannot predict it and learns the anatomy alone (the argument of Noise2Noise, Lehtinen et al. 2018,
+    and of Noise2Sim, Niu et al. 2022). Where the neighbours show other anatomy the slice itself stays the target.
 
     The comparison is a difference, smoothed at several scales, in units of its own robust SD in soft tissue.
 
     Args:
-        distance: neighbours are slices ``z - distance`` and ``z + distance``; it must be large enough for their noise to be
-            independent (2 in all three volumes that ct-compact was trained on, measured: correlation below 0.06, against 0.24 to
-            0.48 between direct neighbours). At the ends of the volume the one that exists is used.
+        distance: neighbours are slices ``z - distance`` and ``z + distance``; it must be large enough for their
+            noise to be independent (2 in all three volumes that ct-compact was trained on, measured: correlation
+            below 0.06, against 0.24 to 0.48 between direct neighbours). At the ends of the volume the one that
+            exists is used.
     """
 
     backend = [TransformBackends.NUMPY]

@@ -43,8 +43,8 @@ def correlated_noise(
 class RandCorrelatedNoise(RandomizableTransform):
     """Adds zero-mean CT noise of random level and texture to a 2D slice in HU.
 
-    The noise is a mixture of :func:`correlated_noise` and white noise. Its SD is drawn log-uniformly, so that every octave
-    of dose is seen equally often; all other parameters are drawn uniformly.
+    The noise is a mixture of :func:`correlated_noise` and white noise. Its SD is drawn log-uniformly, so that every
+    octave of dose is seen equally often; all other parameters are drawn uniformly.
 
     Args:
         prob: probability that noise is added at all.

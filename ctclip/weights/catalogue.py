@@ -91,7 +91,8 @@ def find_model(model: str | Path) -> Path:
 
 
 def find_encoder(weights: str | Path, config: DenoiserConfig) -> Path:
-    """The CLIP weights file: a path as it is, or the fetched file of an open_clip tag for this architecture. No network.
+    """The CLIP weights file: a path as it is, or the fetched file of an open_clip tag for this architecture. No
+    network.
 
     Raises:
         WeightsError: when the file does not exist, or the tag has not been fetched.
@@ -129,7 +130,8 @@ def open_clip_name(config: DenoiserConfig) -> str:
 
 
 def fetch_encoder(encoder: str, tag: str) -> FetchedEncoder:
-    """Download CLIP weights through open_clip, into its cache, and record their SHA-256. The only network access in ctclip.
+    """Download CLIP weights through open_clip, into its cache, and record their SHA-256. The only network access in
+    ctclip.
 
     A file that already lies in open_clip's cache is checked and recorded without any network.
 
@@ -152,7 +154,8 @@ def fetch_encoder(encoder: str, tag: str) -> FetchedEncoder:
     except (OSError, RuntimeError) as error:
         target = Path("~/.cache/clip").expanduser() / url.rsplit("/", 1)[-1]
         raise WeightsError(
-            f"could not download {url} ({type(error).__name__}); without a network, place that file at {target} and run this again, "
+            f"could not download {url} ({type(error).__name__}); without a network, place that file "
+            f"at {target} and run this again, "
             "or give any CLIP weights file with --encoder-weights FILE"
         ) from error
     fetched = FetchedEncoder(encoder, tag, path, file_sha256(path))

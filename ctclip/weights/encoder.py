@@ -45,8 +45,8 @@ def load_encoder_weights(encoder: DenseFeatureEncoder, path: Path) -> None:
     ``state_dict``, and with ``module.`` in front of either. float16 values become float32.
 
     Raises:
-        WeightsError: when keys are missing or unexpected, shapes differ, or the file is recognisably something else (timm
-            names, an ImageNet ResNet); the message says what was found and what was expected.
+        WeightsError: when keys are missing or unexpected, shapes differ, or the file is recognisably something else
+            (timm names, an ImageNet ResNet); the message says what was found and what was expected.
     """
     found, kind = read_state(path)
     state = image_tower_state(found, f"{path.name} ({kind})")
@@ -81,14 +81,16 @@ def load_encoder_state(encoder: DenseFeatureEncoder, state: dict[str, torch.Tens
     unexpected = [name for name in state if name not in expected]
     if missing or unexpected:
         raise WeightsError(
-            f"{source} does not fit the encoder: {len(missing)} keys missing ({_some(missing)}), {len(unexpected)} unexpected "
+            f"{source} does not fit the encoder: {len(missing)} keys missing ({_some(missing)}), "
+            f"{len(unexpected)} unexpected "
             f"({_some(unexpected)}); expected the {len(expected)} keys of a CLIP ResNet image tower up to layer3"
         )
     wrong = [name for name in state if state[name].shape != expected[name].shape]
     if wrong:
         name = wrong[0]
         raise WeightsError(
-            f"{source} does not fit the encoder: {len(wrong)} shapes differ, {name} is {tuple(state[name].shape)}, expected "
+            f"{source} does not fit the encoder: {len(wrong)} shapes differ, {name} is "
+            f"{tuple(state[name].shape)}, expected "
             f"{tuple(expected[name].shape)}; is it another model, for example RN50x4 in place of RN50?"
         )
     encoder.load_state_dict(
@@ -107,13 +109,15 @@ def _refuse_other_models(state: dict[str, torch.Tensor], source: str) -> None:
     """Name the two look-alikes that people try, which a list of missing keys would not explain."""
     if any(name.startswith(("stem.conv", "stages.", "trunk.stem", "trunk.stages")) for name in state):
         raise WeightsError(
-            f"{source} uses timm's names ({_some(state)}); expected CLIP's own names such as visual.conv1.weight: use OpenAI's "
+            f"{source} uses timm's names ({_some(state)}); expected CLIP's own names such as "
+            f"visual.conv1.weight: use OpenAI's "
             "RN50.pt or open_clip's file of the same model"
         )
     stem = state.get("conv1.weight")
     if stem is not None and stem.shape[-1] == 7:
         raise WeightsError(
-            f"{source} is an ImageNet ResNet, not CLIP: conv1.weight is {tuple(stem.shape)}, expected CLIP's stem of three 3x3 "
+            f"{source} is an ImageNet ResNet, not CLIP: conv1.weight is {tuple(stem.shape)}, "
+            f"expected CLIP's stem of three 3x3 "
             "convolutions (conv1, conv2, conv3)"
         )
 

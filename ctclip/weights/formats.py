@@ -17,8 +17,8 @@ SAFETENSORS_SUFFIXES = (".safetensors",)
 def read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """All tensors of a weights file by name, on the CPU, and the format it was found in.
 
-    Understands safetensors, TorchScript archives (OpenAI's ``RN50.pt``) and PyTorch files with tensors and plain values. The
-    content decides, not the name. A state dict may lie under ``state_dict``.
+    Understands safetensors, TorchScript archives (OpenAI's ``RN50.pt``) and PyTorch files with tensors and plain
+    values. The content decides, not the name. A state dict may lie under ``state_dict``.
 
     Raises:
         WeightsError: when the file is missing, unreadable, or holds something other than tensors.
@@ -48,7 +48,8 @@ def read_checkpoint_dict(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for damaged files
         raise WeightsError(
-            f"{path.name} cannot be read as a PyTorch checkpoint: it is damaged, of another kind, or holds code, which is "
+            f"{path.name} cannot be read as a PyTorch checkpoint: it is damaged, of another kind, "
+            f"or holds code, which is "
             f"never executed ({type(error).__name__})"
         ) from error
     if not isinstance(content, Mapping):

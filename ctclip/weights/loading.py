@@ -39,7 +39,8 @@ def load_model(model: str | Path, *, encoder_weights: str | Path | None = None) 
 
     Args:
         model: a name from ``ctclip weights list``, or a ctclip checkpoint file.
-        encoder_weights: for checkpoints without an encoder: a CLIP weights file, or an open_clip tag that has been fetched.
+        encoder_weights: for checkpoints without an encoder: a CLIP weights file, or an open_clip tag that has been
+            fetched.
 
     Raises:
         WeightsError: for unknown names, missing or damaged files, and encoders that do not belong to the checkpoint.
@@ -56,7 +57,8 @@ def load_model(model: str | Path, *, encoder_weights: str | Path | None = None) 
     else:
         if encoder_weights is None:
             raise WeightsError(
-                f"{path.name} holds the decoder only; give the weights of its encoder ({header.config.encoder_name}) with "
+                f"{path.name} holds the decoder only; give the weights of its encoder "
+                f"({header.config.encoder_name}) with "
                 "--encoder-weights FILE"
             )
         load_encoder_weights(network.encoder, find_encoder(encoder_weights, header.config))

@@ -22,7 +22,8 @@ RENAMED = {"last.weight": "decoder.last.weight", "first.weight": "input_conv.wei
 
 
 def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
-    """The network in a published checkpoint, with the encoder's BatchNorm buffers as they were saved, and its HU window.
+    """The network in a published checkpoint, with the encoder's BatchNorm buffers as they were saved, and its HU
+    window.
 
     The buffers matter: training moved them, so the saved encoder is no longer exactly CLIP's.
 
@@ -48,7 +49,8 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
     wrong = sorted(set(state) ^ set(expected)) or [name for name in state if state[name].shape != expected[name].shape]
     if wrong:
         raise WeightsError(
-            f"{path.name} does not hold the published network: {len(wrong)} of {len(expected)} entries are missing, unexpected or "
+            f"{path.name} does not hold the published network: {len(wrong)} of {len(expected)} "
+            f"entries are missing, unexpected or "
             f"of another shape, for example {wrong[0]}"
         )
     network.load_state_dict(state)

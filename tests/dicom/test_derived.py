@@ -267,6 +267,7 @@ class TestCopies:
             "SeriesTime",
             "InstanceCreationDate",
             "InstanceCreationTime",
+            "Laterality",
             "RescaleType",
             "DerivationDescription",
             "DerivationCodeSequence",
@@ -275,9 +276,15 @@ class TestCopies:
         }
 
     def test_missing_patient_data_stay_missing(self, read: Callable) -> None:
-        gone = ("PatientName", "PatientID", "PatientBirthDate", "Manufacturer", "StudyInstanceUID")
+        gone = ("PatientName", "PatientID", "PatientBirthDate", "Manufacturer")
         ds = derive(read(fake_slice(**dict.fromkeys(gone))))
         assert not [keyword for keyword in gone if keyword in ds]
+
+    def test_missing_study_uid_gets_the_same_stand_in_for_all_slices(self, read: Callable) -> None:
+        one, other = (derive(read(fake_slice(z, n, StudyInstanceUID=None))) for z, n in ((0, 1), (5, 2)))
+        assert one.SOPInstanceUID != other.SOPInstanceUID
+        assert one.StudyInstanceUID == other.StudyInstanceUID
+        assert one.StudyInstanceUID.startswith("2.25.")
 
     def test_missing_sop_class_is_added(self, read: Callable) -> None:
         assert derive(read(fake_slice(SOPClassUID=None))).SOPClassUID == CTImageStorage
