@@ -67,7 +67,7 @@ class Denoiser:
         if network.config.out_channels != 1:
             raise ConfigError(f"a CT model has one output channel, this one has {network.config.out_channels}")
         self.batch_size, self.roi_size, self.overlap = batch_size, roi_size, overlap
-        self.network = network.eval().to(self.device, memory_format=torch.channels_last)
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.num_slices = network.config.in_channels
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
         self._scale, self._restore = ScaleHUWindow(*hu_window), RestoreOutsideHUWindow(*hu_window)
@@ -129,8 +129,7 @@ class Denoiser:
             DataError: for the wrong number of dimensions, values that are not finite, or values that cannot be HU.
             ConfigError: for a strength outside 0..1.
         """
-        as_tensor = isinstance(volume_hu, torch.Tensor)
-        volume = volume_hu.detach().cpu().numpy() if as_tensor else np.asarray(volume_hu)
+        volume = volume_hu.detach().cpu().numpy() if isinstance(volume_hu, torch.Tensor) else np.asarray(volume_hu)
         if volume.ndim not in (2, 3) or volume.size == 0:
             raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
         if check_hu:
@@ -142,7 +141,7 @@ class Denoiser:
             if progress:
                 progress(index + 1, len(slices))
         result = result.reshape(volume.shape)
-        return torch.from_numpy(result).to(volume_hu.device) if as_tensor else result
+        return torch.from_numpy(result).to(volume_hu.device) if isinstance(volume_hu, torch.Tensor) else result
 
     def denoise_slices(self, slices_hu: Iterable[np.ndarray], *, strength: float = 1.0) -> Iterator[np.ndarray]:
         """Denoise a stream of neighbouring slices of one size, holding only a few of them in memory.
@@ -160,14 +159,14 @@ class Denoiser:
             stacks = torch.from_numpy(np.stack(batch)).float()
             originals = stacks[:, self.num_slices // 2]
             predicted = predict_stacks(
-                self._scale(stacks),
+                torch.as_tensor(self._scale(stacks)),
                 self.network,
                 device=self.device,
                 precision=self.precision,
                 roi_size=self.roi_size,
                 overlap=self.overlap,
             )
-            denoised = self._restore(self._scale.inverse(predicted[:, 0]), originals)
+            denoised = torch.as_tensor(self._restore(self._scale.inverse(predicted[:, 0]), originals))
             yield from torch.lerp(originals, denoised, strength).numpy()
 
     def _batch_of(self, shape: tuple[int, ...]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +66,7 @@ def denoise(
             "roi_size": roi or None,
             "overlap": overlap,
         }
-        load = lambda: _load(console, model, encoder_weights, settings)  # noqa: E731
+        load = partial(_load, console, model, encoder_weights, settings)
         if is_volume(source) and source.is_file():
             results, denoiser, found = _volume(console, source, target, load, strength, dry_run, overwrite)
         else:
@@ -107,7 +109,13 @@ def _progress(console: Console) -> Progress:
 
 
 def _volume(
-    console: Console, source: Path, target: Path, load: Any, strength: float, dry_run: bool, overwrite: bool
+    console: Console,
+    source: Path,
+    target: Path,
+    load: Callable[[], Denoiser],
+    strength: float,
+    dry_run: bool,
+    overwrite: bool,
 ) -> tuple[list[SeriesResult], Denoiser | None, Scan | None]:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError
@@ -137,7 +145,7 @@ def _dicom(
     console: Console,
     source: Path,
     target: Path,
-    load: Any,
+    load: Callable[[], Denoiser],
     wanted: list[str],
     strength: float,
     dry_run: bool,
@@ -167,7 +175,7 @@ def _dicom(
                 taken_numbers=found.series_numbers,
                 overwrite=overwrite,
                 keep_private=keep_private,
-                slice_done=lambda task=task: bar.advance(task),
+                slice_done=partial(bar.advance, task),
             )
             results.append(result)
     for result in results:

@@ -42,7 +42,7 @@ def predict_stacks(
         if roi_size is None or roi_size >= max(stacks.shape[-2:]):
             result = network(moved).float()
         else:
-            result = sliding_window_inference(
+            result = sliding_window_inference(  # type: ignore[assignment]  # a tensor for a network that gives one
                 moved,
                 roi_size=(roi_size, roi_size),
                 sw_batch_size=len(stacks),
@@ -97,7 +97,7 @@ class SliceStackInferer(Inferer):
         # MONAI's (X, Y, Z) to images: z first, then rows (y) and columns (x).
         volumes = inputs.permute(0, 1, 4, 3, 2)
         total = volumes.shape[0] * volumes.shape[2]
-        results = []
+        results: list[torch.Tensor] = []
         for volume in volumes:
             results.append(self._denoise(volume, network, done=len(results) * volume.shape[1], total=total))
         return torch.stack(results).permute(0, 1, 4, 3, 2)

@@ -32,4 +32,4 @@ def image_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
         "ssim": SSIMMetric(spatial_dims=2, data_range=span),
         "rmse_hu": RMSEMetric(),
     }
-    return {name: float(metric(pred, reference).mean()) for name, metric in metrics.items()}
+    return {name: float(torch.as_tensor(metric(pred, reference)).mean()) for name, metric in metrics.items()}

@@ -26,6 +26,17 @@ class DenseFeatureEncoder(nn.Module):
         frozen: ``False`` only for pre-training an encoder of one's own.
     """
 
+    conv1: nn.Conv2d
+    conv2: nn.Conv2d
+    conv3: nn.Conv2d
+    bn1: nn.BatchNorm2d
+    bn2: nn.BatchNorm2d
+    bn3: nn.BatchNorm2d
+    act1: nn.ReLU
+    act2: nn.ReLU
+    act3: nn.ReLU
+    avgpool: nn.AvgPool2d
+
     def __init__(self, layers: Sequence[int] = (3, 4, 6), width: int = 64, *, frozen: bool = True) -> None:
         super().__init__()
         # Imported here because open_clip takes seconds to load.

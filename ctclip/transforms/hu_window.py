@@ -88,7 +88,9 @@ class RestoreOutsideHUWindow(Transform):
     def __init__(self, a_min: float = MODEL_HU_WINDOW[0], a_max: float = MODEL_HU_WINDOW[1]) -> None:
         self.a_min, self.a_max = a_min, a_max
 
-    def __call__(self, denoised_hu: NdarrayOrTensor, original_hu: NdarrayOrTensor) -> NdarrayOrTensor:
+    def __call__(  # type: ignore[override]  # MONAI's array transforms with a second input do the same
+        self, denoised_hu: NdarrayOrTensor, original_hu: NdarrayOrTensor
+    ) -> NdarrayOrTensor:
         """``original_hu`` where it lies outside [a_min, a_max], elsewhere ``denoised_hu`` clipped to the window."""
         outside = (original_hu < self.a_min) | (original_hu > self.a_max)
         return where(outside, original_hu, denoised_hu.clip(self.a_min, self.a_max))

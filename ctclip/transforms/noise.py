@@ -85,12 +85,12 @@ class RandCorrelatedNoise(RandomizableTransform):
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> torch.Tensor:
         """Noisy copy of a (C, H, W) slice, or stack of slices, in HU."""
-        img = convert_to_tensor(img, track_meta=True, dtype=torch.float32)
+        clean: torch.Tensor = convert_to_tensor(img, track_meta=True, dtype=torch.float32)
         if randomize:
-            self.randomize(tuple(img.shape))
+            self.randomize(tuple(clean.shape))
         if self._noise_hu is None:
-            return img
-        return img + torch.as_tensor(self._noise_hu, dtype=torch.float32, device=img.device)
+            return clean
+        return clean + torch.as_tensor(self._noise_hu, dtype=torch.float32, device=clean.device)
 
 
 class RandCorrelatedNoised(MapTransform, Randomizable):

@@ -31,14 +31,14 @@ class StackNeighborSlices(Transform):
 
     def __call__(self, volume: NdarrayOrTensor) -> torch.Tensor:
         """(1, ...) volume to (num_slices, ...)."""
-        volume = convert_to_tensor(volume, track_meta=True)
-        if volume.shape[0] != 1:
-            raise ValueError(f"stacking slices needs a volume with one channel, found shape {tuple(volume.shape)}")
+        slices: torch.Tensor = convert_to_tensor(volume, track_meta=True)
+        if slices.shape[0] != 1:
+            raise ValueError(f"stacking slices needs a volume with one channel, found shape {tuple(slices.shape)}")
         dim = self.slice_dim if self.slice_dim < 0 else self.slice_dim + 1
-        count, reach = volume.shape[dim], self.num_slices // 2
-        index = torch.arange(count, device=volume.device)
+        count, reach = slices.shape[dim], self.num_slices // 2
+        index = torch.arange(count, device=slices.device)
         shifted = [(index + offset).clamp(0, count - 1) for offset in range(-reach, reach + 1)]
-        return torch.cat([volume.index_select(dim, which) for which in shifted], dim=0)
+        return torch.cat([slices.index_select(dim, which) for which in shifted], dim=0)
 
 
 class StackNeighborSlicesd(MapTransform):
