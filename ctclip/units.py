@@ -10,12 +10,6 @@ MODEL_HU_WINDOW: HUWindow = (-1024.0, 3072.0)
 SOFT_TISSUE_HU_WINDOW: HUWindow = (-160.0, 240.0)
 """Abdominal soft-tissue display window (centre 40, width 400), the usual window for PSNR of low-dose CT."""
 
-LUNG_HU_WINDOW: HUWindow = (-1350.0, 150.0)
-"""Lung display window (centre -600, width 1500)."""
-
-BONE_HU_WINDOW: HUWindow = (-450.0, 1050.0)
-"""Bone display window (centre 300, width 1500)."""
-
 SOFT_TISSUE_HU_RANGE: HUWindow = (-50.0, 150.0)
 """Values of muscle, blood and parenchyma, in which noise and bias are measured."""
 

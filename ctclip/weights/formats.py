@@ -11,8 +11,6 @@ import torch
 
 from ctclip.errors import WeightsError
 
-SAFETENSORS_SUFFIXES = (".safetensors",)
-
 
 def read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """All tensors of a weights file by name, on the CPU, and the format it was found in.
