@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from ctclip.transforms.noise import correlated_noise
+from ctclip.transforms.ct_noise import correlated_noise
 from ctclip.units import AIR_HU
 
 EDGE_PX = 1.2
@@ -99,15 +100,15 @@ def low_dose(volume_hu: np.ndarray, sd_hu: float, *, cutoff: float = 0.22, seed:
     Args:
         volume_hu: (slices, rows, columns).
         sd_hu: SD in the centre; it falls to 60 % at the edge of the field of view.
-        cutoff: cut-off frequency in cycles/pixel, see :func:`~ctclip.transforms.noise.correlated_noise`.
+        cutoff: cut-off frequency in cycles/pixel, see :func:`~ctclip.transforms.ct_noise.correlated_noise`.
         seed: of the random numbers.
 
     Returns:
         float32 HU, same shape.
     """
-    rng = np.random.RandomState(seed)
+    generator = torch.Generator().manual_seed(seed)
     rows, columns = volume_hu.shape[1:]
     radius_sq = np.linspace(-1, 1, rows)[:, None] ** 2 + np.linspace(-1, 1, columns)[None, :] ** 2
     local_sd_hu = sd_hu * (1 - 0.4 * np.clip(radius_sq, 0, 1))
-    noise = np.stack([correlated_noise((rows, columns), cutoff, rng=rng) for _ in volume_hu])
+    noise = correlated_noise(volume_hu.shape, cutoff, generator=generator).numpy()
     return (volume_hu + local_sd_hu * noise).astype(np.float32)

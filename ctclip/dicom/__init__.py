@@ -14,6 +14,7 @@ from ctclip.dicom.derived import (
     derived_uid,
     save_slice,
 )
+from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
 
@@ -31,5 +32,6 @@ __all__ = [
     "read_slice",
     "save_slice",
     "scan",
+    "stack_affine",
     "to_stored",
 ]

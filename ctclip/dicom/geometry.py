@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import pydicom
 
-from ctclip.dicom.lenient import floats_of, int_of, text_of
+from ctclip.dicom.lenient import float_of, floats_of, int_of, text_of
 
-__all__ = ["Geometry", "geometry_of", "is_axial", "same_stack", "stack_warnings"]
+__all__ = ["Geometry", "geometry_of", "is_axial", "same_stack", "stack_affine", "stack_warnings"]
 
 AXIAL_COSINE = math.cos(math.radians(35.0))
 """A slice is axial when \\|normal_z\\| exceeds this. Gantries tilt by up to 30 degrees; 5 more leave room for
@@ -157,3 +157,30 @@ def _tilt_warning(stack: Sequence[Geometry]) -> str:
     cosine = min(1.0, abs(float(np.dot(travel, first.normal))) / length)
     degrees = math.degrees(math.acos(cosine))
     return f"gantry tilt of {degrees:.1f} degrees" if degrees > TILT_TOLERANCE_DEGREES else ""
+
+
+def stack_affine(headers: Sequence[pydicom.Dataset]) -> np.ndarray:
+    """Where a stack of slices lies: from (column, row, slice) to millimetres, RAS+ as in NIfTI.
+
+    The step from slice to slice is the mean one; uneven steps have no affine, and the pixels are not touched. Missing
+    PixelSpacing counts as 1 mm, a single slice as SliceThickness (or 1 mm) thick.
+
+    Args:
+        headers: of the slices, with complete geometry, in the order of their positions.
+
+    Returns:
+        (4, 4) float64.
+    """
+    first, last = geometry_of(headers[0]), geometry_of(headers[-1])
+    if first.orientation is None or first.position is None or last.position is None or first.normal is None:
+        raise ValueError("a slice has no usable position or orientation")
+    row_mm, column_mm = first.spacing or (1.0, 1.0)
+    if len(headers) > 1:
+        step = np.subtract(last.position, first.position) / (len(headers) - 1)
+    else:
+        step = first.normal * (float_of(headers[0], "SliceThickness") or 1.0)
+    lps = np.eye(4)
+    lps[:3, 0] = np.multiply(first.orientation[:3], column_mm)
+    lps[:3, 1] = np.multiply(first.orientation[3:], row_mm)
+    lps[:3, 2], lps[:3, 3] = step, first.position
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ctclip.handlers.epoch_seed import EpochSeedHandler
 from ctclip.handlers.gradient_clipping import GradientClippingHandler
+from ctclip.handlers.resumable_checkpoint import ResumableCheckpointHandler
 
-__all__ = ["GradientClippingHandler"]
+__all__ = ["EpochSeedHandler", "GradientClippingHandler", "ResumableCheckpointHandler"]

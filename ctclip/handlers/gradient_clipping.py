@@ -13,19 +13,29 @@ class GradientClippingHandler:
     """Scales all gradients together so that their norm is at most ``max_norm``, between backward pass and optimiser
     step.
 
+    With gradient accumulation only the sum that the optimiser will see is clipped, not its parts.
+
     Args:
         parameters: what the optimiser updates.
         max_norm: largest Euclidean norm of all gradients together.
+        accumulation_steps: the trainer's.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], max_norm: float) -> None:
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], max_norm: float, accumulation_steps: int = 1) -> None:
         if max_norm <= 0:
             raise ValueError(f"max_norm must be positive, found {max_norm}")
-        self.parameters, self.max_norm = list(parameters), max_norm
+        self.parameters, self.max_norm, self.accumulation_steps = list(parameters), max_norm, accumulation_steps
 
     def attach(self, engine: Engine) -> None:
         """Attach to a MONAI trainer."""
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+        if self._optimizer_steps(engine):
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
+
+    def _optimizer_steps(self, engine: Engine) -> bool:
+        """Whether the trainer calls its optimiser in this iteration: after every group, and at an epoch's end."""
+        length = engine.state.epoch_length or 0
+        within = (engine.state.iteration - 1) % length + 1 if length else engine.state.iteration
+        return within % self.accumulation_steps == 0 or within == length

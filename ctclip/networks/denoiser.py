@@ -26,16 +26,27 @@ class DenseFeatureDenoiser(nn.Module):
         config: the architecture, or its fields as a mapping (the form that a bundle's JSON gives).
         freeze_encoder: ``False`` only for pre-training an encoder of one's own.
         augmentation_gamma: strength of the feature augmentation during training; 0 switches it off.
+        drifting_batchnorm: see :class:`DenseFeatureEncoder`; only for comparisons.
     """
 
     def __init__(
-        self, config: DenoiserConfig | dict, *, freeze_encoder: bool = True, augmentation_gamma: float = 0.025
+        self,
+        config: DenoiserConfig | dict,
+        *,
+        freeze_encoder: bool = True,
+        augmentation_gamma: float = 0.025,
+        drifting_batchnorm: bool = False,
     ) -> None:
         super().__init__()
         self.config = config if isinstance(config, DenoiserConfig) else DenoiserConfig(**config)
         adapts = self.config.in_channels == 1 and self.config.input_adapter == "conv"
         self.input_conv = nn.Conv2d(1, ENCODER_IMAGE_CHANNELS, kernel_size=1, bias=False) if adapts else None
-        self.encoder = DenseFeatureEncoder(self.config.encoder_layers, self.config.encoder_width, frozen=freeze_encoder)
+        self.encoder = DenseFeatureEncoder(
+            self.config.encoder_layers,
+            self.config.encoder_width,
+            frozen=freeze_encoder,
+            drifting_batchnorm=drifting_batchnorm,
+        )
         self.augmentation = ProgressiveFeatureAugmentation(augmentation_gamma)
         self.decoder = DenseFeatureDecoder(
             (ENCODER_IMAGE_CHANNELS, *self.config.tap_channels),

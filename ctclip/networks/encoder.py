@@ -24,6 +24,8 @@ class DenseFeatureEncoder(nn.Module):
         layers: residual blocks in ``layer1``, ``layer2``, ``layer3``.
         width: channels after the stem.
         frozen: ``False`` only for pre-training an encoder of one's own.
+        drifting_batchnorm: let a frozen encoder's BatchNorm use and update batch statistics in training mode, as the
+            published code does by mistake; only to measure what that does.
     """
 
     conv1: nn.Conv2d
@@ -37,7 +39,14 @@ class DenseFeatureEncoder(nn.Module):
     act3: nn.ReLU
     avgpool: nn.AvgPool2d
 
-    def __init__(self, layers: Sequence[int] = (3, 4, 6), width: int = 64, *, frozen: bool = True) -> None:
+    def __init__(
+        self,
+        layers: Sequence[int] = (3, 4, 6),
+        width: int = 64,
+        *,
+        frozen: bool = True,
+        drifting_batchnorm: bool = False,
+    ) -> None:
         super().__init__()
         # Imported here because open_clip takes seconds to load.
         from open_clip.modified_resnet import ModifiedResNet
@@ -47,19 +56,19 @@ class DenseFeatureEncoder(nn.Module):
         for name in ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool"):
             setattr(self, name, getattr(tower, name))
         self.layer1, self.layer2, self.layer3 = tower.layer1, tower.layer2, tower.layer3
-        self.frozen = frozen
+        self.frozen, self.drifting_batchnorm = frozen, drifting_batchnorm
         if frozen:
             self.freeze()
 
     def freeze(self) -> DenseFeatureEncoder:
-        """Stop all learning in this module for good: gradients and BatchNorm statistics."""
+        """Stop all learning in this module for good: gradients and, without ``drifting_batchnorm``, statistics."""
         self.frozen = True
         self.requires_grad_(False)
         return self.train(False)
 
     def train(self, mode: bool = True) -> DenseFeatureEncoder:
         """Like ``nn.Module.train``, except that a frozen encoder always stays in eval mode."""
-        return super().train(mode and not self.frozen)
+        return super().train(mode and (self.drifting_batchnorm or not self.frozen))
 
     def forward(self, image: torch.Tensor) -> Features:
         """Dense features of an image.

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from ctclip.transforms.ct_noise import RandCorrelatedNoise, RandWhiteNoise
 from ctclip.transforms.hu_window import (
     RestoreOutsideHUWindow,
     RestoreOutsideHUWindowd,
     ScaleHUWindow,
     ScaleHUWindowd,
 )
+from ctclip.transforms.image_noise import (
+    RandPoissonGaussianNoise,
+    RandPoissonNoise,
+    RandSaltAndPepperNoise,
+    RandSpatialGaussianNoise,
+    RandSpeckleNoise,
+)
+from ctclip.transforms.lesions import RandLesionsd
+from ctclip.transforms.load import CTReader, LoadImageCTd
 from ctclip.transforms.neighbor_average import NeighborAverage, NeighborAveraged
-from ctclip.transforms.noise import RandCorrelatedNoise, RandCorrelatedNoised
+from ctclip.transforms.noise import RandNoised
 from ctclip.transforms.stack import StackNeighborSlices, StackNeighborSlicesd
 
 __all__ = [
+    "CTReader",
+    "LoadImageCTd",
     "NeighborAverage",
     "NeighborAveraged",
     "RandCorrelatedNoise",
-    "RandCorrelatedNoised",
+    "RandLesionsd",
+    "RandNoised",
+    "RandPoissonGaussianNoise",
+    "RandPoissonNoise",
+    "RandSaltAndPepperNoise",
+    "RandSpatialGaussianNoise",
+    "RandSpeckleNoise",
+    "RandWhiteNoise",
     "RestoreOutsideHUWindow",
     "RestoreOutsideHUWindowd",
     "ScaleHUWindow",

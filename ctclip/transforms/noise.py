@@ -1,7 +1,8 @@
-"""Random CT noise for training, in the image domain."""
+"""Random noise for training: what all kinds have in common, and the dictionary version of each of them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping
 
 import numpy as np
@@ -12,118 +13,75 @@ from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
-QUARTER_DOSE_CUTOFF = 0.22
-"""Cut-off in cycles/pixel that gives the texture of 3 mm quarter-dose abdominal CT (lag-1 correlation 0.47)."""
-
 Range = tuple[float, float]
 
-
-def correlated_noise(
-    shape: tuple[int, int], cutoff: float = QUARTER_DOSE_CUTOFF, low_power: float = 1.0, *, rng: np.random.RandomState
-) -> np.ndarray:
-    r"""Gaussian noise of unit SD with the noise power spectrum of filtered back-projection.
-
-    :math:`NPS(f) \propto f^{p} \exp(-(f / f_c)^2)`: a ramp, rolled off by the reconstruction kernel.
-
-    Args:
-        shape: rows and columns.
-        cutoff: :math:`f_c` in cycles/pixel; sharper kernels have higher ones.
-        low_power: :math:`p`; 1 is the ramp, less means more power at low frequencies.
-        rng: source of the white noise.
-
-    Returns:
-        float64 array of zero mean (expected) and SD 1 (expected over all noise, not of this sample).
-    """
-    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None, :])
-    power = frequency**low_power * np.exp(-((frequency / cutoff) ** 2))
-    filtered = np.fft.ifft2(np.fft.fft2(rng.standard_normal(shape)) * np.sqrt(power)).real
-    return filtered / np.sqrt(power.mean())
+MAX_SEED = 2**31 - 1
 
 
-class RandCorrelatedNoise(RandomizableTransform):
-    """Adds zero-mean CT noise of random level and texture to a 2D slice in HU.
+class RandNoise(RandomizableTransform):
+    """Base of all noise: draws its parameters on the CPU, and the noise itself on the device of the image.
 
-    The noise is a mixture of :func:`correlated_noise` and white noise. Its SD is drawn log-uniformly, so that every
-    octave of dose is seen equally often; all other parameters are drawn uniformly.
+    The parameters and the seed of the noise come from MONAI's random state (``set_random_state``,
+    ``set_determinism``), so that the same state gives the same noise.
 
     Args:
         prob: probability that noise is added at all.
-        sd_hu: range of the SD in HU; the lower end must be above 0.
-        cutoff: range of the cut-off frequency in cycles/pixel.
-        low_power: range of the exponent of the ramp.
-        white_fraction: range of the part of the variance that is white.
+        ranges: lower and upper end of each parameter, drawn uniformly.
+
+    Raises:
+        ValueError: when a range is empty.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(
-        self,
-        prob: float = 1.0,
-        sd_hu: Range = (10.0, 100.0),
-        cutoff: Range = (0.15, 0.40),
-        low_power: Range = (0.5, 1.2),
-        white_fraction: Range = (0.0, 0.3),
-    ) -> None:
+    def __init__(self, prob: float, **ranges: Range) -> None:
         super().__init__(prob)
-        if not 0 < sd_hu[0] <= sd_hu[1]:
-            raise ValueError(f"sd_hu needs 0 < lower <= upper, found {sd_hu}")
-        self.sd_hu, self.cutoff, self.low_power, self.white_fraction = sd_hu, cutoff, low_power, white_fraction
-        self._noise_hu: np.ndarray | None = None
+        for name, (low, high) in ranges.items():
+            if not low <= high:
+                raise ValueError(f"{name} needs lower <= upper, found {(low, high)}")
+        self.ranges = ranges
+        self._drawn: dict[str, float] = {}
+        self._seed = 0
 
-    def randomize(self, shape: tuple[int, ...]) -> None:
-        """Draw level and texture once, and noise of its own for each channel of a (C, H, W) slice."""
+    @abstractmethod
+    def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:
+        """Noisy copy of a float32 image (C, H, W); every random number comes from ``generator``."""
+
+    def randomize(self, data: object = None) -> None:
+        """Draw whether to add noise, its parameters and its seed."""
         super().randomize(None)
-        self._noise_hu = None
-        if not self._do_transform:
-            return
-        sd_hu = np.exp(self.R.uniform(*np.log(self.sd_hu)))
-        white = self.R.uniform(*self.white_fraction)
-        cutoff, low_power = self.R.uniform(*self.cutoff), self.R.uniform(*self.low_power)
-        plane = (shape[-2], shape[-1])
-        texture = np.stack([correlated_noise(plane, cutoff, low_power, rng=self.R) for _ in range(shape[0])])
-        self._noise_hu = sd_hu * (np.sqrt(1 - white) * texture + np.sqrt(white) * self.R.standard_normal(shape))
+        if self._do_transform:
+            self._drawn = {name: self.R.uniform(low, high) for name, (low, high) in self.ranges.items()}
+            self._seed = self.R.randint(MAX_SEED)
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> torch.Tensor:
-        """Noisy copy of a (C, H, W) slice, or stack of slices, in HU."""
-        clean: torch.Tensor = convert_to_tensor(img, track_meta=True, dtype=torch.float32)
+        """Noisy float32 copy of a (C, H, W) image, on its device."""
+        image: torch.Tensor = convert_to_tensor(img, track_meta=True, dtype=torch.float32)
         if randomize:
-            self.randomize(tuple(clean.shape))
-        if self._noise_hu is None:
-            return clean
-        return clean + torch.as_tensor(self._noise_hu, dtype=torch.float32, device=clean.device)
+            self.randomize()
+        if not self._do_transform:
+            return image
+        return self.noisy(image, torch.Generator(image.device).manual_seed(self._seed), **self._drawn)
 
 
-class RandCorrelatedNoised(MapTransform, Randomizable):
-    """Dictionary version of :class:`RandCorrelatedNoise`; each key gets noise of its own.
+class RandNoised(MapTransform, Randomizable):
+    """Dictionary version of any noise; each key gets noise of its own.
+
+    A mixture is a MONAI ``Compose`` of several kinds, a choice between them its ``OneOf``.
 
     Args:
-        keys: slices in HU.
-        prob: probability that noise is added at all.
-        sd_hu: range of the SD in HU.
-        cutoff: range of the cut-off frequency in cycles/pixel.
-        low_power: range of the exponent of the ramp.
-        white_fraction: range of the part of the variance that is white.
+        keys: images to make noisy.
+        noise: a :class:`RandNoise`, or another random array transform.
         allow_missing_keys: do not raise when a key is missing.
     """
 
-    backend = RandCorrelatedNoise.backend
+    backend = [TransformBackends.TORCH]
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        prob: float = 1.0,
-        sd_hu: Range = (10.0, 100.0),
-        cutoff: Range = (0.15, 0.40),
-        low_power: Range = (0.5, 1.2),
-        white_fraction: Range = (0.0, 0.3),
-        allow_missing_keys: bool = False,
-    ) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
-        self.noise = RandCorrelatedNoise(prob, sd_hu, cutoff, low_power, white_fraction)
+    def __init__(self, keys: KeysCollection, noise: Randomizable, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.noise = noise
 
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandCorrelatedNoised:
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandNoised:
         super().set_random_state(seed, state)
         self.noise.set_random_state(seed, state)
         return self
@@ -131,5 +89,10 @@ class RandCorrelatedNoised(MapTransform, Randomizable):
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         noisy = dict(data)
         for key in self.key_iterator(noisy):
-            noisy[key] = self.noise(noisy[key])
+            noisy[key] = self.noise(noisy[key])  # type: ignore[operator]  # a Randomizable that is a transform
         return noisy
+
+
+def normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """White Gaussian noise of SD 1 with the shape and device of ``like``."""
+    return torch.randn(like.shape, generator=generator, device=like.device)

@@ -109,6 +109,33 @@ def build_network(
     return network
 
 
+def continue_training(
+    config: DenoiserConfig | dict[str, Any],
+    *,
+    pretrained: str | Path,
+    augmentation_gamma: float = 0.025,
+    drifting_batchnorm: bool = False,
+) -> DenseFeatureDenoiser:
+    """A network to train further: all weights from a ctclip checkpoint, encoder frozen.
+
+    Args:
+        config: the architecture that the checkpoint must have.
+        pretrained: a ctclip checkpoint with its encoder.
+        augmentation_gamma: strength of the feature augmentation.
+        drifting_batchnorm: see :class:`~ctclip.networks.encoder.DenseFeatureEncoder`; only for comparisons.
+
+    Raises:
+        WeightsError: when the checkpoint is missing or damaged, or holds another network.
+    """
+    path = Path(pretrained)
+    header, state = read_checkpoint(path)
+    network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma, drifting_batchnorm=drifting_batchnorm)
+    if header.config != network.config:
+        raise WeightsError(f"{path} holds another network: found {header.config}, expected {network.config}")
+    _load_strictly(network, state, path.name)
+    return network
+
+
 def _load_strictly(network: DenseFeatureDenoiser, state: dict, source: str) -> None:
     try:
         network.load_state_dict(state)

@@ -6,18 +6,14 @@ import torch
 
 from ctclip.transforms import (
     NeighborAverage,
-    RandCorrelatedNoise,
-    RandCorrelatedNoised,
+    RandLesionsd,
     RestoreOutsideHUWindowd,
     ScaleHUWindow,
     ScaleHUWindowd,
     StackNeighborSlices,
     StackNeighborSlicesd,
 )
-from ctclip.transforms.noise import correlated_noise
-
-PUBLISHED_NPS = [0.28, 0.78, 0.96, 1.0, 0.85, 0.65, 0.41, 0.22, 0.11, 0.05]
-"""Of the recipe at cut-off 0.22, at .025, .075 ... .475 cycles/pixel."""
+from ctclip.transforms.lesions import ellipse_cover
 
 
 def test_window_and_its_inverse() -> None:
@@ -56,32 +52,6 @@ def test_stacks_refuse_even_numbers_and_several_channels() -> None:
         StackNeighborSlices(3)(torch.zeros(2, 4, 4, 4))
 
 
-def test_correlated_noise_has_the_published_statistics() -> None:
-    rng = np.random.RandomState(0)
-    noise = np.stack([correlated_noise((128, 128), rng=rng) for _ in range(60)])
-    assert noise.std() == pytest.approx(1, abs=0.01)
-    assert (noise[:, :, 1:] * noise[:, :, :-1]).mean() == pytest.approx(0.47, abs=0.02)
-    power = (np.abs(np.fft.fft2(noise)) ** 2).mean(axis=0)
-    f = np.fft.fftfreq(128)
-    bins = np.digitize(np.hypot(f[:, None], f[None, :]), np.arange(0, 0.5, 0.05))
-    radial = np.array([power[bins == b].mean() for b in range(1, 11)])
-    # The first bin depends on how finely the frequencies near 0 are sampled.
-    np.testing.assert_allclose((radial / radial.max())[1:], PUBLISHED_NPS[1:], atol=0.06)
-
-
-def test_random_noise_has_the_level_asked_for_and_is_reproducible() -> None:
-    clean = torch.zeros(2, 256, 256)
-    transform = RandCorrelatedNoise(sd_hu=(40, 40)).set_random_state(3)
-    noisy = transform(clean)
-    assert noisy.std().item() == pytest.approx(40, rel=0.03)
-    assert abs(noisy.mean().item()) < 1
-    first, second = noisy.numpy()
-    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05, "each channel has noise of its own"
-    again = RandCorrelatedNoised("image", sd_hu=(40, 40)).set_random_state(3)({"image": clean})["image"]
-    assert torch.equal(again, noisy)
-    assert torch.equal(RandCorrelatedNoise(prob=0)(clean), clean)
-
-
 def test_neighbors_give_targets_with_independent_noise() -> None:
     rng = np.random.RandomState(0)
     noise = rng.normal(0, 20, (1, 96, 96, 9)).astype(np.float32)
@@ -98,3 +68,36 @@ def test_anatomy_of_one_slice_stays_its_own_target() -> None:
     np.testing.assert_allclose(target[0, 22:38, 22:38, 2], volume[0, 22:38, 22:38, 2], atol=1e-3)
     with pytest.raises(ValueError, match="found 2"):
         NeighborAverage(distance=2)(volume[..., :2])
+
+
+def test_a_share_of_the_slice_stays_in_its_target() -> None:
+    noisy = torch.from_numpy(np.random.RandomState(0).normal(0, 20, (1, 96, 96, 5)).astype(np.float32))
+    plain, blended = NeighborAverage(2)(noisy), NeighborAverage(2, self_weight=0.25)(noisy)
+    torch.testing.assert_close(blended, 0.75 * plain + 0.25 * noisy, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        NeighborAverage(2, self_weight=1.5)
+
+
+def test_an_ellipse_covers_its_area_and_has_a_soft_border() -> None:
+    cover = ellipse_cover((80, 80), (40.0, 38.0), (12.0, 6.0), 0.5)
+    assert cover.sum() == pytest.approx(np.pi * 12 * 6, rel=0.03)
+    assert cover[40, 38] == 1
+    assert cover[0, 0] == 0
+    along = ellipse_cover((80, 80), (40.0, 40.0), (12.0, 6.0), 0.0)
+    assert along[52, 40] == pytest.approx(0.5), "the first half axis lies along the rows"
+
+
+def test_lesions_are_the_same_in_image_and_label_and_have_the_contrast_asked_for() -> None:
+    flat = {"image": torch.zeros(3, 96, 96), "label": torch.ones(1, 96, 96)}
+    lesions = RandLesionsd(["image", "label"], count=(1, 1), contrast_hu=(14, 14), radius_px=(6, 6)).set_random_state(0)
+    signs = set()
+    for _ in range(12):
+        changed = lesions(flat)
+        field = changed["label"] - 1
+        torch.testing.assert_close(changed["image"], field.expand(3, -1, -1), atol=1e-5, rtol=0)
+        assert field.abs().max().item() <= 14 + 1e-4
+        signs.add(int(torch.sign(field.sum())))
+    assert signs >= {-1, 1}
+    assert RandLesionsd(["image"], prob=0)(flat)["image"] is flat["image"]
+    with pytest.raises(ValueError, match="contrast_hu"):
+        RandLesionsd("image", contrast_hu=(0, 10))

@@ -1,0 +1,49 @@
+"""Checks that end a bundle at once with one line, before any traceback of the engine.
+
+``SystemExit`` passes through MONAI's expression evaluator unwrapped, so the line is all that the user sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ctclip.errors import CtclipError
+
+Result = TypeVar("Result")
+
+
+def require(condition: object, message: str) -> None:
+    """End the program with exit code 1 and one line unless ``condition`` holds.
+
+    Raises:
+        SystemExit: with the message.
+    """
+    if not condition:
+        raise SystemExit(f"ctclip: {message}")
+
+
+def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
+    """Call ``function``; end the program with one line when it raises one of ctclip's own errors.
+
+    Raises:
+        SystemExit: with the error's message.
+    """
+    try:
+        return function(*args, **kwargs)
+    except CtclipError as error:
+        raise SystemExit(f"ctclip: {error}") from error
+
+
+def bundle_root(name: str) -> str:
+    """Folder of a bundle: the current one when it is a bundle of that task, else the one installed with ctclip.
+
+    Args:
+        name: folder name below ``bundles/``.
+    """
+    from importlib import resources
+
+    if Path("configs/metadata.json").is_file():
+        return "."
+    return str(resources.files("ctclip.bundles") / name)

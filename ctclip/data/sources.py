@@ -1,0 +1,192 @@
+"""What a folder of training or evaluation data holds: one item per scan, with the patient that it belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctclip.data.volumes import is_volume
+from ctclip.dicom import Series, SliceFile, scan
+from ctclip.errors import DataError, SeriesError
+
+Item = dict[str, Any]
+
+POSITION_TOLERANCE_MM = 0.05
+"""Slices of two reconstructions of one scan that lie closer than this show the same place."""
+
+FULL_PREFIX, LOW_PREFIX = "full_", "quarter_"
+"""Folder names of the AAPM-Mayo 2016 challenge: ``<patient>/full_1mm`` beside ``<patient>/quarter_1mm``."""
+
+LAYOUTS = (
+    "NIfTI, NRRD or MetaImage volumes, DICOM series, the AAPM-Mayo layout (<patient>/full_*, <patient>/quarter_*), or "
+    "a decathlon-style JSON list"
+)
+
+
+def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]:
+    """The scans in a data folder, whatever its layout.
+
+    ======================  =======================================================================================
+    layout                  items
+    ======================  =======================================================================================
+    decathlon JSON file     its ``section``; paths are relative to the file; ``patient`` is taken over, or the
+                            image's file name
+    AAPM-Mayo 2016          each pair of folders ``quarter_*`` and ``full_*``: image and label, paired by position
+    volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name
+    DICOM                   each axial CT series (its largest group of slices); the patient is the study
+    ======================  =======================================================================================
+
+    Args:
+        dataset_dir: folder, searched recursively, or a JSON file.
+        section: of a decathlon list.
+
+    Returns:
+        items with ``image`` (a file name, or the file names of DICOM slices in the order of their positions), ``label``
+        of the same kind where the data has pairs, and ``patient``, sorted by patient. Patients are named by hashes,
+        so that logs hold no identifiers.
+
+    Raises:
+        DataError: when nothing usable is found, in one line.
+    """
+    root = Path(dataset_dir)
+    if root.suffix == ".json":
+        items = _from_decathlon(root, section)
+    elif not root.is_dir():
+        raise DataError(f"no such folder: {root}; give --dataset_dir with {LAYOUTS}")
+    else:
+        items = _from_mayo(root) or _from_volumes(root) or _from_dicom(root)
+    if not items:
+        raise DataError(f"nothing to use in {root}: expected {LAYOUTS}")
+    return sorted(items, key=lambda item: (item["patient"], str(item["image"])))
+
+
+def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> tuple[list[Item], list[Item]]:
+    """Part the items so that no patient is on both sides.
+
+    Args:
+        items: from :func:`find_items`.
+        held_out: share of the patients in the second part; with more than 0 it holds at least one patient.
+        seed: of the choice.
+
+    Returns:
+        the items to train on and the ones held out.
+
+    Raises:
+        DataError: when no patient would be left to train on.
+    """
+    patients = sorted({item["patient"] for item in items})
+    count = 0 if held_out == 0 else max(1, round(held_out * len(patients)))
+    if not 0 <= held_out < 1 or count >= len(patients):
+        raise DataError(
+            f"cannot hold out {held_out:g} of {len(patients)} patients: at least one must be left to train on"
+        )
+    chosen = set(np.random.RandomState(seed).permutation(patients)[:count])
+    return (
+        [item for item in items if item["patient"] not in chosen],
+        [item for item in items if item["patient"] in chosen],
+    )
+
+
+def patient_weights(items: Sequence[Item]) -> list[float]:
+    """Sampling weight of each item that makes every patient equally likely, however many scans it has."""
+    scans = Counter(item["patient"] for item in items)
+    return [1 / scans[item["patient"]] for item in items]
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _from_decathlon(path: Path, section: str) -> list[Item]:
+    """Entries of a list such as MONAI's ``load_decathlon_datalist`` reads."""
+    from monai.data import load_decathlon_datalist
+
+    if not path.is_file():
+        raise DataError(f"no such file: {path}; give --dataset_dir with {LAYOUTS}")
+    try:
+        entries = load_decathlon_datalist(str(path), is_segmentation=False, data_list_key=section)
+    except (ValueError, KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"{path.name} is no decathlon-style list with a section {section!r}") from error
+    items = []
+    for entry in entries:
+        if not isinstance(entry, dict) or "image" not in entry:
+            raise DataError(f"{path.name}: every entry of {section!r} needs an 'image'")
+        found = {key: str(_below(path.parent, entry[key])) for key in ("image", "label") if key in entry}
+        items.append({**found, "patient": _hashed(str(entry.get("patient", Path(found["image"]).name)))})
+    return items
+
+
+def _below(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.exists():
+        raise DataError(f"the data list names {name}, which is not there")
+    return path
+
+
+def _from_volumes(root: Path) -> list[Item]:
+    items = []
+    for path in sorted(path for path in root.rglob("*") if is_volume(path) and path.is_file()):
+        inside = path.relative_to(root).parts
+        items.append({"image": str(path), "patient": _hashed(inside[0])})
+    return items
+
+
+def _from_mayo(root: Path) -> list[Item]:
+    items = []
+    for low in sorted(path for path in root.rglob(f"{LOW_PREFIX}*") if path.is_dir()):
+        full = low.with_name(FULL_PREFIX + low.name.removeprefix(LOW_PREFIX))
+        if full.is_dir():
+            image, label = pair_by_position(_only_stack(low), _only_stack(full))
+            items.append({"image": image, "label": label, "patient": _hashed(low.parent.name)})
+    return items
+
+
+def _from_dicom(root: Path) -> list[Item]:
+    try:
+        found = scan(root).series
+    except SeriesError as error:
+        raise DataError(f"nothing to use in {root}: {error}") from error
+    return [
+        {"image": _paths(series.stacks[0]), "patient": _hashed(series.study_uid or series.uid)}
+        for series in found
+        if series.skip_reason is None
+    ]
+
+
+def pair_by_position(low: Sequence[SliceFile], full: Sequence[SliceFile]) -> tuple[list[str], list[str]]:
+    """File names of the slices that lie at the same positions in two series, in the order of their positions.
+
+    Raises:
+        DataError: when there is no such slice.
+    """
+    pairs = []
+    positions = np.array([item.position_mm for item in full])
+    for item in low:
+        nearest = int(np.argmin(np.abs(positions - item.position_mm)))
+        if abs(positions[nearest] - item.position_mm) <= POSITION_TOLERANCE_MM:
+            pairs.append((str(item.path), str(full[nearest].path)))
+    if not pairs:
+        raise DataError("a low-dose and a full-dose series have no slice position in common; are they one scan?")
+    return [one for one, _ in pairs], [other for _, other in pairs]
+
+
+def _only_stack(folder: Path) -> Sequence[SliceFile]:
+    usable: list[Series] = [series for series in scan(folder).series if series.skip_reason is None]
+    if len(usable) != 1:
+        raise DataError(f"expected one axial CT series in {folder}, found {len(usable)}")
+    return usable[0].stacks[0]
+
+
+def _paths(stack: Sequence[SliceFile]) -> list[str]:
+    return [str(item.path) for item in stack]
+
+
+def normal_dose(items: Sequence[Item]) -> list[Item]:
+    """What training simulates low dose from: the label of each pair, the image of everything else."""
+    return [{"image": item.get("label", item["image"]), "patient": item["patient"]} for item in items]

@@ -1,0 +1,109 @@
+"""Checkpoints from which a killed run goes on, and the best model, each written in one move."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from ctclip.errors import CtclipError, DataError
+from ctclip.files import atomic_path
+
+LAST_FILE, BEST_FILE = "last.pt", "model.pt"
+
+
+class ResumableCheckpointHandler:
+    """After each epoch saves everything to ``last.pt`` and, when validation gave a new best, the model to ``model.pt``.
+
+    MONAI's ``CheckpointSaver`` forgets the best metric of the run that it resumes, and a process killed while it writes
+    leaves half a file. Here the best metric is part of ``last.pt``, and a file gets its name when it is complete.
+
+    Attach it to the trainer after the validation handler, so that the epoch's metrics are known.
+
+    Args:
+        output_dir: where both files go; made when missing.
+        model: what ``model.pt`` holds, by name: network and :class:`~ctclip.weights.CheckpointHeader`.
+        training: what else a run needs to go on, by name: optimizer, scheduler, ...; all with ``state_dict``.
+        evaluator: whose key metric decides.
+    """
+
+    def __init__(
+        self, output_dir: str, model: Mapping[str, Any], training: Mapping[str, Any], evaluator: Engine
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.model, self.training, self.evaluator = dict(model), dict(training), evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if idist.get_rank() != 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # The best model first: were the run killed between the two, the next one would find the same best again.
+        if self.evaluator.state.best_metric_epoch == engine.state.epoch:
+            self._save(BEST_FILE, _states(self.model))
+        self._save(
+            LAST_FILE,
+            {
+                **_states({**self.model, **self.training}),
+                "epoch": engine.state.epoch,
+                "iteration": engine.state.iteration,
+                "max_epochs": engine.state.max_epochs,
+                "best_metric": float(self.evaluator.state.best_metric),
+                "best_metric_epoch": self.evaluator.state.best_metric_epoch,
+            },
+        )
+
+    def resume(self, engine: Engine) -> None:
+        """Continue the run whose ``last.pt`` lies in the output folder.
+
+        Raises:
+            DataError: when there is none, it is damaged, or belongs to a run of other length or another network.
+        """
+        path = self.folder / LAST_FILE
+        if not path.is_file():
+            raise DataError(f"nothing to resume: {path} does not exist; leave out --resume to start a new run")
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            raise DataError(f"{path} is damaged; start a new run") from error
+        if saved["max_epochs"] != engine.state.max_epochs:
+            raise DataError(
+                f"the run in {self.folder} was planned for {saved['max_epochs']} epochs, found --epochs "
+                f"{engine.state.max_epochs}: the learning rate depends on it; give the same number"
+            )
+        try:
+            for name, part in {**self.model, **self.training}.items():
+                part.load_state_dict(saved[name])
+        except (RuntimeError, KeyError, ValueError, CtclipError) as error:
+            raise DataError(f"{path} belongs to another network or optimizer: {str(error).splitlines()[0]}") from error
+        engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
+        self.evaluator.state.best_metric = saved["best_metric"]
+        self.evaluator.state.best_metric_epoch = saved["best_metric_epoch"]
+
+    def refuse_to_overwrite(self) -> None:
+        """End a new run that would replace the results of an earlier one.
+
+        Raises:
+            DataError: when the output folder holds checkpoints.
+        """
+        for name in (LAST_FILE, BEST_FILE):
+            if (self.folder / name).exists():
+                raise DataError(
+                    f"{self.folder / name} exists: give --resume True to go on with that run, or another --output_dir"
+                )
+
+    def _save(self, name: str, content: Mapping[str, Any]) -> None:
+        with atomic_path(self.folder / name) as partial:
+            torch.save(dict(content), partial)
+
+
+def _states(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: part.state_dict() for name, part in parts.items()}
