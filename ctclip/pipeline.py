@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +18,13 @@ from ctclip.dicom import (
     Scan,
     Series,
     SliceFile,
-    derive_slice,
     derived_series_number,
     derived_series_uid,
     read_slice,
-    save_slice,
-    to_stored,
+    write_derived_slices,
 )
 from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError
-from ctclip.files import partial_name
+from ctclip.files import atomic_folder
 from ctclip.metrics.noise import compare_noise
 
 if TYPE_CHECKING:
@@ -171,15 +166,11 @@ def denoise_series(
     result.derived = derived_series_uid(series.uid, derivation)
     number = derived_series_number(series.series_number, taken_numbers)
     try:
-        with _complete_folder(target, result.derived, overwrite=overwrite) as folder:
+        with atomic_folder(target / result.derived, overwrite=overwrite) as folder:
             noise = _Noise()
-            now = datetime.now()
-            for index, (ct, denoised) in enumerate(_denoised_slices(series, denoiser, strength), start=1):
-                stored = to_stored(ct, denoised)
-                save_slice(
-                    derive_slice(ct, stored, derivation, series_number=number, now=now), folder / f"{index:04d}.dcm"
-                )
-                noise.add(ct.hu, ct.slope * stored.astype(np.float64) + ct.intercept)
+            denoised = _denoised_slices(series, denoiser, strength)
+            for ct, written_hu in write_derived_slices(denoised, folder, derivation, series_number=number):
+                noise.add(ct.hu, written_hu)
                 if slice_done:
                     slice_done()
             noise.put_into(result)
@@ -257,8 +248,7 @@ def _denoised_slices(series: Series, denoiser: Denoiser, strength: float) -> Ite
         for denoised in denoiser.denoise_slices(_network_input(stack, waiting, denoiser), strength=strength):
             ct = waiting.pop(0)
             below_zero = below_zero or bool(ct.hu.min() < 0)
-            untouched = ct.padding
-            yield ct, np.where(untouched, ct.hu, denoised)
+            yield ct, denoised
     if not below_zero:
         raise DataError(
             f"series {series.uid} holds no value below 0 HU, so it is not CT in HU (a mask, or stored values?)"
@@ -271,46 +261,6 @@ def _network_input(stack: Sequence[SliceFile], waiting: list[CTSlice], denoiser:
         ct = read_slice(item.path)
         waiting.append(ct)
         yield np.where(ct.padding, np.float32(denoiser.hu_window[0]), ct.hu)
-
-
-class _complete_folder:
-    """Context manager: a temporary folder in ``target`` that becomes ``target/name`` on success and vanishes
-    otherwise."""
-
-    def __init__(self, target: Path, name: str, *, overwrite: bool) -> None:
-        self.target, self.final, self.overwrite = target, target / name, overwrite
-        self.partial = partial_name(self.final)
-        self.made: list[Path] = []
-
-    def __enter__(self) -> Path:
-        if self.final.exists() and not self.overwrite:
-            raise ConfigError(
-                f"{self.final} exists: the same series, model and settings have been denoised "
-                f"before; give --overwrite to replace it"
-            )
-        self.made = [p for p in (self.target, *self.target.parents) if not p.exists()]
-        self.partial.mkdir(parents=True)
-        return self.partial
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._publish()
-            return
-        shutil.rmtree(self.partial, ignore_errors=True)
-        for folder in self.made:  # only what was made here, and only while empty
-            try:
-                folder.rmdir()
-            except OSError:
-                break
-
-    def _publish(self) -> None:
-        if self.final.exists():
-            old = partial_name(self.final)
-            os.replace(self.final, old)
-            os.replace(self.partial, self.final)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(self.partial, self.final)
 
 
 def _one_line(error: Exception) -> str:

@@ -16,6 +16,7 @@ from ctclip.dicom.derived import (
 )
 from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
+from ctclip.dicom.series import write_derived_slices
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "scan",
     "stack_affine",
     "to_stored",
+    "write_derived_slices",
 ]

@@ -1,0 +1,35 @@
+"""A whole derived series: every slice with its denoised HU, into one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from ctclip.dicom.derivation import Derivation
+from ctclip.dicom.derived import derive_slice, save_slice
+from ctclip.dicom.slices import CTSlice, to_stored
+
+
+def write_derived_slices(
+    denoised: Iterable[tuple[CTSlice, np.ndarray]], folder: Path, derivation: Derivation, *, series_number: int
+) -> Iterator[tuple[CTSlice, np.ndarray]]:
+    """Write ``0001.dcm``, ``0002.dcm``, ... for a stream of slices; padding comes back as it was.
+
+    Args:
+        denoised: each source slice with its denoised HU, (rows, columns).
+        folder: an existing folder.
+        derivation: what was done.
+        series_number: of the derived series.
+
+    Yields:
+        each source slice with the HU that its file now holds, rounded to the file's own slope and intercept.
+    """
+    now = datetime.now()
+    for index, (ct, hu) in enumerate(denoised, start=1):
+        stored = to_stored(ct, np.where(ct.padding, ct.hu, hu))
+        derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
+        save_slice(derived, folder / f"{index:04d}.dcm")
+        yield ct, ct.slope * stored.astype(np.float64) + ct.intercept
