@@ -25,15 +25,22 @@ def require(condition: object, message: str) -> None:
 
 
 def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
-    """Call ``function``; end the program with one line when it raises one of ctclip's own errors.
+    """Call ``function``; end the program with one line when it fails with one of ctclip's own errors.
+
+    MONAI wraps the errors of transforms; ctclip's own is found among the causes.
 
     Raises:
         SystemExit: with the error's message.
     """
     try:
         return function(*args, **kwargs)
-    except CtclipError as error:
-        raise SystemExit(f"ctclip: {error}") from error
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, CtclipError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise SystemExit(f"ctclip: {cause}") from error
 
 
 def bundle_root(name: str) -> str:

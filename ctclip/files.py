@@ -1,7 +1,8 @@
-"""Files that appear under their final name only when they are complete."""
+"""Files and folders that appear under their final name only when they are complete, and their hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -10,6 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ctclip.errors import ConfigError
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def partial_name(path: Path) -> Path:

@@ -18,6 +18,7 @@ from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
 from ctclip.dicom.series import write_derived_slices
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
+from ctclip.dicom.uids import source_series_uid
 
 __all__ = [
     "CTSlice",
@@ -33,6 +34,7 @@ __all__ = [
     "read_slice",
     "save_slice",
     "scan",
+    "source_series_uid",
     "stack_affine",
     "to_stored",
     "write_derived_slices",

@@ -20,6 +20,7 @@ from ctclip.transforms.lesions import RandLesionsd
 from ctclip.transforms.load import CTReader, LoadImageCTd
 from ctclip.transforms.neighbor_average import NeighborAverage, NeighborAveraged
 from ctclip.transforms.noise import RandNoised
+from ctclip.transforms.save import SaveImageCTd
 from ctclip.transforms.stack import StackNeighborSlices, StackNeighborSlicesd
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "RandWhiteNoise",
     "RestoreOutsideHUWindow",
     "RestoreOutsideHUWindowd",
+    "SaveImageCTd",
     "ScaleHUWindow",
     "ScaleHUWindowd",
     "StackNeighborSlices",

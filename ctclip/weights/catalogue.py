@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from ctclip.errors import WeightsError
-from ctclip.files import atomic_path
+from ctclip.files import atomic_path, file_sha256
 from ctclip.networks.config import DenoiserConfig, open_clip_resnet_shape
 
 
@@ -59,12 +58,6 @@ class FetchedEncoder:
     tag: str
     path: Path
     sha256: str
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_model(model: str | Path) -> Path:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ctclip.errors import ConfigError, WeightsError
+from ctclip.files import file_sha256
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.units import HUWindow
-from ctclip.weights.catalogue import file_sha256, find_encoder, find_model
+from ctclip.weights.catalogue import find_encoder, find_model
 from ctclip.weights.checkpoint import ENCODER_PREFIX, read_checkpoint, state_sha256
 from ctclip.weights.encoder import load_encoder_weights
 

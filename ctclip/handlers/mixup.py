@@ -1,0 +1,31 @@
+"""Mixup of training pairs, part of the paper's recipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.engines import default_prepare_batch
+
+
+class MixUpBatch:
+    """``prepare_batch`` of a trainer: with some probability every pair becomes a blend with another one of its batch.
+
+    Noisy and clean image are blended with the same weights, drawn for each pair (Zhang et al., *mixup*, ICLR 2018).
+
+    Args:
+        alpha: both parameters of the Beta distribution of the weights.
+        prob: probability that a batch is blended.
+    """
+
+    def __init__(self, alpha: float = 1.2, prob: float = 0.5) -> None:
+        self.weights, self.prob = torch.distributions.Beta(alpha, alpha), prob
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, C, H, W) images and labels on the device, blended or not."""
+        image, label = default_prepare_batch(*args, **kwargs)[:2]
+        if torch.rand(()) >= self.prob:
+            return image, label
+        weight = self.weights.sample((len(image), 1, 1, 1)).to(image.device)
+        order = torch.randperm(len(image))
+        return weight * image + (1 - weight) * image[order], weight * label + (1 - weight) * label[order]

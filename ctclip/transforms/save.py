@@ -1,0 +1,113 @@
+"""Saving of denoised CT for MONAI: a volume as a volume, a DICOM series as a derived series."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils.enums import TransformBackends
+
+from ctclip import __version__
+from ctclip.data.volumes import Volume, is_volume, write_volume
+from ctclip.dicom import (
+    CTSlice,
+    Derivation,
+    derived_series_number,
+    derived_series_uid,
+    read_slice,
+    source_series_uid,
+    write_derived_slices,
+)
+from ctclip.errors import ConfigError, DataError
+from ctclip.files import atomic_folder, file_sha256
+from ctclip.units import MODEL_HU_WINDOW, HUWindow
+
+
+class SaveImageCTd(MapTransform):
+    """Writes (1, X, Y, Z) volumes in HU in the form that they were read from.
+
+    A volume file becomes a file of the same name, format and data type. A DICOM series becomes a derived series,
+    ``<output_dir>/<derived SeriesInstanceUID>/0001.dcm ...``, with the same elements as those of ``ctclip denoise``.
+    Integers are rounded and clipped, never wrapped; nothing incomplete keeps a final name.
+
+    Args:
+        keys: volumes in HU.
+        source_key: item with the file name, or the file names of the DICOM slices, that the volume was read from.
+        output_dir: where to write; made when missing.
+        model_name: for the derivation.
+        model_file: checkpoint whose SHA-256 goes into the derivation.
+        precision: "fp32" or "bf16"; part of what identifies a derived series.
+        hu_window: what the network sees as [0, 1].
+        overwrite: replace earlier results.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    backend = [TransformBackends.NUMPY]
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        source_key: str,
+        output_dir: str,
+        model_name: str,
+        model_file: str,
+        precision: str = "fp32",
+        hu_window: HUWindow = MODEL_HU_WINDOW,
+        overwrite: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.source_key, self.folder, self.overwrite = source_key, Path(output_dir), overwrite
+        self.model_name, self.model_file, self.precision, self.hu_window = model_name, model_file, precision, hu_window
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        names = data[self.source_key]
+        sources = [Path(names)] if isinstance(names, str) else [Path(name) for name in names]
+        for key in self.key_iterator(dict(data)):
+            volume_hu = torch.as_tensor(data[key]).detach().cpu().float().numpy()[0].T
+            if len(sources) == 1 and is_volume(sources[0]):
+                self._save_volume(volume_hu, sources[0], data[key])
+            else:
+                self._save_series(volume_hu, sources)
+        return dict(data)
+
+    def _save_volume(self, volume_hu: np.ndarray, source: Path, image: Any) -> None:
+        target = self.folder / source.name
+        if target.resolve() == source.resolve():
+            raise ConfigError("the output is the input, which is never modified; choose another output_dir")
+        if target.exists() and not self.overwrite:
+            raise ConfigError(f"{target} exists; give --overwrite True to replace it")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        affine, dtype = image.meta["original_affine"], np.dtype(image.meta["stored_dtype"])
+        write_volume(target, Volume(volume_hu, np.asarray(affine), dtype))
+
+    def _save_series(self, volume_hu: np.ndarray, sources: list[Path]) -> None:
+        if len(volume_hu) != len(sources):
+            raise DataError(f"the volume has {len(volume_hu)} slices, its series {len(sources)}")
+        first = read_slice(sources[0]).header
+        derivation = self._derivation()
+        uid = derived_series_uid(source_series_uid(first), derivation)
+        number = derived_series_number(first.get("SeriesNumber"), frozenset())
+        with atomic_folder(self.folder / uid, overwrite=self.overwrite) as folder:
+            for _ in write_derived_slices(_with_source(sources, volume_hu), folder, derivation, series_number=number):
+                pass
+
+    def _derivation(self) -> Derivation:
+        return Derivation(
+            model_name=self.model_name,
+            model_sha256=file_sha256(Path(self.model_file)),
+            strength=1.0,
+            hu_window=self.hu_window,
+            parameters=f"precision={self.precision} roi=none",
+            version=__version__,
+        )
+
+
+def _with_source(sources: list[Path], volume_hu: np.ndarray) -> Iterator[tuple[CTSlice, np.ndarray]]:
+    for source, hu in zip(sources, volume_hu, strict=True):
+        yield read_slice(source), hu
