@@ -87,6 +87,7 @@ def build_network(
     encoder_weights: str | Path | None = None,
     random_encoder: bool = False,
     augmentation_gamma: float = 0.025,
+    drifting_batchnorm: bool = False,
 ) -> DenseFeatureDenoiser:
     """A new network to train: frozen encoder with the given weights, decoder at random.
 
@@ -95,6 +96,7 @@ def build_network(
         encoder_weights: a CLIP weights file, or an open_clip tag that has been fetched ("openai", "yfcc15m", "cc12m").
         random_encoder: the only way to an encoder without weights; for tests and comparisons.
         augmentation_gamma: strength of the feature augmentation.
+        drifting_batchnorm: see :class:`~ctclip.networks.encoder.DenseFeatureEncoder`; only for comparisons.
 
     Raises:
         ConfigError: unless exactly one of ``encoder_weights`` and ``random_encoder`` is given.
@@ -104,7 +106,9 @@ def build_network(
             f"give either encoder_weights or random_encoder=True, found encoder_weights={encoder_weights!r} and "
             f"random_encoder={random_encoder}"
         )
-    network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma)
+    network = DenseFeatureDenoiser(
+        config, augmentation_gamma=augmentation_gamma, drifting_batchnorm=drifting_batchnorm
+    )
     if encoder_weights is not None:
         load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config))
     return network
