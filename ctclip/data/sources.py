@@ -99,7 +99,8 @@ def patient_weights(items: Sequence[Item]) -> list[float]:
     return [1 / scans[item["patient"]] for item in items]
 
 
-def _hashed(name: str) -> str:
+def hashed(name: str) -> str:
+    """A name that identifies without telling: 16 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
@@ -118,7 +119,7 @@ def _from_decathlon(path: Path, section: str) -> list[Item]:
         if not isinstance(entry, dict) or "image" not in entry:
             raise DataError(f"{path.name}: every entry of {section!r} needs an 'image'")
         found = {key: str(_below(path.parent, entry[key])) for key in ("image", "label") if key in entry}
-        items.append({**found, "patient": _hashed(str(entry.get("patient", Path(found["image"]).name)))})
+        items.append({**found, "patient": hashed(str(entry.get("patient", Path(found["image"]).name)))})
     return items
 
 
@@ -133,7 +134,7 @@ def _from_volumes(root: Path) -> list[Item]:
     items = []
     for path in sorted(path for path in root.rglob("*") if is_volume(path) and path.is_file()):
         inside = path.relative_to(root).parts
-        items.append({"image": str(path), "patient": _hashed(inside[0])})
+        items.append({"image": str(path), "patient": hashed(inside[0])})
     return items
 
 
@@ -143,7 +144,7 @@ def _from_mayo(root: Path) -> list[Item]:
         full = low.with_name(FULL_PREFIX + low.name.removeprefix(LOW_PREFIX))
         if full.is_dir():
             image, label = pair_by_position(_only_stack(low), _only_stack(full))
-            items.append({"image": image, "label": label, "patient": _hashed(low.parent.name)})
+            items.append({"image": image, "label": label, "patient": hashed(low.parent.name)})
     return items
 
 
@@ -153,7 +154,7 @@ def _from_dicom(root: Path) -> list[Item]:
     except SeriesError as error:
         raise DataError(f"nothing to use in {root}: {error}") from error
     return [
-        {"image": _paths(series.stacks[0]), "patient": _hashed(series.study_uid or series.uid)}
+        {"image": _paths(series.stacks[0]), "patient": hashed(series.study_uid or series.uid)}
         for series in found
         if series.skip_reason is None
     ]
