@@ -43,6 +43,18 @@ def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Resul
         raise SystemExit(f"ctclip: {cause}") from error
 
 
+def or_nothing(function: Callable[..., list], *args: Any) -> list:
+    """Call ``function``; an empty list when it fails with one of ctclip's own errors.
+
+    Inference bundles list their data with it, so that they can be opened and checked where there is none; their
+    ``run`` begins with :func:`or_exit` for the case that the list is empty.
+    """
+    try:
+        return function(*args)
+    except CtclipError:
+        return []
+
+
 def bundle_root(name: str) -> str:
     """Folder of a bundle: the current one when it is a bundle of that task, else the one installed with ctclip.
 

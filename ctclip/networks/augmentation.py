@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -23,14 +21,14 @@ class ProgressiveFeatureAugmentation(nn.Module):
         super().__init__()
         self.gamma = gamma
 
-    def forward(self, features: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """Augmented copies of F1..F4 in training mode, the features themselves in eval mode."""
         if not self.training or self.gamma == 0:
-            return tuple(features)
-        return tuple(
-            feature * (1 + self.gamma * depth * torch.randn_like(feature))
-            for depth, feature in enumerate(features, start=1)
-        )
+            return features
+        return [
+            feature * (1 + self.gamma * (index + 1) * torch.randn_like(feature))
+            for index, feature in enumerate(features)
+        ]
 
     def extra_repr(self) -> str:
         return f"gamma={self.gamma}"

@@ -51,10 +51,12 @@ class DenseFeatureDecoder(nn.Module):
         self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
         self.last = _conv3x3(width, out_channels)
 
-    def forward(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Decode F0..F4, where F0 is (B, C, H, W) and F1..F4 have strides 2, 4, 8, 16, into (B, out_channels, H, W)."""
-        *finer, coarsest = features
-        x = self.blocks[0](coarsest)
-        for block, skip in zip(self.blocks[1:], reversed(finer), strict=True):
-            x = block(torch.cat([self.upsample(x), skip], dim=1))
+        x = features[-1]
+        # A loop that TorchScript can unroll: block 0 takes the coarsest feature alone.
+        for index, block in enumerate(self.blocks):
+            if index > 0:
+                x = torch.cat([self.upsample(x), features[-1 - index]], dim=1)
+            x = block(x)
         return self.last(x)

@@ -47,6 +47,12 @@ class DenseFeatureDenoiser(nn.Module):
             frozen=freeze_encoder,
             drifting_batchnorm=drifting_batchnorm,
         )
+        # Plain attributes, because TorchScript cannot hold the config. A residual is added to all channels, or to the
+        # slice in the middle of a stack.
+        self.pad_multiple, self.image_channels = PAD_MULTIPLE, ENCODER_IMAGE_CHANNELS
+        self.residual = self.config.residual
+        self.first_out = (self.config.in_channels - self.config.out_channels) // 2
+        self.end_out = self.first_out + self.config.out_channels
         self.augmentation = ProgressiveFeatureAugmentation(augmentation_gamma)
         self.decoder = DenseFeatureDecoder(
             (ENCODER_IMAGE_CHANNELS, *self.config.tap_channels),
@@ -65,25 +71,18 @@ class DenseFeatureDenoiser(nn.Module):
             (B, out_channels, H, W), not clipped.
         """
         height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, PAD_MULTIPLE)
+        padded = pad_to_multiple(image, self.pad_multiple)
         f0 = self._encoder_image(padded)
-        clean = self.decoder((f0, *self.augmentation(self.encoder(f0))))
-        if self.config.residual:
-            clean = self._centre(padded) + clean
+        clean = self.decoder([f0] + self.augmentation(self.encoder(f0)))
+        if self.residual:
+            clean = padded[:, self.first_out : self.end_out] + clean
         return clean[..., :height, :width]
 
     def _encoder_image(self, image: torch.Tensor) -> torch.Tensor:
         """F0: the three-channel image that the encoder sees and the decoder's last block joins."""
         if self.input_conv is not None:
             return self.input_conv(image)
-        return image.expand(-1, ENCODER_IMAGE_CHANNELS, -1, -1)
-
-    def _centre(self, image: torch.Tensor) -> torch.Tensor:
-        """The image to which a residual is added: the slice in the middle of a stack, or all channels."""
-        if self.config.out_channels == self.config.in_channels:
-            return image
-        middle = self.config.in_channels // 2
-        return image[:, middle : middle + 1]
+        return image.expand(-1, self.image_channels, -1, -1)
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:

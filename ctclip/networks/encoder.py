@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-Features = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
-
 
 class DenseFeatureEncoder(nn.Module):
     """Taps F1..F4 of open_clip's ``ModifiedResNet``; ``layer4``, the attention pool and the text tower are left out.
@@ -28,17 +26,6 @@ class DenseFeatureEncoder(nn.Module):
             published code does by mistake; only to measure what that does.
     """
 
-    conv1: nn.Conv2d
-    conv2: nn.Conv2d
-    conv3: nn.Conv2d
-    bn1: nn.BatchNorm2d
-    bn2: nn.BatchNorm2d
-    bn3: nn.BatchNorm2d
-    act1: nn.ReLU
-    act2: nn.ReLU
-    act3: nn.ReLU
-    avgpool: nn.AvgPool2d
-
     def __init__(
         self,
         layers: Sequence[int] = (3, 4, 6),
@@ -53,8 +40,10 @@ class DenseFeatureEncoder(nn.Module):
 
         # The smallest possible layer4 and attention pool; both are dropped at once.
         tower = ModifiedResNet([*layers, 1], output_dim=1, heads=1, image_size=32, width=width)
-        for name in ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool"):
-            setattr(self, name, getattr(tower, name))
+        self.conv1, self.bn1, self.act1 = tower.conv1, tower.bn1, tower.act1
+        self.conv2, self.bn2, self.act2 = tower.conv2, tower.bn2, tower.act2
+        self.conv3, self.bn3, self.act3 = tower.conv3, tower.bn3, tower.act3
+        self.avgpool = tower.avgpool
         self.layer1, self.layer2, self.layer3 = tower.layer1, tower.layer2, tower.layer3
         self.frozen, self.drifting_batchnorm = frozen, drifting_batchnorm
         if frozen:
@@ -70,7 +59,7 @@ class DenseFeatureEncoder(nn.Module):
         """Like ``nn.Module.train``, except that a frozen encoder always stays in eval mode."""
         return super().train(mode and (self.drifting_batchnorm or not self.frozen))
 
-    def forward(self, image: torch.Tensor) -> Features:
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Dense features of an image.
 
         Args:
@@ -86,4 +75,4 @@ class DenseFeatureEncoder(nn.Module):
         f2 = self.layer1(self.avgpool(f1))
         f3 = self.layer2(f2)
         f4 = self.layer3(f3)
-        return f1, f2, f3, f4
+        return [f1, f2, f3, f4]
