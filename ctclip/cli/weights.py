@@ -1,4 +1,4 @@
-"""``ctclip weights``: list, fetch, verify and import weights."""
+"""``ctclip weights``: list, fetch, verify, import and export weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from ctclip.cli.exit_codes import NOTHING_DONE, one_line_errors
 
-weights_app = typer.Typer(no_args_is_help=True, help="List, fetch, verify and import weights.")
+weights_app = typer.Typer(no_args_is_help=True, help="List, fetch, verify, import and export weights.")
 
 
 @weights_app.command("list")
@@ -40,7 +40,8 @@ def fetch(
 @weights_app.command()
 def verify() -> None:
     """Compare every model and every fetched encoder with its recorded SHA-256."""
-    from ctclip.weights.catalogue import MODELS, fetched_encoders, file_sha256
+    from ctclip.files import file_sha256
+    from ctclip.weights.catalogue import MODELS, fetched_encoders
 
     with one_line_errors():
         files = [(name, model.path, model.sha256) for name, model in MODELS.items()]
@@ -63,8 +64,8 @@ def import_published(
     """Turn a checkpoint published with the paper into a ctclip checkpoint, BatchNorm buffers included."""
     with one_line_errors():
         from ctclip.errors import ConfigError
+        from ctclip.files import file_sha256
         from ctclip.weights import read_published, save_checkpoint
-        from ctclip.weights.catalogue import file_sha256
 
         if target.exists() and not overwrite:
             raise ConfigError(f"{target} exists; give --overwrite to replace it")
@@ -72,3 +73,39 @@ def import_published(
         provenance = {"imported_from": source.name, "source_sha256": file_sha256(source)}
         save_checkpoint(network, target, hu_window=hu_window, provenance=provenance)
         typer.echo(f"{target}: {network.config}")
+
+
+@weights_app.command("export")
+def export(
+    model: str = typer.Argument(..., help="A model's name, or a ctclip checkpoint."),
+    target: Path = typer.Argument(..., help="File to write: .pt (ctclip checkpoint), .pt2 (torch.export) or .onnx."),
+    encoder_weights: str | None = typer.Option(None, help="CLIP weights, for checkpoints without an encoder."),
+    decoder_only: bool = typer.Option(False, "--decoder-only", help="Leave the encoder out; its SHA-256 is recorded."),
+    half: bool = typer.Option(False, "--half", help="Store float16: half the size."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> None:
+    """Write a model in another form; networks in .pt2 and .onnx take sides that are multiples of 32."""
+    with one_line_errors():
+        from ctclip.errors import ConfigError
+        from ctclip.weights import load_model, save_checkpoint
+        from ctclip.weights.export import EXPORT_SUFFIXES, export_network
+
+        if target.exists() and not overwrite:
+            raise ConfigError(f"{target} exists; give --overwrite to replace it")
+        if target.suffix not in (".pt", *EXPORT_SUFFIXES):
+            raise ConfigError(f"cannot export to {target.name}: expected .pt, {' or '.join(EXPORT_SUFFIXES)}")
+        if target.suffix != ".pt" and (decoder_only or half):
+            raise ConfigError("--decoder-only and --half are for .pt files")
+        loaded = load_model(model, encoder_weights=encoder_weights)
+        if target.suffix == ".pt":
+            save_checkpoint(
+                loaded.network,
+                target,
+                hu_window=loaded.hu_window,
+                provenance=loaded.provenance,
+                include_encoder=not decoder_only,
+                half=half,
+            )
+        else:
+            export_network(loaded.network, target)
+        typer.echo(f"{target}: {loaded.name}")
