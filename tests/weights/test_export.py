@@ -62,5 +62,5 @@ def test_wrong_targets(network: DenseFeatureDenoiser, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"expected .pt2 or .onnx"):
         export_network(network, tmp_path / "network.h5")
     result = CliRunner().invoke(app, ["weights", "export", "ct-compact", str(tmp_path / "x.onnx"), "--half"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "are for .pt files" in result.output
