@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctclip.data.volumes import is_volume
-from ctclip.dicom import Series, SliceFile, scan
+from ctclip.dicom import Series, SliceFile, patient_key, scan
 from ctclip.errors import DataError, SeriesError
 
 Item = dict[str, Any]
@@ -39,7 +39,8 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
                             image's file name
     AAPM-Mayo 2016          each pair of folders ``quarter_*`` and ``full_*``: image and label, paired by position
     volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name
-    DICOM                   each axial CT series (its largest group of slices); the patient is the study
+    DICOM                   each axial CT series (its largest group of slices); the patient is the PatientID,
+                            or else the study
     ======================  =======================================================================================
 
     Args:
@@ -154,7 +155,7 @@ def _from_dicom(root: Path) -> list[Item]:
     except SeriesError as error:
         raise DataError(f"nothing to use in {root}: {error}") from error
     return [
-        {"image": _paths(series.stacks[0]), "patient": hashed(series.study_uid or series.uid)}
+        {"image": _paths(series.stacks[0]), "patient": hashed(patient_key(series.slices[0].path) or series.uid)}
         for series in found
         if series.skip_reason is None
     ]

@@ -18,7 +18,7 @@ from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
 from ctclip.dicom.series import write_derived_slices
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
-from ctclip.dicom.uids import source_series_uid
+from ctclip.dicom.uids import patient_key, source_series_uid
 
 __all__ = [
     "CTSlice",
@@ -31,6 +31,7 @@ __all__ = [
     "derived_series_number",
     "derived_series_uid",
     "derived_uid",
+    "patient_key",
     "read_slice",
     "save_slice",
     "scan",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from pathlib import Path
 
 import pydicom
 from pydicom.uid import UID
 
-from ctclip.dicom.lenient import text_of, texts_of
+from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
 
-__all__ = ["derived_uid", "printable_uid", "sop_class_uid", "sop_instance_uid", "source_series_uid"]
+__all__ = ["derived_uid", "patient_key", "printable_uid", "sop_class_uid", "sop_instance_uid", "source_series_uid"]
 
 CTCLIP_NAMESPACE = uuid.UUID("6b1d5c5e-3f0a-5d0c-9a57-0c7a6a1f2e43")
 """Namespace of all UIDs that ctclip makes. Changing it changes every derived UID, so a re-run would no longer be
@@ -77,3 +78,12 @@ def _trait(header: pydicom.Dataset, keyword: str) -> tuple[str, ...]:
 def _meta_text(header: pydicom.Dataset, keyword: str) -> str:
     meta = getattr(header, "file_meta", None)
     return "" if meta is None else text_of(meta, keyword)
+
+
+def patient_key(path: Path) -> str:
+    """PatientID of a file, or its StudyInstanceUID, or "": tells patients apart, and is never to be shown."""
+    with quiet_pydicom():
+        header = pydicom.dcmread(
+            path, force=True, stop_before_pixels=True, specific_tags=["PatientID", "StudyInstanceUID"]
+        )
+        return text_of(header, "PatientID") or text_of(header, "StudyInstanceUID")

@@ -72,7 +72,7 @@ class ResumableCheckpointHandler:
             raise DataError(f"nothing to resume: {path} does not exist; leave out --resume to start a new run")
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
             raise DataError(f"{path} is damaged; start a new run") from error
         if saved["max_epochs"] != engine.state.max_epochs:
             raise DataError(

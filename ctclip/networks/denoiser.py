@@ -73,7 +73,7 @@ class DenseFeatureDenoiser(nn.Module):
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.pad_multiple)
         f0 = self._encoder_image(padded)
-        clean = self.decoder([f0] + self.augmentation(self.encoder(f0)))
+        clean = self.decoder([f0] + self.augmentation(self.encoder(f0)))  # noqa: RUF005  TorchScript has no star
         if self.residual:
             clean = padded[:, self.first_out : self.end_out] + clean
         return clean[..., :height, :width]

@@ -106,9 +106,7 @@ def build_network(
             f"give either encoder_weights or random_encoder=True, found encoder_weights={encoder_weights!r} and "
             f"random_encoder={random_encoder}"
         )
-    network = DenseFeatureDenoiser(
-        config, augmentation_gamma=augmentation_gamma, drifting_batchnorm=drifting_batchnorm
-    )
+    network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma, drifting_batchnorm=drifting_batchnorm)
     if encoder_weights is not None:
         load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config))
     return network

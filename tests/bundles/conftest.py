@@ -49,7 +49,9 @@ def ct_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ct")
     for index in range(2):
         hu = low_dose(body_phantom_hu(6, 96), 15, seed=index)
-        nib.save(nib.Nifti1Image(np.rint(hu.T).astype(np.int16), np.diag([-0.7, -0.7, 2.0, 1])), folder / f"{index}.nii.gz")
+        nib.save(
+            nib.Nifti1Image(np.rint(hu.T).astype(np.int16), np.diag([-0.7, -0.7, 2.0, 1])), folder / f"{index}.nii.gz"
+        )
     return folder
 
 

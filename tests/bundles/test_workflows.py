@@ -28,9 +28,7 @@ MAY_DIFFER = {"_desc_", "bundle_root", "network_config", "network_def", "pretrai
 
 def _bundle(config_file: str, folder: Path, *arguments: str, **more: Any) -> subprocess.Popen:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config_file, *arguments]
-    return subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more
-    )
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
 
 
 @pytest.mark.parametrize("file", ["train.json", "inference.json"])
@@ -99,7 +97,9 @@ def test_inference_equals_the_command_on_dicom(shared_data: Path, tmp_path: Path
         if path.is_file():
             shutil.copy(path, source)
     _infer(source, tmp_path / "bundle", folder=tmp_path)
-    assert CliRunner().invoke(app, ["denoise", str(source), str(tmp_path / "command"), "--device", "cpu"]).exit_code == 0
+    assert (
+        CliRunner().invoke(app, ["denoise", str(source), str(tmp_path / "command"), "--device", "cpu"]).exit_code == 0
+    )
     ours, theirs = (sorted((tmp_path / name).rglob("*.dcm")) for name in ("bundle", "command"))
     assert len(ours) >= 5
     for one, other in zip(ours, theirs, strict=True):
@@ -141,7 +141,11 @@ def _infer(source: Path, target: Path, *, folder: Path) -> None:
         ("configs/train.json", ["--dataset_dir", "EMPTY"], "nothing to use in"),
         ("configs/train.json", ["--dataset_dir", "DATA", "--pretrained", "gone.pt"], "gone.pt"),
         ("configs/train.json", ["--dataset_dir", "DATA", "--held_out_patients", "0.9"], "cannot hold out 0.9 of 2"),
-        ("['configs/train.json','configs/pretrain.json']", ["--dataset_dir", "DATA", "--resume", "True"], "nothing to resume"),
+        (
+            "['configs/train.json','configs/pretrain.json']",
+            ["--dataset_dir", "DATA", "--resume", "True"],
+            "nothing to resume",
+        ),
         ("configs/inference.json", ["--dataset_dir", "nowhere"], "no such folder: nowhere"),
         ("configs/inference.json", ["--dataset_dir", "DATA", "--model_file", "gone.pt"], "gone.pt"),
     ],

@@ -110,9 +110,7 @@ def test_9_train_evaluate_and_infer(
     assert {path.name for path in tmp_path.iterdir()} >= {"last.pt", "model.pt", "tensorboard"}
 
     config = ["configs/train.json", "configs/evaluate.json"]
-    settings = small(
-        dataset_dir=str(data), output_dir=str(tmp_path / "metrics"), model_file=str(tmp_path / "model.pt")
-    )
+    settings = small(dataset_dir=str(data), output_dir=str(tmp_path / "metrics"), model_file=str(tmp_path / "model.pt"))
     evaluate = _workflow(config, "train", settings)
     _run(evaluate)
     metrics = evaluate.parser.get_parsed_content("validate#evaluator").state.metrics
@@ -121,7 +119,9 @@ def test_9_train_evaluate_and_infer(
     assert 0 < metrics["ssim"] <= 1
     assert (tmp_path / "metrics" / "metrics.csv").is_file()
 
-    settings = small(dataset_dir=str(data), output_dir=str(tmp_path / "denoised"), model_file=str(tmp_path / "model.pt"))
+    settings = small(
+        dataset_dir=str(data), output_dir=str(tmp_path / "denoised"), model_file=str(tmp_path / "model.pt")
+    )
     infer = _workflow(["configs/inference.json"], "infer", settings)
     _run(infer)
     assert len(list((tmp_path / "denoised").iterdir())) == len(list(data.iterdir()))

@@ -1,0 +1,117 @@
+"""Every layout of training data, from files made here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from ctclip.data.images import find_images
+from ctclip.data.sources import find_items, normal_dose, patient_weights, split_by_patient
+from ctclip.errors import DataError
+from ctclip.transforms import LoadImageCTd
+from ctclip.transforms.load import PADDING_HU
+from tests.dicom.fake import write_stack
+
+
+def _volume(path: Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.full((4, 5, 3), value, np.int16), np.diag([-0.5, -0.5, 2, 1])), path)
+
+
+def test_volumes_of_one_folder_are_one_patient(tmp_path: Path) -> None:
+    for name in ("anna/1.nii.gz", "anna/deep/2.nii.gz", "otto.nii.gz"):
+        _volume(tmp_path / name)
+    items = find_items(tmp_path)
+    assert len(items) == 3
+    assert len({item["patient"] for item in items}) == 2
+    assert not any("anna" in item["patient"] for item in items), "hashes, not names"
+    assert sorted(patient_weights(items)) == [0.5, 0.5, 1.0]
+
+
+def test_a_dicom_series_is_one_item_in_the_order_of_its_positions(tmp_path: Path) -> None:
+    write_stack(tmp_path / "export", [6.0, 4.0, 2.0, 0.0])
+    (item,) = find_items(tmp_path)
+    image = LoadImageCTd("image")(item)["image"]
+    assert image.shape[0] == 1
+    assert image.shape[-1] == 4
+    # LPS (-10, -20, 0) and steps of 2 mm along z.
+    expected = [[-0.5, 0, 0, 10], [0, -0.5, 0, 20], [0, 0, 2, 0], [0, 0, 0, 1]]
+    torch.testing.assert_close(image.affine, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_two_studies_of_one_patient_stay_together(tmp_path: Path) -> None:
+    write_stack(tmp_path / "a", [0.0, 2.0])
+    write_stack(tmp_path / "b", [0.0, 2.0], series="1.2.3.9", StudyInstanceUID="1.2.3.8")
+    write_stack(tmp_path / "c", [0.0, 2.0], series="1.2.3.10", PatientID="other")
+    assert len({item["patient"] for item in find_items(tmp_path)}) == 2
+
+
+def test_mayo_pairs_are_matched_by_position_not_by_name(tmp_path: Path) -> None:
+    write_stack(tmp_path / "L067" / "quarter_1mm", [10.0, 12.0, 14.0])
+    write_stack(tmp_path / "L067" / "full_1mm", [16.0, 14.0, 12.0, 10.0, 8.0], series="1.2.3.9")
+    (item,) = find_items(tmp_path)
+    assert (len(item["image"]), len(item["label"])) == (3, 3)
+    low, full = (LoadImageCTd("image")({"image": item[key]})["image"] for key in ("image", "label"))
+    np.testing.assert_allclose(low.affine, full.affine)
+    assert normal_dose([item])[0]["image"] == item["label"]
+
+
+def test_series_without_common_positions_are_no_pair(tmp_path: Path) -> None:
+    write_stack(tmp_path / "L067" / "quarter_1mm", [100.0, 102.0])
+    write_stack(tmp_path / "L067" / "full_1mm", [0.0, 2.0], series="1.2.3.9")
+    with pytest.raises(DataError, match="no slice position in common"):
+        find_items(tmp_path)
+
+
+def test_decathlon_lists(tmp_path: Path) -> None:
+    for name in ("low.nii.gz", "full.nii.gz"):
+        _volume(tmp_path / "images" / name)
+    entry = {"image": "images/low.nii.gz", "label": "images/full.nii.gz", "patient": "7"}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [entry]}))
+    (item,) = find_items(tmp_path / "list.json")
+    assert item["image"].endswith("low.nii.gz")
+    assert item["label"].endswith("full.nii.gz")
+    with pytest.raises(DataError, match="section 'test'"):
+        find_items(tmp_path / "list.json", "test")
+    (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": "images/gone.nii.gz"}]}))
+    with pytest.raises(DataError, match="not there"):
+        find_items(tmp_path / "list.json")
+
+
+def test_no_patient_is_on_both_sides_of_a_split() -> None:
+    items = [{"image": str(i), "patient": str(i // 3)} for i in range(30)]
+    train, held_out = split_by_patient(items, 0.2, seed=1)
+    assert len(train) + len(held_out) == 30
+    assert len({item["patient"] for item in held_out}) == 2
+    assert not {item["patient"] for item in train} & {item["patient"] for item in held_out}
+    assert split_by_patient(items, 0.2, seed=1) == (train, held_out)
+    assert split_by_patient(items, 0.0)[1] == []
+    with pytest.raises(DataError, match="cannot hold out"):
+        split_by_patient(items[:3], 0.5)
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        find_items(tmp_path / "gone")
+    (tmp_path / "readme.txt").write_text("no images")
+    with pytest.raises(DataError, match="nothing to use"):
+        find_items(tmp_path)
+    with pytest.raises(DataError, match="no images"):
+        find_images(tmp_path)
+
+
+def test_real_exports_load_with_padding_below_every_window(shared_data: Path) -> None:
+    items = find_items(shared_data / "dicom" / "rider_chest_ge_std_overlap")
+    image = LoadImageCTd("image")(items[0])["image"]
+    assert image.shape == (1, 512, 512, 24)
+    assert image.min() == PADDING_HU
+    assert abs(float(image.affine[2, 2]) - 0.8) < 0.01
+    reference = nib.load(shared_data / "ct_train" / "rider_chest_ge_standard_80.nii.gz")
+    inside = image[0].numpy() > -1024
+    np.testing.assert_allclose(image[0].numpy()[inside], reference.get_fdata()[..., :24][inside])
+    np.testing.assert_allclose(image.affine, reference.affine, atol=0.05)

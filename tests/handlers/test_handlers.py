@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.transforms import RandGaussianNoise
+
+from ctclip.errors import DataError
+from ctclip.handlers import EpochSeedHandler, GradientClippingHandler, MixUpBatch, ResumableCheckpointHandler
+
+
+def _state(**values: object) -> SimpleNamespace:
+    return SimpleNamespace(state=SimpleNamespace(**values))
+
+
+def test_gradients_are_clipped_together() -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(1))]
+    parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    GradientClippingHandler(parameters, 0.5)(_state(iteration=1, epoch_length=10))
+    torch.testing.assert_close(parameters[0].grad, torch.tensor([0.3, 0.0]))
+    torch.testing.assert_close(parameters[1].grad, torch.tensor([0.4]))
+    with pytest.raises(ValueError, match="max_norm"):
+        GradientClippingHandler(parameters, 0)
+
+
+@pytest.mark.parametrize(
+    ("iteration", "clipped"), [(1, False), (2, False), (3, True), (4, False), (5, True), (8, True)]
+)
+def test_accumulated_gradients_are_clipped_once(iteration: int, clipped: bool) -> None:
+    """Epochs of 5 iterations, 3 of which are accumulated: the optimiser steps after 3 and 5, and after 8 and 10."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.tensor([2.0])
+    handler = GradientClippingHandler([parameter], 1.0, accumulation_steps=3)
+    handler(_state(iteration=iteration, epoch_length=5))
+    assert parameter.grad.item() == pytest.approx(1.0 if clipped else 2.0)
+
+
+def test_random_numbers_depend_on_seed_and_epoch_alone() -> None:
+    dataset = SimpleNamespace(transform=RandGaussianNoise(prob=1.0))
+    handler = EpochSeedHandler(7, dataset)
+
+    def draw(epoch: int) -> tuple[float, float, float]:
+        handler(_state(epoch=epoch))
+        noise = float(dataset.transform(np.zeros((1, 4, 4)))[0, 0, 0])
+        return torch.rand(()).item(), float(np.random.rand()), noise
+
+    first, second, again = draw(1), draw(2), draw(1)
+    assert first == again
+    assert all(a != b for a, b in zip(first, second, strict=True))
+
+
+def test_mixup_blends_image_and_label_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    image = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 2, 2)
+    mixed, label = MixUpBatch(alpha=1.2, prob=1.0)({"image": image, "label": 10 * image}, torch.device("cpu"), False)
+    torch.testing.assert_close(label, 10 * mixed)
+    assert not torch.equal(mixed, image)
+    assert mixed.min() >= 0
+    assert mixed.max() <= 5
+    same, _ = MixUpBatch(prob=0.0)({"image": image, "label": image}, torch.device("cpu"), False)
+    assert torch.equal(same, image)
+
+
+class TestResumableCheckpoints:
+    """``last.pt`` holds everything, ``model.pt`` the best."""
+
+    @staticmethod
+    def _run(folder: Path) -> tuple[ResumableCheckpointHandler, Engine, Engine, torch.nn.Module]:
+        network = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+        trainer, evaluator = Engine(lambda *_: None), Engine(lambda *_: None)
+        trainer.state.max_epochs = 5
+        handler = ResumableCheckpointHandler(str(folder), {"model": network}, {"optimizer": optimizer}, evaluator)
+        return handler, trainer, evaluator, network
+
+    def _epoch(self, parts: tuple, epoch: int, best: float, best_epoch: int, weight: float) -> None:
+        handler, trainer, evaluator, network = parts
+        trainer.state.epoch, trainer.state.iteration = epoch, 10 * epoch
+        evaluator.state.best_metric, evaluator.state.best_metric_epoch = best, best_epoch
+        torch.nn.init.constant_(network.weight, weight)
+        handler(trainer)
+
+    def test_a_worse_epoch_leaves_the_best_model(self, tmp_path: Path) -> None:
+        parts = self._run(tmp_path)
+        self._epoch(parts, 1, 20.0, 1, weight=1.0)
+        self._epoch(parts, 2, 20.0, 1, weight=2.0)
+        best, last = (torch.load(tmp_path / name, weights_only=True) for name in ("model.pt", "last.pt"))
+        assert best["model"]["weight"][0, 0] == 1
+        assert last["model"]["weight"][0, 0] == 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "model.pt"]
+
+    def test_a_resumed_run_remembers_the_best(self, tmp_path: Path) -> None:
+        self._epoch(self._run(tmp_path), 2, 20.0, 1, weight=2.0)
+        parts = self._run(tmp_path)
+        handler, trainer, evaluator, network = parts
+        handler.resume(trainer)
+        assert (trainer.state.epoch, trainer.state.iteration) == (2, 20)
+        assert (evaluator.state.best_metric, evaluator.state.best_metric_epoch) == (20.0, 1)
+        assert network.weight[0, 0] == 2
+
+    def test_what_cannot_be_resumed(self, tmp_path: Path) -> None:
+        handler, trainer, *_ = parts = self._run(tmp_path)
+        with pytest.raises(DataError, match="nothing to resume"):
+            handler.resume(trainer)
+        self._epoch(parts, 1, 20.0, 1, weight=1.0)
+        trainer.state.max_epochs = 9
+        with pytest.raises(DataError, match="planned for 5 epochs, found --epochs 9"):
+            handler.resume(trainer)
+        trainer.state.max_epochs = 5
+        other = ResumableCheckpointHandler(str(tmp_path), {"model": torch.nn.Linear(3, 1)}, {}, trainer)
+        with pytest.raises(DataError, match="another network"):
+            other.resume(trainer)
+        (tmp_path / "last.pt").write_bytes(b"half a file")
+        with pytest.raises(DataError, match="damaged"):
+            handler.resume(trainer)
+
+    def test_a_new_run_does_not_overwrite_an_old_one(self, tmp_path: Path) -> None:
+        parts = self._run(tmp_path)
+        parts[0].refuse_to_overwrite()
+        self._epoch(parts, 1, 20.0, 1, weight=1.0)
+        with pytest.raises(DataError, match="--resume True"):
+            parts[0].refuse_to_overwrite()
