@@ -24,6 +24,8 @@ class MixUpBatch:
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, C, H, W) images and labels on the device, blended or not."""
         image, label = default_prepare_batch(*args, **kwargs)[:2]
+        if label is None:
+            raise ValueError("mixup needs a batch with labels")
         if torch.rand(()) >= self.prob:
             return image, label
         weight = self.weights.sample((len(image), 1, 1, 1)).to(image.device)

@@ -36,7 +36,8 @@ class ResumableCheckpointHandler:
         self, output_dir: str, model: Mapping[str, Any], training: Mapping[str, Any], evaluator: Engine
     ) -> None:
         self.folder = Path(output_dir)
-        self.model, self.training, self.evaluator = dict(model), dict(training), evaluator
+        self.model, self.training = dict(model), dict(training)
+        self.best: Any = evaluator.state  # MONAI keeps best_metric and best_metric_epoch there
 
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer."""
@@ -47,7 +48,7 @@ class ResumableCheckpointHandler:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         # The best model first: were the run killed between the two, the next one would find the same best again.
-        if self.evaluator.state.best_metric_epoch == engine.state.epoch:
+        if self.best.best_metric_epoch == engine.state.epoch:
             self._save(BEST_FILE, _states(self.model))
         self._save(
             LAST_FILE,
@@ -56,8 +57,8 @@ class ResumableCheckpointHandler:
                 "epoch": engine.state.epoch,
                 "iteration": engine.state.iteration,
                 "max_epochs": engine.state.max_epochs,
-                "best_metric": float(self.evaluator.state.best_metric),
-                "best_metric_epoch": self.evaluator.state.best_metric_epoch,
+                "best_metric": float(self.best.best_metric),
+                "best_metric_epoch": self.best.best_metric_epoch,
             },
         )
 
@@ -85,8 +86,8 @@ class ResumableCheckpointHandler:
         except (RuntimeError, KeyError, ValueError, CtclipError) as error:
             raise DataError(f"{path} belongs to another network or optimizer: {str(error).splitlines()[0]}") from error
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
-        self.evaluator.state.best_metric = saved["best_metric"]
-        self.evaluator.state.best_metric_epoch = saved["best_metric_epoch"]
+        self.best.best_metric = saved["best_metric"]
+        self.best.best_metric_epoch = saved["best_metric_epoch"]
 
     def refuse_to_overwrite(self) -> None:
         """End a new run that would replace the results of an earlier one.

@@ -79,7 +79,8 @@ class RandLesionsd(RandomizableTransform, MapTransform):
         field = np.zeros(shape)
         for _ in range(self.R.randint(self.count[0], self.count[1] + 1)):
             contrast_hu = self.R.choice((-1, 1)) * np.exp(self.R.uniform(*np.log(self.contrast_hu)))
-            radii = np.exp(self.R.uniform(*np.log(self.radius_px), size=2))
+            low, high = np.log(self.radius_px)
+            radii = np.exp(self.R.uniform(low, high, size=2))
             centre = self.R.uniform(0, shape)
             field += contrast_hu * ellipse_cover(shape, tuple(centre), tuple(radii), self.R.uniform(0, np.pi))
         return field

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class CTReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Any list of files is taken for DICOM; a single name must be a volume's."""
-        return isinstance(filename, (list, tuple)) or is_volume(Path(filename))
+        return not isinstance(filename, (str, os.PathLike)) or is_volume(Path(filename))
 
     def read(self, data: Sequence[PathLike] | PathLike, **_: Any) -> Volume:
         """Read the file, or the files, named by ``data``.
@@ -40,7 +41,7 @@ class CTReader(ImageReader):
             DataError: when a volume cannot be read.
             SeriesError: when a slice cannot be read or slices differ in size.
         """
-        names = [Path(data)] if isinstance(data, (str, Path)) else [Path(name) for name in data]
+        names = [Path(data)] if isinstance(data, (str, os.PathLike)) else [Path(name) for name in data]
         if len(names) == 1 and is_volume(names[0]):
             return read_volume(names[0])
         slices = [read_slice(name) for name in names]
