@@ -4,6 +4,7 @@ truth."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,3 +113,27 @@ def low_dose(volume_hu: np.ndarray, sd_hu: float, *, cutoff: float = 0.22, seed:
     local_sd_hu = sd_hu * (1 - 0.4 * np.clip(radius_sq, 0, 1))
     noise = correlated_noise(volume_hu.shape, cutoff, generator=generator).numpy()
     return (volume_hu + local_sd_hu * noise).astype(np.float32)
+
+
+def phantom_items(
+    sd_hu: tuple[float, ...] = (15.0, 30.0, 60.0, 90.0), *, slices: int = 3, size: int = 256, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Noisy and clean phantom slices, the same ones for the same arguments.
+
+    Args:
+        sd_hu: noise levels in the centre of the body.
+        slices: slices per level.
+        size: rows and columns.
+        seed: of the noise.
+
+    Returns:
+        items with ``image`` and ``label``, (1, size, size) float32 in HU.
+    """
+    clean = body_phantom_hu(slices, size)
+    items = []
+    for offset, level in enumerate(sd_hu):
+        noisy = low_dose(clean, level, seed=seed + offset)
+        items += [
+            {"image": image[np.newaxis], "label": label[np.newaxis]} for image, label in zip(noisy, clean, strict=True)
+        ]
+    return items
