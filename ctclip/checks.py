@@ -14,16 +14,6 @@ from ctclip.errors import CtclipError
 Result = TypeVar("Result")
 
 
-def require(condition: object, message: str) -> None:
-    """End the program with exit code 1 and one line unless ``condition`` holds.
-
-    Raises:
-        SystemExit: with the message.
-    """
-    if not condition:
-        raise SystemExit(f"ctclip: {message}")
-
-
 def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
     """Call ``function``; end the program with one line when it fails with one of ctclip's own errors.
 

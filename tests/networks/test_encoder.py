@@ -89,3 +89,16 @@ def test_rn50_has_the_published_sizes() -> None:
     assert len(network.encoder.state_dict()) == 270
     assert sum(p.numel() for p in network.encoder.parameters()) == 23_527_264 - 14_964_736
     assert sum(p.numel() for p in network.parameters() if p.requires_grad) == 10_987_779
+
+
+def test_the_published_drift_of_batchnorm_is_a_switch() -> None:
+    encoder = DenseFeatureEncoder((1, 1, 1), 8, drifting_batchnorm=True).train()
+    before = {name: values.clone() for name, values in encoder.state_dict().items()}
+    encoder(torch.rand(2, 3, 32, 32))
+    changed = [name for name, values in encoder.state_dict().items() if not torch.equal(values, before[name])]
+    statistics = [name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert set(changed) == set(statistics)
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    drifted = {name: values.clone() for name, values in encoder.state_dict().items()}
+    encoder.eval()(torch.rand(2, 3, 32, 32))
+    assert all(torch.equal(values, drifted[name]) for name, values in encoder.state_dict().items())

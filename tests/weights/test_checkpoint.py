@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ctclip.errors import ConfigError, WeightsError
-from ctclip.networks import DenoiserConfig
+from ctclip.files import file_sha256
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.weights import build_network, load_model, load_network, save_checkpoint
-from ctclip.weights.catalogue import MODELS, file_sha256
+from ctclip.weights.catalogue import MODELS
 
 CONFIG = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4, residual=True)
 
@@ -87,3 +88,18 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(build_network(CONFIG, random_encoder=True), tmp_path / "a.pt")
     assert list(tmp_path.glob("*.pt*")) == []
+
+
+def test_training_goes_on_from_a_checkpoint_of_the_same_network_only(tmp_path: Path) -> None:
+    from ctclip.weights import continue_training
+
+    config = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=8)
+    network = DenseFeatureDenoiser(config)
+    save_checkpoint(network, tmp_path / "pretrained.pt")
+    continued = continue_training(config.to_dict(), pretrained=tmp_path / "pretrained.pt", augmentation_gamma=0.05)
+    assert continued.augmentation.gamma == 0.05
+    assert continued.encoder.frozen
+    for name, values in network.state_dict().items():
+        assert torch.equal(continued.state_dict()[name], values), name
+    with pytest.raises(WeightsError, match="another network"):
+        continue_training({**config.to_dict(), "residual": True}, pretrained=tmp_path / "pretrained.pt")

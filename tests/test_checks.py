@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctclip.checks import bundle_root, or_exit, or_nothing
+from ctclip.errors import DataError
+
+
+def _fails(message: str) -> list:
+    raise DataError(message)
+
+
+def _wrapped() -> None:
+    try:
+        _fails("no such folder: x")
+    except DataError as error:
+        raise RuntimeError("applying transform") from error
+
+
+def test_own_errors_become_one_line_also_when_monai_wrapped_them() -> None:
+    for function, args in ((_fails, ["no such folder: x"]), (_wrapped, [])):
+        with pytest.raises(SystemExit, match="^ctclip: no such folder: x$"):
+            or_exit(function, *args)
+    with pytest.raises(ZeroDivisionError):
+        or_exit(lambda: 1 / 0)
+    assert or_exit(max, 1, 2) == 2
+
+
+def test_missing_data_may_be_an_empty_list() -> None:
+    assert or_nothing(_fails, "gone") == []
+    assert or_nothing(sorted, [2, 1]) == [1, 2]
+
+
+def test_a_bundle_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path(bundle_root("ct_compact_denoising"))
+    assert (root / "configs" / "inference.json").is_file()
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text("{}")
+    assert bundle_root("ct_compact_denoising") == ".", "a copy in the current folder goes first"
