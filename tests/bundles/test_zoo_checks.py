@@ -110,8 +110,10 @@ def test_9_train_evaluate_and_infer(
     assert {path.name for path in tmp_path.iterdir()} >= {"last.pt", "model.pt", "tensorboard"}
 
     config = ["configs/train.json", "configs/evaluate.json"]
-    settings = small(dataset_dir=str(data), output_dir=str(tmp_path / "metrics"), model_file=str(tmp_path / "model.pt"))
-    evaluate = _workflow(config, "train", settings)
+    evaluation = small(
+        dataset_dir=str(data), output_dir=str(tmp_path / "metrics"), model_file=str(tmp_path / "model.pt")
+    )
+    evaluate = _workflow(config, "train", evaluation)
     _run(evaluate)
     metrics = evaluate.parser.get_parsed_content("validate#evaluator").state.metrics
     assert metrics["psnr_db_of_input"] > 0
@@ -122,6 +124,11 @@ def test_9_train_evaluate_and_infer(
     settings = small(
         dataset_dir=str(data), output_dir=str(tmp_path / "denoised"), model_file=str(tmp_path / "model.pt")
     )
+    if name in CT_BUNDLES:
+        held_out = _workflow(config, "train", evaluation | {"held_out_patients": 0.5})
+        held_out.initialize()
+        assert len(held_out.parser.get_parsed_content("validate#dataset")) == 1, "one of two patients"
+
     infer = _workflow(["configs/inference.json"], "infer", settings)
     _run(infer)
     assert len(list((tmp_path / "denoised").iterdir())) == len(list(data.iterdir()))
