@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,13 +47,14 @@ def or_nothing(function: Callable[..., list], *args: Any) -> list:
 
 
 def bundle_root(name: str) -> str:
-    """Folder of a bundle: the current one when it is a bundle of that task, else the one installed with ctclip.
+    """Folder of a bundle: the current one when its metadata give that name, else the one installed with ctclip.
 
     Args:
         name: folder name below ``bundles/``.
     """
     from importlib import resources
 
-    if Path("configs/metadata.json").is_file():
+    metadata = Path("configs/metadata.json")
+    if metadata.is_file() and json.loads(metadata.read_text()).get("name") == name:
         return "."
     return str(resources.files("ctclip.bundles") / name)

@@ -38,5 +38,6 @@ def test_a_bundle_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mon
     root = Path(bundle_root("ct_compact_denoising"))
     assert (root / "configs" / "inference.json").is_file()
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "metadata.json").write_text("{}")
+    (tmp_path / "configs" / "metadata.json").write_text('{"name": "ct_compact_denoising"}')
     assert bundle_root("ct_compact_denoising") == ".", "a copy in the current folder goes first"
+    assert bundle_root("ct_clip_denoising") != ".", "another bundle is not taken for it"

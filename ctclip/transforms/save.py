@@ -24,7 +24,7 @@ from ctclip.dicom import (
     write_derived_slices,
 )
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_folder, file_sha256
+from ctclip.files import atomic_folder
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 
 
@@ -40,7 +40,7 @@ class SaveImageCTd(MapTransform):
         source_key: item with the file name, or the file names of the DICOM slices, that the volume was read from.
         output_dir: where to write; made when missing.
         model_name: for the derivation.
-        model_file: checkpoint whose SHA-256 goes into the derivation.
+        model_sha256: what identifies the model, see :class:`~ctclip.weights.LoadedModel`.
         precision: "fp32" or "bf16"; part of what identifies a derived series.
         hu_window: what the network sees as [0, 1].
         overwrite: replace earlier results.
@@ -55,7 +55,7 @@ class SaveImageCTd(MapTransform):
         source_key: str,
         output_dir: str,
         model_name: str,
-        model_file: str,
+        model_sha256: str,
         precision: str = "fp32",
         hu_window: HUWindow = MODEL_HU_WINDOW,
         overwrite: bool = False,
@@ -63,7 +63,14 @@ class SaveImageCTd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.source_key, self.folder, self.overwrite = source_key, Path(output_dir), overwrite
-        self.model_name, self.model_file, self.precision, self.hu_window = model_name, model_file, precision, hu_window
+        self.derivation = Derivation(
+            model_name=model_name,
+            model_sha256=model_sha256,
+            strength=1.0,
+            hu_window=hu_window,
+            parameters=f"precision={precision} roi=none",
+            version=__version__,
+        )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         names = data[self.source_key]
@@ -90,22 +97,12 @@ class SaveImageCTd(MapTransform):
         if len(volume_hu) != len(sources):
             raise DataError(f"the volume has {len(volume_hu)} slices, its series {len(sources)}")
         first = read_slice(sources[0]).header
-        derivation = self._derivation()
-        uid = derived_series_uid(source_series_uid(first), derivation)
+        uid = derived_series_uid(source_series_uid(first), self.derivation)
         number = derived_series_number(first.get("SeriesNumber"), frozenset())
         with atomic_folder(self.folder / uid, overwrite=self.overwrite) as folder:
-            for _ in write_derived_slices(_with_source(sources, volume_hu), folder, derivation, series_number=number):
+            slices = _with_source(sources, volume_hu)
+            for _ in write_derived_slices(slices, folder, self.derivation, series_number=number):
                 pass
-
-    def _derivation(self) -> Derivation:
-        return Derivation(
-            model_name=self.model_name,
-            model_sha256=file_sha256(Path(self.model_file)),
-            strength=1.0,
-            hu_window=self.hu_window,
-            parameters=f"precision={self.precision} roi=none",
-            version=__version__,
-        )
 
 
 def _with_source(sources: list[Path], volume_hu: np.ndarray) -> Iterator[tuple[CTSlice, np.ndarray]]:
