@@ -20,6 +20,7 @@ from ctclip.transforms.lesions import RandLesionsd
 from ctclip.transforms.load import CTReader, LoadImageCTd
 from ctclip.transforms.neighbor_average import NeighborAverage, NeighborAveraged
 from ctclip.transforms.noise import RandNoised
+from ctclip.transforms.phantom_patches import RandPhantomd
 from ctclip.transforms.save import SaveImageCTd
 from ctclip.transforms.stack import StackNeighborSlices, StackNeighborSlicesd
 
@@ -31,6 +32,7 @@ __all__ = [
     "RandCorrelatedNoise",
     "RandLesionsd",
     "RandNoised",
+    "RandPhantomd",
     "RandPoissonGaussianNoise",
     "RandPoissonNoise",
     "RandSaltAndPepperNoise",
