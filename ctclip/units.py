@@ -10,6 +10,16 @@ MODEL_HU_WINDOW: HUWindow = (-1024.0, 3072.0)
 SOFT_TISSUE_HU_WINDOW: HUWindow = (-160.0, 240.0)
 """Abdominal soft-tissue display window (centre 40, width 400), the usual window for PSNR of low-dose CT."""
 
+WINDOWS_HU: dict[str, HUWindow] = {
+    "soft": SOFT_TISSUE_HU_WINDOW,
+    "lung": (-1350.0, 150.0),
+    "brain": (0.0, 80.0),
+    "bone": (-450.0, 1050.0),
+    "full": MODEL_HU_WINDOW,
+}
+"""Windows by the names that users give: the usual display windows (centre/width 40/400, -600/1500, 40/80, 300/1500) and
+everything that a model sees."""
+
 SOFT_TISSUE_HU_RANGE: HUWindow = (-50.0, 150.0)
 """Values of muscle, blood and parenchyma, in which noise and bias are measured."""
 

@@ -8,8 +8,8 @@ import torch
 from ctclip.units import HUWindow
 
 
-def image_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, float]:
-    """PSNR, SSIM and RMSE of slices inside an HU window, mean over slices.
+def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, np.ndarray]:
+    """PSNR, SSIM, RMSE and MAE of each slice inside an HU window.
 
     Both images are clipped to the window first; the data range of PSNR and SSIM is the window's width. SSIM has a
     Gaussian weight of sigma 1.5 over 11 pixels, as in Wang et al. 2004.
@@ -20,9 +20,9 @@ def image_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
         window_hu: lower and upper end.
 
     Returns:
-        ``psnr_db``, ``ssim`` and ``rmse_hu``.
+        ``psnr_db`` (infinite for equal slices), ``ssim``, ``rmse_hu`` and ``mae_hu``, (slices,) float64 each.
     """
-    from monai.metrics import PSNRMetric, RMSEMetric, SSIMMetric
+    from monai.metrics import MAEMetric, PSNRMetric, RMSEMetric, SSIMMetric
 
     low, high = window_hu
     pred, reference = (torch.as_tensor(np.clip(x, low, high) - low).float()[:, None] for x in (pred_hu, reference_hu))
@@ -31,5 +31,13 @@ def image_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
         "psnr_db": PSNRMetric(max_val=span),
         "ssim": SSIMMetric(spatial_dims=2, data_range=span),
         "rmse_hu": RMSEMetric(),
+        "mae_hu": MAEMetric(),
     }
-    return {name: float(torch.as_tensor(metric(pred, reference)).mean()) for name, metric in metrics.items()}
+    return {
+        name: torch.as_tensor(metric(pred, reference)).double().flatten().numpy() for name, metric in metrics.items()
+    }
+
+
+def image_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, float]:
+    """The mean over slices of :func:`slice_quality`."""
+    return {name: float(values.mean()) for name, values in slice_quality(pred_hu, reference_hu, window_hu).items()}
