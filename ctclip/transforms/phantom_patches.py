@@ -61,9 +61,10 @@ class RandPhantomd(RandomizableTransform, MapTransform):
         background_hu = AIR_HU if self.R.rand() < AIR_PROBABILITY else self.R.uniform(*TISSUE_HU)
         field = np.full(shape, background_hu)
         side = np.array(shape)
+        least, most = np.log(RADIUS_PX)
         for _ in range(self.R.randint(MAX_ORGANS + 1)):
             centre = self.R.uniform(-MARGIN * side, (1 + MARGIN) * side)
-            radii = np.exp(self.R.uniform(*np.log(RADIUS_PX), size=2))
+            radii = np.exp(self.R.uniform(least, most, size=2))
             cover = ellipse_cover(shape, tuple(centre), tuple(radii), self.R.uniform(0, np.pi))
             organ_hu = self.R.choice(OTHER_HU) if self.R.rand() < OTHER_PROBABILITY else self.R.uniform(*TISSUE_HU)
             field += cover * (organ_hu - field)

@@ -1,0 +1,1 @@
+"""Judging CT denoisers: methods, measures, statistics over patients, a physics phantom."""

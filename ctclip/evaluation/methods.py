@@ -1,0 +1,106 @@
+"""What is judged: a model, a classical filter, or the results of another tool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ctclip.denoise import Denoiser
+from ctclip.errors import ConfigError
+from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
+
+SliceProgress = Callable[[int, int], None]
+
+
+class DenoiseVolume(Protocol):
+    """(slices, rows, columns) in HU to the same shape, with a callback (slices done, slices in all)."""
+
+    def __call__(self, volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """Something that turns low-dose into denoised volumes.
+
+    Args:
+        name: in tables and plots.
+        description: what it is, with its settings.
+        denoise: what it does to a volume, or ``None`` when its results are read from ``folder``.
+        sha256: of a model.
+        folder: results of another tool.
+    """
+
+    name: str
+    description: str
+    denoise: DenoiseVolume | None = None
+    sha256: str = ""
+    folder: Path | None = None
+
+
+def baseline(name: str) -> Method:
+    """A classical filter, or "identity", which does nothing.
+
+    Raises:
+        ConfigError: for an unknown name, or a package that is not installed.
+    """
+    filter_slice = find_filter(name)
+
+    def denoise(volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray:
+        noise_hu = 0.0 if name == "identity" else noise_of_volume_hu(volume_hu)
+        filtered = np.empty_like(volume_hu, dtype=np.float32)
+        for index, slice_hu in enumerate(volume_hu):
+            filtered[index] = filter_slice(slice_hu, noise_hu)
+            if progress:
+                progress(index + 1, len(volume_hu))
+        return filtered
+
+    return Method(name, FILTERS[name][1], denoise)
+
+
+def model(name_or_file: str, *, strength: float = 1.0, **settings: Any) -> Method:
+    """A network of ctclip.
+
+    Args:
+        name_or_file: as for :meth:`ctclip.Denoiser.load`.
+        strength: 0 gives the input back, 1 the full effect.
+        **settings: further arguments of :meth:`ctclip.Denoiser.load`.
+
+    Raises:
+        WeightsError: when the model is missing, damaged or does not fit.
+        ConfigError: when a setting is out of range.
+    """
+    denoiser = Denoiser.load(name_or_file, **settings)
+
+    def denoise(volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray:
+        return np.asarray(denoiser.denoise(volume_hu, strength=strength, check_hu=False, progress=progress))
+
+    label = denoiser.model_name if strength == 1 else f"{denoiser.model_name} strength {strength:g}"
+    description = f"{denoiser.network.config.encoder_name}; strength {strength:g}; {denoiser.parameters}"
+    return Method(label, description, denoise, denoiser.model_sha256)
+
+
+def prediction(folder: Path) -> Method:
+    """The results of another tool, found by position (DICOM) or file name (volumes).
+
+    Raises:
+        ConfigError: when the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"--prediction {folder}: no such folder")
+    return Method("prediction", "results of another tool", folder=folder)
+
+
+def require_distinct(methods: Sequence[Method]) -> None:
+    """Refuse two methods of one name.
+
+    Raises:
+        ConfigError: with the name.
+    """
+    names = [method.name for method in methods]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two methods are called {name!r}: rename one checkpoint file or leave one out")

@@ -1,0 +1,127 @@
+"""Noise power spectra of uniform regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctclip.errors import DataError
+
+MIN_ROI_PX = 32
+"""A smaller region has too few frequencies for a curve."""
+
+BLOCK_PX = 16
+"""Regions are judged in blocks, each large enough for several grains of noise."""
+
+MAX_MEAN_SPREAD = 0.5
+"""Largest SD of the blocks' means in units of the noise SD. Noise of reconstructions has little power at low
+frequencies: its spread is below 0.4, while an organ border of two noise SDs gives 0.9."""
+
+MAX_VARIANCE_RATIO = 5.0
+"""Largest variance in a block over the median of all blocks: in noise below 3, with a thin bright vessel far above."""
+
+
+@dataclass(frozen=True)
+class RadialNPS:
+    """A noise power spectrum, averaged over all directions.
+
+    Args:
+        frequency_per_mm: middle of each ring, from 0 to the Nyquist frequency.
+        nps_hu2_mm2: mean of the 2D spectrum in the ring, in HU^2 mm^2.
+    """
+
+    frequency_per_mm: np.ndarray
+    nps_hu2_mm2: np.ndarray
+
+    @property
+    def peak_per_mm(self) -> float:
+        """Frequency of the largest value."""
+        return float(self.frequency_per_mm[np.argmax(self.nps_hu2_mm2)])
+
+    @property
+    def mean_frequency_per_mm(self) -> float:
+        """The texture in one number, f_av = int f NPS df / int NPS df; lower is blotchier."""
+        total = self.nps_hu2_mm2.sum()
+        return float((self.frequency_per_mm * self.nps_hu2_mm2).sum() / total) if total > 0 else float("nan")
+
+
+def noise_power_spectrum(rois_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
+    r"""2D noise power spectrum of uniform regions, ICRU report 87, eq. 11.1.
+
+    .. math:: NPS(u, v) = \frac{d^2}{N_x N_y} \langle |DFT(ROI - mean)|^2 \rangle
+
+    Args:
+        rois_hu: (regions, rows, columns), all showing the same uniform material; at least 2, better 20 or more.
+        pixel_mm: side d of the square pixels.
+
+    Returns:
+        (rows, columns) in HU^2 mm^2 with frequency 0 first, as from ``numpy.fft.fft2``. Its integral, the sum over
+        all values times 1/(rows columns d^2), is the variance.
+
+    Raises:
+        DataError: when regions are too small, too few, or show more than noise. Spectra of anatomy are meaningless.
+    """
+    if rois_hu.ndim != 3 or len(rois_hu) < 2 or min(rois_hu.shape[1:]) < MIN_ROI_PX:
+        raise DataError(f"a noise spectrum needs 2 or more regions of {MIN_ROI_PX} px or more, found {rois_hu.shape}")
+    noise = rois_hu.astype(np.float64) - rois_hu.mean(axis=(1, 2), keepdims=True)
+    _refuse_objects(noise)
+    rows, columns = noise.shape[1:]
+    return pixel_mm**2 / (rows * columns) * np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0)
+
+
+def noise_power_spectrum_of_repeats(images_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
+    """2D noise power spectrum of repeated scans of one object, of any shape.
+
+    Args:
+        images_hu: (repeats, rows, columns), equal but for their noise; at least 2.
+        pixel_mm: side of the square pixels.
+
+    Returns:
+        as from :func:`noise_power_spectrum`. The mean of the repeats takes 1/repeats of the noise along, which is made
+        up for.
+
+    Raises:
+        DataError: when there are fewer than two repeats.
+    """
+    repeats = len(images_hu)
+    if repeats < 2:
+        raise DataError(f"a noise spectrum of repeats needs two or more of them, found {repeats}")
+    differences = images_hu.astype(np.float64) - images_hu.mean(axis=0, dtype=np.float64)
+    rows, columns = differences.shape[1:]
+    spectra = np.abs(np.fft.fft2(differences)) ** 2
+    return pixel_mm**2 / (rows * columns) * spectra.mean(axis=0) * repeats / (repeats - 1)
+
+
+def radial_nps(nps_hu2_mm2: np.ndarray, pixel_mm: float) -> RadialNPS:
+    """Mean of a 2D spectrum over rings one frequency step wide.
+
+    Args:
+        nps_hu2_mm2: from :func:`noise_power_spectrum`.
+        pixel_mm: side of the square pixels.
+    """
+    rows, columns = nps_hu2_mm2.shape
+    radius = np.hypot(np.fft.fftfreq(rows, pixel_mm)[:, None], np.fft.fftfreq(columns, pixel_mm)[None, :])
+    step = 1 / (min(rows, columns) * pixel_mm)
+    ring = np.floor(radius / step + 0.5).astype(int)
+    rings = min(rows, columns) // 2 + 1
+    counts = np.bincount(ring.ravel())[1:rings]  # frequency 0 holds the removed mean
+    sums = np.bincount(ring.ravel(), weights=nps_hu2_mm2.ravel())[1:rings]
+    return RadialNPS(step * np.arange(1, rings), sums / counts)
+
+
+def _refuse_objects(noise_hu: np.ndarray) -> None:
+    """Noise looks alike in every block of a region; objects do not."""
+    for region in noise_hu:
+        rows, columns = (side // BLOCK_PX for side in region.shape)
+        blocks = region[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX)
+        variance = blocks.var(axis=(1, 3))
+        typical = max(float(np.median(variance)), np.finfo(np.float64).tiny)
+        mean_spread = float(blocks.mean(axis=(1, 3)).std() / np.sqrt(typical))
+        ratio = float(variance.max() / typical)
+        if mean_spread > MAX_MEAN_SPREAD or ratio > MAX_VARIANCE_RATIO:
+            raise DataError(
+                f"a region is not uniform: the means of its blocks vary by {mean_spread:.2f} noise SDs (at most "
+                f"{MAX_MEAN_SPREAD}), their variances by a factor of {ratio:.1f} (at most {MAX_VARIANCE_RATIO:g}); "
+                "take regions of a uniform phantom, or repeats of one scan"
+            )

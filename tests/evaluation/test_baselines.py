@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ctclip.errors import ConfigError, DataError
+from ctclip.evaluation.baselines import FILTERS, noise_of_volume_hu
+from ctclip.evaluation.methods import baseline, prediction, require_distinct
+from ctclip.phantom import body_phantom_hu, low_dose
+
+TRUTH_HU = body_phantom_hu(2, 256)
+NOISY_HU = low_dose(TRUTH_HU, 30.0)
+INSIDE = TRUTH_HU > -300
+
+
+def rmse_hu(volume_hu: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((volume_hu - TRUTH_HU)[INSIDE] ** 2)))
+
+
+@pytest.mark.parametrize("name", [name for name in FILTERS if name not in ("identity", "bm3d")])
+def test_every_filter_lowers_the_error_and_keeps_the_mean(name: str) -> None:
+    calls = []
+    filtered = baseline(name).denoise(NOISY_HU, lambda done, total: calls.append((done, total)))
+    assert filtered.dtype == np.float32
+    assert rmse_hu(filtered) < 0.9 * rmse_hu(NOISY_HU)
+    assert abs(float((filtered - NOISY_HU)[INSIDE].mean())) < 2
+    assert calls == [(1, 2), (2, 2)]
+
+
+def test_bm3d_lowers_the_error() -> None:
+    pytest.importorskip("bm3d", reason="needs 'pip install ctclip[bm3d]'")
+    assert rmse_hu(baseline("bm3d").denoise(NOISY_HU)) < 0.7 * rmse_hu(NOISY_HU)
+
+
+def test_identity_gives_the_input_and_median_is_scipys() -> None:
+    np.testing.assert_array_equal(baseline("identity").denoise(NOISY_HU), NOISY_HU)
+    inside = np.clip(NOISY_HU, -1024, 3072)
+    kept = NOISY_HU < -1024
+    expected = np.where(kept, NOISY_HU, np.stack([ndimage.median_filter(each, 3) for each in inside]))
+    np.testing.assert_allclose(baseline("median").denoise(NOISY_HU), expected, rtol=1e-6)
+
+
+def test_padding_comes_back_and_does_not_leak() -> None:
+    padded = NOISY_HU.copy()
+    padded[:, :10] = -2000
+    filtered = baseline("median").denoise(padded)
+    assert (filtered[:, :10] == -2000).all()
+    assert filtered[:, 10:].min() > -1200
+
+
+def test_the_noise_that_sets_the_filters_is_measured_or_refused() -> None:
+    assert noise_of_volume_hu(NOISY_HU) == pytest.approx(27, abs=3)
+    with pytest.raises(DataError, match="no slice holds enough soft tissue"):
+        baseline("nlm").denoise(np.full((2, 64, 64), -1000, np.float32))
+
+
+def test_wrong_names_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ConfigError, match="unknown baseline 'wiener'; expected one of identity, median"):
+        baseline("wiener")
+    monkeypatch.setitem(sys.modules, "bm3d", None)
+    with pytest.raises(ConfigError, match="pip install 'ctclip\\[bm3d\\]'"):
+        baseline("bm3d")
+    with pytest.raises(ConfigError, match="no such folder"):
+        prediction(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="two methods are called 'median'"):
+        require_distinct([baseline("median"), baseline("median")])

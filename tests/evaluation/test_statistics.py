@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ctclip.evaluation.measures import Column
+from ctclip.evaluation.statistics import compare, interval, patient_means
+
+PSNR = Column("psnr_db", "dB", (-160.0, 240.0))
+
+
+def test_every_patient_counts_once_however_many_slices_it_has() -> None:
+    slices = [("a", {PSNR: 30.0})] * 9 + [("b", {PSNR: 20.0})]
+    means = patient_means(slices)
+    assert means == {"a": {PSNR: 30.0}, "b": {PSNR: 20.0}}
+    assert interval([row[PSNR] for row in means.values()]).mean == 25.0
+
+
+def test_missing_values_are_left_out_and_nothing_at_all_is_nan() -> None:
+    bias = Column("bias_hu lung", "HU")
+    means = patient_means([("a", {bias: np.nan}), ("a", {bias: 2.0}), ("b", {bias: np.nan})])
+    assert means["a"][bias] == 2.0
+    assert np.isnan(means["b"][bias])
+
+
+def test_the_interval_is_that_of_the_normal_distribution_for_many_patients() -> None:
+    values = np.random.default_rng(0).normal(30, 2, 200)
+    found = interval(values.tolist())
+    half = 1.96 * values.std(ddof=1) / np.sqrt(200)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+    assert found == interval(values.tolist())
+
+
+def test_two_patients_give_no_interval() -> None:
+    assert np.isnan(interval([1.0, 2.0]).low)
+    assert interval([1.0, 2.0]).mean == 1.5
+
+
+def test_a_paired_comparison_sees_what_the_spread_of_patients_hides() -> None:
+    patients = {f"p{i}": float(value) for i, value in enumerate(np.random.default_rng(1).normal(28, 3, 12))}
+    better = {name: value + 0.5 + 0.01 * i for i, (name, value) in enumerate(patients.items())}
+    found = compare(better, {**patients, "only here": 1.0})
+    assert found.patients == 12
+    assert found.interval.mean == pytest.approx(0.555)
+    assert 0.5 < found.interval.low < found.interval.high < 0.62
+    differences = np.array([better[name] - patients[name] for name in patients])
+    assert found.p_value == pytest.approx(stats.wilcoxon(differences).pvalue)
+    assert compare(patients, patients).p_value == 1.0

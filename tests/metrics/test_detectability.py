@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from scipy.special import j1
+
+from ctclip.errors import DataError
+from ctclip.metrics.detectability import channelized_hotelling, laguerre_gauss_channels, npw_dprime
+from ctclip.transforms.ct_noise import correlated_noise
+
+SIDE = 33
+
+
+def white(count: int, sd_hu: float, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, sd_hu, (count, SIDE, SIDE))
+
+
+def test_channels_are_orthonormal() -> None:
+    channels = laguerre_gauss_channels(101, 14, 5).reshape(5, -1)
+    np.testing.assert_allclose(channels @ channels.T, np.eye(5), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [30, 120])
+def test_white_noise_has_the_closed_form_without_bias_from_few_images(count: int) -> None:
+    channels = laguerre_gauss_channels(SIDE, 9)
+    signal = 40 * channels[0] + 25 * channels[2]
+    expected = np.linalg.norm(signal) / 20
+    squared = [
+        channelized_hotelling(signal + white(count, 20, 2 * seed), white(count, 20, 2 * seed + 1), channels).dprime ** 2
+        for seed in range(60)
+    ]
+    assert np.mean(squared) == pytest.approx(expected**2, rel=0.06)
+
+
+def test_correlated_noise_has_the_value_of_its_own_covariance() -> None:
+    channels = laguerre_gauss_channels(SIDE, 9)
+    signal = 60 * channels[0]
+    generator = torch.Generator().manual_seed(0)
+    noise = 20 * correlated_noise((4000, SIDE, SIDE), 0.22, generator=generator).numpy()
+    outputs = noise.reshape(4000, -1) @ channels.reshape(6, -1).T
+    difference = channels.reshape(6, -1) @ signal.ravel()
+    expected = np.sqrt(difference @ np.linalg.solve(np.cov(outputs, rowvar=False), difference))
+    found = channelized_hotelling(signal + noise[:2000], noise[2000:], channels)
+    assert found.dprime == pytest.approx(expected, rel=0.04)
+    assert found.standard_error < 0.1 * found.dprime
+
+
+def test_noise_lowers_it_and_an_eraser_leaves_nothing() -> None:
+    channels = laguerre_gauss_channels(SIDE, 9)
+    signal = 60 * channels[0]
+    some, more = (
+        channelized_hotelling(signal + white(100, sd, 1), white(100, sd, 2), channels).dprime for sd in (20, 40)
+    )
+    assert more == pytest.approx(some / 2, rel=0.2)
+    erased = channelized_hotelling(0.01 * signal + white(100, 20, 1), white(100, 20, 2), channels)
+    assert erased.dprime < 0.6
+    assert erased.auc < 0.67
+    nothing = np.zeros((100, SIDE, SIDE))
+    assert channelized_hotelling(nothing, nothing, channels).dprime == 0
+
+
+def test_an_invertible_filter_changes_nothing_for_this_observer() -> None:
+    channels = laguerre_gauss_channels(SIDE, 9)
+    present, absent = 60 * channels[0] + white(400, 20, 1), white(400, 20, 2)
+    found = channelized_hotelling(present, absent, channels)
+    assert channelized_hotelling(3 * present, 3 * absent, channels).dprime == pytest.approx(found.dprime)
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(DataError, match="6 channels need 16 images or more per class, found 8"):
+        channelized_hotelling(white(8, 1, 0), white(50, 1, 1), laguerre_gauss_channels(SIDE, 9))
+
+
+def test_the_formula_is_that_of_the_matched_filter_on_white_noise() -> None:
+    radius_mm, contrast_hu, sd_hu, pixel_mm = 3.0, 10.0, 25.0, 0.5
+    f = np.linspace(1e-6, 3, 6000)
+    task = contrast_hu * radius_mm * j1(2 * np.pi * radius_mm * f) / f
+    white_nps = np.full_like(f, sd_hu**2 * pixel_mm**2)
+    expected = contrast_hu * np.sqrt(np.pi * radius_mm**2) / (sd_hu * pixel_mm)
+    assert npw_dprime(task, np.ones_like(f), white_nps, f) == pytest.approx(expected, rel=0.03)
+    # a blurred image shows less of the same signal
+    sigma_mm = 1.0
+    blur = np.exp(-2 * (np.pi * sigma_mm * f) ** 2)
+    image = np.zeros((161, 161))
+    y, x = (np.indices(image.shape) - 80) * pixel_mm
+    image[np.hypot(y, x) < radius_mm] = contrast_hu
+    blurred = ndimage.gaussian_filter(image, sigma_mm / pixel_mm)
+    assert npw_dprime(task, blur, white_nps, f) == pytest.approx(np.linalg.norm(blurred) / sd_hu, rel=0.03)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ctclip.errors import DataError
+from ctclip.metrics.nps import noise_power_spectrum, noise_power_spectrum_of_repeats, radial_nps
+from ctclip.phantom import body_phantom_hu
+from ctclip.transforms.ct_noise import correlated_noise
+
+PIXEL_MM = 0.7
+
+
+def ct_noise(count: int, side: int = 64, cutoff: float = 0.22, sd_hu: float = 20.0, seed: int = 0) -> np.ndarray:
+    return sd_hu * correlated_noise((count, side, side), cutoff, generator=torch.Generator().manual_seed(seed)).numpy()
+
+
+def test_the_integral_is_the_variance_and_white_noise_is_flat() -> None:
+    white = np.random.default_rng(0).normal(0, 12, (200, 64, 64))
+    nps = noise_power_spectrum(white, PIXEL_MM)
+    step = 1 / (64 * PIXEL_MM)
+    assert nps.sum() * step**2 == pytest.approx(144, rel=0.01)
+    curve = radial_nps(nps, PIXEL_MM)
+    np.testing.assert_allclose(curve.nps_hu2_mm2[3:], 144 * PIXEL_MM**2, rtol=0.05)
+
+
+def test_the_shape_is_the_one_that_the_noise_was_made_with() -> None:
+    curve = radial_nps(noise_power_spectrum(ct_noise(400), PIXEL_MM), PIXEL_MM)
+    f = curve.frequency_per_mm * PIXEL_MM
+    expected = f * np.exp(-((f / 0.22) ** 2))
+    scale = curve.nps_hu2_mm2.sum() / expected.sum()
+    tolerance = 0.01 * scale * expected.max()
+    np.testing.assert_allclose(curve.nps_hu2_mm2[2:], scale * expected[2:], rtol=0.08, atol=tolerance)
+    assert curve.peak_per_mm * PIXEL_MM == pytest.approx(0.22 / np.sqrt(2), abs=0.03)
+    assert curve.mean_frequency_per_mm * PIXEL_MM == pytest.approx((f * expected).sum() / expected.sum(), rel=0.02)
+
+
+def test_repeats_of_any_object_give_the_noise_alone() -> None:
+    noise = ct_noise(6, side=128)
+    alone = noise_power_spectrum_of_repeats(noise, PIXEL_MM)
+    with_body = noise_power_spectrum_of_repeats(noise + body_phantom_hu(1, 128), PIXEL_MM)
+    np.testing.assert_allclose(with_body, alone, rtol=1e-4, atol=1e-3)
+    step = 1 / (128 * PIXEL_MM)
+    assert alone.sum() * step**2 == pytest.approx(400, rel=0.05)
+    with pytest.raises(DataError, match="found 1"):
+        noise_power_spectrum_of_repeats(noise[:1], PIXEL_MM)
+
+
+@pytest.mark.parametrize("cutoff", [0.12, 0.22, 0.40])
+def test_noise_of_every_kernel_passes(cutoff: float) -> None:
+    for seed in range(5):
+        noise_power_spectrum(ct_noise(20, cutoff=cutoff, seed=seed), PIXEL_MM)
+
+
+def test_anatomy_is_refused() -> None:
+    noise = ct_noise(10)
+    edge, vessel = noise.copy(), noise.copy()
+    edge[3, :, 40:] += 50
+    vessel[5, 20:24, 20:24] += 300
+    body = body_phantom_hu(1, 256)[0, 90:154, 90:154] + ct_noise(2)
+    for regions in (edge, vessel, body):
+        with pytest.raises(DataError, match="a region is not uniform"):
+            noise_power_spectrum(regions, PIXEL_MM)
+    with pytest.raises(DataError, match="32 px or more"):
+        noise_power_spectrum(noise[:, :16, :16], PIXEL_MM)
