@@ -1,0 +1,42 @@
+"""Values of options that several commands take, as text."""
+
+from __future__ import annotations
+
+from ctclip.errors import ConfigError
+from ctclip.units import WINDOWS_HU, HUWindow
+
+
+def parse_windows(text: str) -> list[HUWindow]:
+    """HU windows from names and pairs of level and width, such as "soft,full" or "soft,50,350".
+
+    Raises:
+        ConfigError: for an unknown name, a level without width, or a width that is not positive.
+    """
+    windows: list[HUWindow] = []
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    while words:
+        word = words.pop(0)
+        if word in WINDOWS_HU:
+            windows.append(WINDOWS_HU[word])
+            continue
+        level, width = _number(word), _number(words.pop(0)) if words else None
+        if level is None or width is None or width <= 0:
+            raise ConfigError(
+                f"--windows {text!r}: expected {', '.join(WINDOWS_HU)} or LEVEL,WIDTH in HU, such as soft,50,350"
+            )
+        windows.append((level - width / 2, level + width / 2))
+    if not windows:
+        raise ConfigError("--windows is empty; expected names or LEVEL,WIDTH, such as soft,full")
+    return list(dict.fromkeys(windows))
+
+
+def parse_names(text: str) -> list[str]:
+    """The words between commas, each once."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
