@@ -23,5 +23,9 @@ everything that a model sees."""
 SOFT_TISSUE_HU_RANGE: HUWindow = (-50.0, 150.0)
 """Values of muscle, blood and parenchyma, in which noise and bias are measured."""
 
+PADDING_HU = -2000.0
+"""Value of pixels outside the reconstruction, whatever the file stores there: below every window, so that windowing
+and :class:`~ctclip.transforms.RestoreOutsideHUWindow` treat them as no tissue."""
+
 AIR_HU = -1000.0
 """Air by definition of the Hounsfield scale."""

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
+from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
@@ -38,7 +39,9 @@ def denoise(
     encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
-    strength: float = typer.Option(1.0, min=0.0, max=1.0, help="0 gives the input back, 1 the full effect."),
+    strength: str = typer.Option(
+        DEFAULT_STRENGTH, help="low, medium, high, or 0 (the input) to 1 (the network's result)."
+    ),
     batch: str = typer.Option("auto", help="Slices per pass of the network, or auto."),
     roi: int = typer.Option(0, min=0, help="Side of sliding windows in pixels; 0 takes whole slices."),
     overlap: float = typer.Option(0.25, min=0.0, max=0.95, help="Part of a window shared with the next."),
@@ -66,16 +69,17 @@ def denoise(
             "roi_size": roi or None,
             "overlap": overlap,
         }
+        share = find_strength(strength)
         load = partial(_load, console, model, encoder_weights, settings)
         if is_volume(source) and source.is_file():
-            results, denoiser, found = _volume(console, source, target, load, strength, dry_run, overwrite)
+            results, denoiser, found = _volume(console, source, target, load, share, dry_run, overwrite)
         else:
             results, denoiser, found = _dicom(
-                console, source, target, load, series, strength, dry_run, overwrite, keep_private, verbose
+                console, source, target, load, series, share, dry_run, overwrite, keep_private, verbose
             )
         if denoiser is None:
             raise typer.Exit(ALL_DONE)
-        _write_report(report, results, denoiser, strength, found)
+        _write_report(report, results, denoiser, share, found)
         failed = sum(result.status == "failed" for result in results)
         raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,20 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from ctclip.data.layouts import find_layout, hashed
+from ctclip.data.pairs import find_pairs
 from ctclip.data.volumes import is_volume
-from ctclip.dicom import Series, SliceFile, patient_key, scan
+from ctclip.dicom import SliceFile, patient_key, scan
 from ctclip.errors import DataError, SeriesError
+
+logger = logging.getLogger(__name__)
 
 Item = dict[str, Any]
 
-POSITION_TOLERANCE_MM = 0.05
-"""Slices of two reconstructions of one scan that lie closer than this show the same place."""
-
-FULL_PREFIX, LOW_PREFIX = "full_", "quarter_"
-"""Folder names of the AAPM-Mayo 2016 challenge: ``<patient>/full_1mm`` beside ``<patient>/quarter_1mm``."""
-
 LAYOUTS = (
-    "NIfTI, NRRD or MetaImage volumes, DICOM series, the AAPM-Mayo layout (<patient>/full_*, <patient>/quarter_*), or "
+    "NIfTI, NRRD or MetaImage volumes, DICOM series, the layouts of AAPM-Mayo 2016 and TCIA LDCT, or "
     "a decathlon-style JSON list"
 )
 
@@ -37,7 +35,8 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     ======================  =======================================================================================
     decathlon JSON file     its ``section``; paths are relative to the file; ``patient`` is taken over, or the
                             image's file name
-    AAPM-Mayo 2016          each pair of folders ``quarter_*`` and ``full_*``: image and label, paired by position
+    AAPM-Mayo 2016, TCIA    each pair of low-dose and full-dose folders: image and label, paired by position, see
+                            :func:`~ctclip.data.pairs.find_pairs`
     volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name
     DICOM                   each axial CT series (its largest group of slices); the patient is the PatientID,
                             or else the study
@@ -61,7 +60,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     elif not root.is_dir():
         raise DataError(f"no such folder: {root}; give --dataset_dir with {LAYOUTS}")
     else:
-        items = _from_mayo(root) or _from_volumes(root) or _from_dicom(root)
+        items = _from_pairs(root) or _from_volumes(root) or _from_dicom(root)
     if not items:
         raise DataError(f"nothing to use in {root}: expected {LAYOUTS}")
     return sorted(items, key=lambda item: (item["patient"], str(item["image"])))
@@ -100,11 +99,6 @@ def patient_weights(items: Sequence[Item]) -> list[float]:
     return [1 / scans[item["patient"]] for item in items]
 
 
-def hashed(name: str) -> str:
-    """A name that identifies without telling: 16 hexadecimal digits of its SHA-256."""
-    return hashlib.sha256(name.encode()).hexdigest()[:16]
-
-
 def _from_decathlon(path: Path, section: str) -> list[Item]:
     """Entries of a list such as MONAI's ``load_decathlon_datalist`` reads."""
     from monai.data import load_decathlon_datalist
@@ -139,14 +133,16 @@ def _from_volumes(root: Path) -> list[Item]:
     return items
 
 
-def _from_mayo(root: Path) -> list[Item]:
-    items = []
-    for low in sorted(path for path in root.rglob(f"{LOW_PREFIX}*") if path.is_dir()):
-        full = low.with_name(FULL_PREFIX + low.name.removeprefix(LOW_PREFIX))
-        if full.is_dir():
-            image, label = pair_by_position(_only_stack(low), _only_stack(full))
-            items.append({"image": image, "label": label, "patient": hashed(low.parent.name)})
-    return items
+def _from_pairs(root: Path) -> list[Item]:
+    if find_layout(root) == ([], []):
+        return []
+    pairs, problems = find_pairs(root)
+    for problem in problems:
+        logger.warning(problem)
+    return [
+        {"image": [str(p) for p in pair.low], "label": [str(p) for p in pair.full], "patient": pair.patient}
+        for pair in pairs
+    ]
 
 
 def _from_dicom(root: Path) -> list[Item]:
@@ -159,30 +155,6 @@ def _from_dicom(root: Path) -> list[Item]:
         for series in found
         if series.skip_reason is None
     ]
-
-
-def pair_by_position(low: Sequence[SliceFile], full: Sequence[SliceFile]) -> tuple[list[str], list[str]]:
-    """File names of the slices that lie at the same positions in two series, in the order of their positions.
-
-    Raises:
-        DataError: when there is no such slice.
-    """
-    pairs = []
-    positions = np.array([item.position_mm for item in full])
-    for item in low:
-        nearest = int(np.argmin(np.abs(positions - item.position_mm)))
-        if abs(positions[nearest] - item.position_mm) <= POSITION_TOLERANCE_MM:
-            pairs.append((str(item.path), str(full[nearest].path)))
-    if not pairs:
-        raise DataError("a low-dose and a full-dose series have no slice position in common; are they one scan?")
-    return [one for one, _ in pairs], [other for _, other in pairs]
-
-
-def _only_stack(folder: Path) -> Sequence[SliceFile]:
-    usable: list[Series] = [series for series in scan(folder).series if series.skip_reason is None]
-    if len(usable) != 1:
-        raise DataError(f"expected one axial CT series in {folder}, found {len(usable)}")
-    return usable[0].stacks[0]
 
 
 def _paths(stack: Sequence[SliceFile]) -> list[str]:

@@ -6,6 +6,7 @@ neither torch nor MONAI.
 
 from __future__ import annotations
 
+from ctclip.dicom.acquisition import Acquisition, acquisition_of
 from ctclip.dicom.derived import (
     Derivation,
     derive_slice,
@@ -21,12 +22,14 @@ from ctclip.dicom.slices import CTSlice, read_slice, to_stored
 from ctclip.dicom.uids import patient_key, source_series_uid
 
 __all__ = [
+    "Acquisition",
     "CTSlice",
     "Derivation",
     "Scan",
     "Series",
     "SkippedFile",
     "SliceFile",
+    "acquisition_of",
     "derive_slice",
     "derived_series_number",
     "derived_series_uid",

@@ -69,15 +69,15 @@ def run_bench(denoise: DenoiseVolume, sd_hu: float, *, seed: int = 0) -> BenchRe
     rods = denoise(_noisy(_rods(), ROD_REPEATS, sd_hu, seed + 2))
     middle = slice((SIZE_PX - NPS_SIDE_PX) // 2, (SIZE_PX + NPS_SIDE_PX) // 2)
     square = absent[:, middle, middle]
-    rois = [_cut_out(images) for images in (present, absent)]
+    with_lesion, without = _cut_out(present), _cut_out(absent)
     channels = laguerre_gauss_channels(ROI_PX, 3 * LESION_RADIUS_PX)
-    inside = ellipse_cover((ROI_PX, ROI_PX), (ROI_PX // 2, ROI_PX // 2), (LESION_RADIUS_PX,) * 2, 0) > 0.5
-    kept_hu = float((rois[0].mean(axis=0) - rois[1].mean(axis=0))[inside].mean())
+    inside = ellipse_cover((ROI_PX, ROI_PX), (ROI_PX // 2, ROI_PX // 2), (LESION_RADIUS_PX, LESION_RADIUS_PX), 0) > 0.5
+    kept_hu = float((with_lesion.mean(axis=0) - without.mean(axis=0))[inside].mean())
     return BenchResult(
         nps=radial_nps(noise_power_spectrum_of_repeats(square, PIXEL_MM), PIXEL_MM),
         noise_sd_hu=float(np.sqrt(square.var(axis=0, ddof=1).mean())),
         ttf=_transfer_functions(rods),
-        detectability=channelized_hotelling(*rois, channels),
+        detectability=channelized_hotelling(with_lesion, without, channels),
         contrast_kept=kept_hu / LESION_CONTRAST_HU,
     )
 
@@ -99,7 +99,7 @@ def _body() -> np.ndarray:
 
 def _lesion_centres() -> list[tuple[int, int]]:
     """Places on a grid inside the body."""
-    steps = np.arange(-LESIONS_WITHIN_PX, LESIONS_WITHIN_PX + 1, LESION_PITCH_PX)
+    steps = range(-LESIONS_WITHIN_PX, LESIONS_WITHIN_PX + 1, LESION_PITCH_PX)
     half = SIZE_PX // 2
     return [(half + y, half + x) for y in steps for x in steps if np.hypot(y, x) <= LESIONS_WITHIN_PX]
 

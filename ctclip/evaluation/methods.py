@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ctclip.data.pairs import Predictions
 from ctclip.denoise import Denoiser
 from ctclip.errors import ConfigError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
@@ -29,16 +30,16 @@ class Method:
     Args:
         name: in tables and plots.
         description: what it is, with its settings.
-        denoise: what it does to a volume, or ``None`` when its results are read from ``folder``.
+        denoise: what it does to a volume, or ``None`` when its results are read from ``predictions``.
         sha256: of a model.
-        folder: results of another tool.
+        predictions: results of another tool.
     """
 
     name: str
     description: str
     denoise: DenoiseVolume | None = None
     sha256: str = ""
-    folder: Path | None = None
+    predictions: Predictions | None = None
 
 
 def baseline(name: str) -> Method:
@@ -91,7 +92,7 @@ def prediction(folder: Path) -> Method:
     """
     if not folder.is_dir():
         raise ConfigError(f"--prediction {folder}: no such folder")
-    return Method("prediction", "results of another tool", folder=folder)
+    return Method("prediction", "results of another tool", predictions=Predictions(folder))
 
 
 def require_distinct(methods: Sequence[Method]) -> None:

@@ -23,8 +23,10 @@ from ctclip.transforms.noise import RandNoised
 from ctclip.transforms.phantom_patches import RandPhantomd
 from ctclip.transforms.save import SaveImageCTd
 from ctclip.transforms.stack import StackNeighborSlices, StackNeighborSlicesd
+from ctclip.transforms.strength import BlendWithOriginald
 
 __all__ = [
+    "BlendWithOriginald",
     "CTReader",
     "LoadImageCTd",
     "NeighborAverage",

@@ -14,21 +14,15 @@ from monai.data import ImageReader
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, SpaceKeys
 
+from ctclip.data.series import read_series
 from ctclip.data.volumes import Volume, is_volume, read_volume
-from ctclip.dicom import read_slice, stack_affine
-from ctclip.errors import SeriesError
-
-PADDING_HU = -2000.0
-"""Value of pixels outside the reconstruction, whatever the file stores there: below every window, so that windowing
-and :class:`~ctclip.transforms.RestoreOutsideHUWindow` treat them as no tissue."""
 
 
 class CTReader(ImageReader):
     """Reads a CT volume file, or the slices of one DICOM series, in HU.
 
     Volumes are NIfTI, NRRD or MetaImage, with HU as they stand. DICOM slices are given as a list of files in the order
-    of their positions; each is converted with its own slope and intercept, and padding becomes :data:`PADDING_HU`.
-    Nothing is resampled: slices lie behind each other as listed.
+    of their positions, see :func:`~ctclip.data.series.read_series`.
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -45,12 +39,7 @@ class CTReader(ImageReader):
         names = [Path(data)] if isinstance(data, (str, os.PathLike)) else [Path(name) for name in data]
         if len(names) == 1 and is_volume(names[0]):
             return read_volume(names[0])
-        slices = [read_slice(name) for name in names]
-        sizes = sorted({ct.hu.shape for ct in slices})
-        if len(sizes) > 1:
-            raise SeriesError(f"slices of different sizes cannot be one volume: found {sizes}")
-        hu = np.stack([np.where(ct.padding, np.float32(PADDING_HU), ct.hu) for ct in slices])
-        return Volume(hu, stack_affine([ct.header for ct in slices]), np.dtype(np.int16))
+        return read_series(names)
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         """(X, Y, Z) float32 HU and its meta data."""

@@ -25,6 +25,7 @@ from ctclip.dicom import (
 )
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder
+from ctclip.strength import DEFAULT_STRENGTH, find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 
 
@@ -41,6 +42,7 @@ class SaveImageCTd(MapTransform):
         output_dir: where to write; made when missing.
         model_name: for the derivation.
         model_sha256: what identifies the model, see :class:`~ctclip.weights.LoadedModel`.
+        strength: that the volumes were blended with, see :func:`ctclip.strength.find_strength`.
         precision: "fp32" or "bf16"; part of what identifies a derived series.
         hu_window: what the network sees as [0, 1].
         overwrite: replace earlier results.
@@ -56,6 +58,7 @@ class SaveImageCTd(MapTransform):
         output_dir: str,
         model_name: str,
         model_sha256: str,
+        strength: str | float = DEFAULT_STRENGTH,
         precision: str = "fp32",
         hu_window: HUWindow = MODEL_HU_WINDOW,
         overwrite: bool = False,
@@ -66,7 +69,7 @@ class SaveImageCTd(MapTransform):
         self.derivation = Derivation(
             model_name=model_name,
             model_sha256=model_sha256,
-            strength=1.0,
+            strength=find_strength(strength),
             hu_window=hu_window,
             parameters=f"precision={precision} roi=none",
             version=__version__,

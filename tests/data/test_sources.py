@@ -14,7 +14,7 @@ from ctclip.data.images import find_images
 from ctclip.data.sources import find_items, normal_dose, patient_weights, split_by_patient
 from ctclip.errors import DataError
 from ctclip.transforms import LoadImageCTd
-from ctclip.transforms.load import PADDING_HU
+from ctclip.units import PADDING_HU
 from tests.dicom.fake import write_stack
 
 

@@ -1,0 +1,231 @@
+"""Low-dose and full-dose scans of the same place: matched by position, checked, read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ctclip.data.layouts import EXPECTED, FoundPair, find_layout
+from ctclip.data.matching import (
+    POSITION_TOLERANCE_MM,
+    common_positions,
+    contradict,
+    mismatch,
+    pair_by_position,
+    place_of,
+)
+from ctclip.data.series import read_series
+from ctclip.data.volumes import Volume, is_volume, read_volume
+from ctclip.dicom import Series, SliceFile, scan
+from ctclip.errors import DataError, SeriesError
+from ctclip.units import PADDING_HU
+
+
+@dataclass(frozen=True)
+class ScanPair:
+    """A scan at two doses.
+
+    Args:
+        patient: hashed.
+        name: label without patient data, unique in its data set.
+        low: slices in the order of their positions, or one volume.
+        full: the same for the full dose, slice by slice.
+        positions_mm: of the slices along their normal; empty for volumes.
+    """
+
+    patient: str
+    name: str
+    low: tuple[Path, ...]
+    full: tuple[Path, ...]
+    positions_mm: tuple[float, ...] = ()
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether the scans are DICOM slices."""
+        return bool(self.positions_mm)
+
+
+@dataclass(frozen=True)
+class PairHU:
+    """A pair in memory; pixels outside the reconstruction of either are -2000 HU in both.
+
+    Args:
+        low_hu: (slices, rows, columns) float32.
+        full_hu: the same.
+    """
+
+    low_hu: np.ndarray
+    full_hu: np.ndarray
+
+
+def find_pairs(data: Path, layout: str = "auto") -> tuple[list[ScanPair], list[str]]:
+    """The usable pairs of a data set, and everything that is wrong with the others.
+
+    Slices are paired by their position, never by file name. Slices without a partner, or with more than one, are left
+    out and reported; pairs that differ in patient, kernel, thickness, matrix, pixel spacing, orientation or place in
+    the plane are excluded and reported. A different frame of reference is only reported: reconstructions made away from
+    the scanner may get one of their own.
+
+    Args:
+        data: folder or list file, see :func:`~ctclip.data.layouts.find_layout`.
+        layout: "auto", "mayo2016", "tcia" or "pairs".
+
+    Returns:
+        pairs, and one line per problem; neither holds patient data.
+
+    Raises:
+        DataError: when no pair is left, with the first problem.
+    """
+    found, problems = find_layout(data, layout)
+    if not found and not problems:
+        raise DataError(f"no pairs of low and full dose in {data.name}; {EXPECTED}")
+    pairs: list[ScanPair] = []
+    for number, each in enumerate(found, start=1):
+        name = f"{each.patient[:6]}/{number}"
+        try:
+            pairs.append(_volumes(each, name) if is_volume(each.low) else _series(each, name, problems))
+        except (DataError, SeriesError) as error:
+            problems.append(f"pair {name} left out: {error}")
+    if not pairs:
+        raise DataError(f"no usable pair of low and full dose in {data.name}: {problems[0]}")
+    return pairs, problems
+
+
+def read_pair(pair: ScanPair) -> PairHU:
+    """Read both scans of a pair.
+
+    Raises:
+        DataError: when two volumes differ in grid, or a file cannot be read.
+        SeriesError: when a slice cannot be read.
+    """
+    if pair.is_dicom:
+        low, full = (read_series(paths).hu for paths in (pair.low, pair.full))
+    else:
+        one, other = (read_volume(paths[0]) for paths in (pair.low, pair.full))
+        _require_same_grid(one, other)
+        low, full = one.hu, other.hu
+    outside = (low <= PADDING_HU) | (full <= PADDING_HU)
+    return PairHU(np.where(outside, np.float32(PADDING_HU), low), np.where(outside, np.float32(PADDING_HU), full))
+
+
+class Predictions:
+    """Denoised results of another tool, to be judged by the same measures.
+
+    A DICOM series belongs to a pair when it has slices at all of its positions and agrees with the low-dose scan in
+    patient, study, frame of reference and way of reconstruction. A volume does when it is called like the low-dose file
+    and lies directly in the folder, or below it in one that is called like the low-dose file's own folder.
+
+    Args:
+        folder: searched recursively.
+
+    Raises:
+        SeriesError: when the folder is empty.
+        DataError: when it holds the same slices twice.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        found = scan(folder)
+        repeated = found.skip_summary().get("duplicate SOPInstanceUID", 0)
+        if repeated:
+            raise DataError(f"{repeated} predicted slices repeat a SOPInstanceUID; give the results of one tool only")
+        self.folder = folder
+        self.volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
+        self.stacks = [stack for series in found.series if series.skip_reason is None for stack in series.stacks]
+
+    def read(self, pair: ScanPair) -> np.ndarray:
+        """The result for a pair, slice by slice.
+
+        Returns:
+            (slices, rows, columns) in HU; -2000 where the pair is.
+
+        Raises:
+            DataError: when there is none, or more than one, or a volume lies on another grid.
+            SeriesError: when a slice cannot be read.
+        """
+        predicted = read_series(self._slices(pair)) if pair.is_dicom else self._volume(pair.low[0])
+        outside = read_pair(pair).low_hu == PADDING_HU
+        return np.where(outside, np.float32(PADDING_HU), predicted.hu)
+
+    def _slices(self, pair: ScanPair) -> tuple[Path, ...]:
+        fitting = [_slices_at(stack, pair) for stack in self.stacks]
+        complete = [paths for paths in fitting if len(paths) == len(pair.low)]
+        if len(complete) != 1:
+            most = max(map(len, fitting), default=0)
+            raise DataError(
+                "expected one predicted series with the positions, kernel, patient and study of the low-dose scan, "
+                f"found {len(complete)}; keep one result per scan in the folder (at most {most} of {len(pair.low)} "
+                "slices fit)"
+            )
+        return complete[0]
+
+    def _volume(self, low: Path) -> Volume:
+        named = [path for path in self.volumes if path.name == low.name]
+        near = [path for path in named if path.parent == self.folder or path.parent.name == low.parent.name]
+        if len(near) != 1:
+            raise DataError(
+                f"expected one prediction called {low.name}, found {len(near)}; put it directly into the folder, or "
+                "into one below it that is called like the folder of the low-dose file"
+            )
+        predicted = read_volume(near[0])
+        _require_same_grid(predicted, read_volume(low))
+        return predicted
+
+
+def _slices_at(stack: Sequence[SliceFile], pair: ScanPair) -> tuple[Path, ...]:
+    """The slices at the pair's positions; none when they do not belong to the pair."""
+    places = common_positions(pair.positions_mm, [item.position_mm for item in stack])
+    if not places:
+        return ()
+    low, predicted = pair.low[places[0][0]], stack[places[0][1]].path
+    one, other = place_of(low), place_of(predicted)
+    if contradict(one.study_uid, other.study_uid) or contradict(one.frame_uid, other.frame_uid):
+        return ()
+    return () if mismatch(low, predicted) else tuple(stack[index].path for _, index in places)
+
+
+def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
+    low, full = _only_series(found.low), _only_series(found.full)
+    matched = pair_by_position(low.stacks[0], full.stacks[0])
+    first, partner = matched[0][0].path, matched[0][1].path
+    reason = mismatch(first, partner)
+    if reason:
+        raise DataError(f"low and full dose differ: {reason}")
+    missing = (low.slice_count - len(matched), full.slice_count - len(matched))
+    if any(missing):
+        problems.append(
+            f"pair {name}: {missing[0]} low-dose and {missing[1]} full-dose slices have no partner; left out"
+        )
+    if contradict(place_of(first).frame_uid, place_of(partner).frame_uid):
+        problems.append(f"pair {name}: FrameOfReferenceUID differs; paired by position all the same")
+    return ScanPair(
+        found.patient,
+        name,
+        tuple(one.path for one, _ in matched),
+        tuple(other.path for _, other in matched),
+        tuple(one.position_mm for one, _ in matched),
+    )
+
+
+def _only_series(folder: Path) -> Series:
+    usable = [series for series in scan(folder).series if series.skip_reason is None]
+    if len(usable) != 1:
+        raise DataError(f"expected one axial CT series in each folder of a pair, found {len(usable)}")
+    return usable[0]
+
+
+def _volumes(found: FoundPair, name: str) -> ScanPair:
+    if not is_volume(found.full):
+        raise DataError("low dose is a volume, full dose is none")
+    return ScanPair(found.patient, name, (found.low,), (found.full,))
+
+
+def _require_same_grid(one: Volume, other: Volume) -> None:
+    if one.hu.shape != other.hu.shape:
+        raise DataError(f"volumes of one pair differ in size: {one.hu.shape} and {other.hu.shape}")
+    # No voxel lies farther from its partner than this.
+    shift_mm = np.abs(one.affine - other.affine) @ [*one.hu.shape[::-1], 1]
+    if np.any(shift_mm > POSITION_TOLERANCE_MM):
+        raise DataError("volumes of one pair differ in spacing or place (affine)")

@@ -1,0 +1,130 @@
+"""Runs methods over pairs of low and full dose, measures every slice, and keeps what a report needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ctclip.data.pairs import ScanPair, read_pair
+from ctclip.errors import DataError, SeriesError
+from ctclip.evaluation.measures import Row, measure_slices
+from ctclip.evaluation.methods import Method
+from ctclip.units import HUWindow
+
+INPUT, REFERENCE = "input", "reference"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SliceResult:
+    """The measures of one slice.
+
+    Args:
+        method: name of the method.
+        patient: hashed.
+        scan: label of the pair.
+        index: of the slice in the pair, from 0.
+        row: the measures.
+    """
+
+    method: str
+    patient: str
+    scan: str
+    index: int
+    row: Row
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The same slice in every version.
+
+    Args:
+        scan: label of the pair.
+        index: of the slice.
+        images_hu: by "input", "reference" and method; (rows, columns) float32.
+    """
+
+    scan: str
+    index: int
+    images_hu: dict[str, np.ndarray]
+
+
+@dataclass
+class Evaluation:
+    """Everything that was found.
+
+    Args:
+        slices: all results, pair after pair.
+        panels: middle slices of the first pairs.
+        problems: what was left out and why, one line each.
+    """
+
+    slices: list[SliceResult] = field(default_factory=list)
+    panels: list[Panel] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def of_method(self, name: str) -> list[tuple[str, Row]]:
+        """Patient and row of each slice of a method."""
+        return [(each.patient, each.row) for each in self.slices if each.method == name]
+
+
+def evaluate(
+    pairs: Sequence[ScanPair],
+    methods: Sequence[Method],
+    windows: Sequence[HUWindow],
+    *,
+    legacy: bool = False,
+    panels: int = 4,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure methods on pairs, one pair in memory at a time.
+
+    Args:
+        pairs: from :func:`~ctclip.data.pairs.find_pairs`.
+        methods: what to judge; the identity should be among them.
+        windows: see :func:`~ctclip.evaluation.measures.measure_slices`.
+        legacy: see there.
+        panels: for how many pairs the middle slice is kept.
+        progress: called with a text, the pieces of work done and their number.
+
+    Returns:
+        the results; a method that fails on a pair is in ``problems`` and has no rows for it.
+    """
+    found = Evaluation()
+    for number, pair in enumerate(pairs):
+        try:
+            scan = read_pair(pair)
+        except (DataError, SeriesError) as error:
+            found.problems.append(f"pair {pair.name} left out: {error}")
+            continue
+        panel = Panel(pair.name, len(scan.low_hu) // 2, {})
+        for place, method in enumerate(methods):
+            if progress:
+                progress(f"{pair.name} {method.name}", number * len(methods) + place, len(pairs) * len(methods))
+            try:
+                output_hu = _output(method, pair, scan.low_hu)
+            except (DataError, SeriesError) as error:
+                found.problems.append(f"pair {pair.name}, {method.name} left out: {error}")
+                continue
+            rows = measure_slices(output_hu, scan.low_hu, scan.full_hu, windows, legacy=legacy)
+            found.slices += [
+                SliceResult(method.name, pair.patient, pair.name, index, row) for index, row in enumerate(rows)
+            ]
+            panel.images_hu[method.name] = output_hu[panel.index].copy()
+        panel.images_hu[INPUT] = scan.low_hu[panel.index].copy()
+        panel.images_hu[REFERENCE] = scan.full_hu[panel.index].copy()
+        if len(found.panels) < panels:
+            found.panels.append(panel)
+    if progress:
+        progress("measured", len(pairs) * len(methods), len(pairs) * len(methods))
+    return found
+
+
+def _output(method: Method, pair: ScanPair, low_hu: np.ndarray) -> np.ndarray:
+    if method.denoise is not None:
+        return method.denoise(low_hu)
+    assert method.predictions is not None
+    return method.predictions.read(pair)

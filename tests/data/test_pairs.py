@@ -1,0 +1,292 @@
+"""Every layout of paired data, from slices made here, with everything that can be wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ctclip.data.layouts import hashed
+from ctclip.data.pairs import Predictions, find_pairs, read_pair
+from ctclip.errors import DataError
+from ctclip.units import PADDING_HU
+from tests.dicom.fake import SHAPE, fake_slice, write
+
+Z = [0.0, 1.0, 2.0, 3.0]
+
+
+def _scan(folder: Path, positions: list[float], level: int, series: str = "1.2.3.2", **overrides: object) -> Path:
+    """A series whose pixels are its level plus ten times the position, under names that mean nothing."""
+    names = np.random.default_rng(int(series.split(".")[-1])).permutation(len(positions))
+    for number, (z, name) in enumerate(zip(positions, names, strict=True), start=1):
+        pixels = np.full(SHAPE, int(1024 + level + 10 * z), np.int16)
+        write(fake_slice(z, number, series=series, pixels=pixels, **overrides), folder / f"IM{name:04d}.IMA")
+    return folder
+
+
+def _pair_of_series(low: Path, full: Path, **overrides: object) -> None:
+    _scan(low, Z, 0)
+    _scan(full, Z, 100, series="1.2.3.9", **overrides)
+
+
+LAYOUTS = {
+    "mayo2016": ("L506/quarter_1mm", "L506/full_1mm"),
+    "mayo2016 unpacked": ("3mm B30/quarter_3mm/L506/quarter_3mm", "3mm B30/full_3mm/L506/full_3mm"),
+    "mayo2016 archive": ("3mm B30/QD_3mm/L506/quarter_3mm", "3mm B30/FD_3mm/L506/full_3mm"),
+    "tcia": ("L506/12-23-2021/1.000000-Low Dose Images-39", "L506/12-23-2021/1.000000-Full dose images-71"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pairs_are_matched_by_position_whatever_the_files_are_called(layout: str, tmp_path: Path) -> None:
+    low, full = LAYOUTS[layout]
+    _pair_of_series(tmp_path / low, tmp_path / full)
+    for named in ("auto", layout.split()[0]):
+        (pair,), problems = find_pairs(tmp_path, named)
+        assert problems == []
+        assert pair.patient == hashed("L506")
+        scan = read_pair(pair)
+        np.testing.assert_array_equal(scan.low_hu[:, 0, 0], [0, 10, 20, 30])
+        np.testing.assert_array_equal(scan.full_hu - scan.low_hu, 100)
+
+
+def test_a_patient_has_the_same_name_in_every_thickness(tmp_path: Path) -> None:
+    for thickness in ("1mm", "3mm"):
+        _pair_of_series(tmp_path / f"L506/quarter_{thickness}", tmp_path / f"L506/full_{thickness}")
+    _pair_of_series(tmp_path / "L067/quarter_1mm", tmp_path / "L067/full_1mm")
+    pairs, _ = find_pairs(tmp_path)
+    assert len(pairs) == 3
+    assert len({pair.patient for pair in pairs}) == 2
+    assert len({pair.name for pair in pairs}) == 3
+
+
+def test_slices_without_a_partner_are_left_out_and_reported(tmp_path: Path) -> None:
+    _scan(tmp_path / "L506/quarter_1mm", [0.0, 1.0, 2.0], 0)
+    _scan(tmp_path / "L506/full_1mm", [1.0, 2.02, 3.0, 4.0], 100, series="1.2.3.9")
+    (pair,), problems = find_pairs(tmp_path)
+    assert len(pair.low) == len(pair.full) == 2
+    assert problems == [f"pair {pair.name}: 1 low-dose and 2 full-dose slices have no partner; left out"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"ConvolutionKernel": "D45f"}, "ConvolutionKernel Br38f/3 and D45f"),
+        ({"SliceThickness": 5.0}, "SliceThickness 2.0 and 5.0"),
+        ({"PixelSpacing": [0.6, 0.6]}, "PixelSpacing 0.5/0.5 and 0.6/0.6"),
+        ({"PatientID": "other"}, "two patients"),
+    ],
+)
+def test_what_cannot_be_compared_is_excluded_and_reported(overrides: dict, words: str, tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "L067/quarter_1mm", tmp_path / "L067/full_1mm", **overrides)
+    with pytest.raises(DataError, match=words):
+        find_pairs(tmp_path)
+    _pair_of_series(tmp_path / "L506/quarter_1mm", tmp_path / "L506/full_1mm")
+    (good,), (problem,) = find_pairs(tmp_path)
+    assert words in problem
+    assert good.patient not in problem
+    assert "P-77" not in problem
+
+
+def test_slices_at_one_position_are_no_partners(tmp_path: Path) -> None:
+    _scan(tmp_path / "L506/quarter_1mm", [0.0, 1.0, 1.01, 2.0], 0)
+    _scan(tmp_path / "L506/full_1mm", [0.0, 1.0, 2.0, 2.0], 100, series="1.2.3.9")
+    (pair,), problems = find_pairs(tmp_path)
+    assert pair.positions_mm == (0.0,)
+    assert "3 low-dose and 3 full-dose slices" in problems[0]
+
+
+def test_slices_that_are_shifted_in_their_plane_are_no_pair(tmp_path: Path) -> None:
+    _scan(tmp_path / "L506/quarter_1mm", [1.0], 0)
+    _scan(tmp_path / "L506/full_1mm", [1.0], 100, series="1.2.3.9", ImagePositionPatient=[-9.0, -20.0, 1.0])
+    with pytest.raises(DataError, match="shifted in the plane"):
+        find_pairs(tmp_path)
+
+
+def test_another_frame_of_reference_is_reported(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "L506/quarter_1mm", tmp_path / "L506/full_1mm", FrameOfReferenceUID="1.2.3.44")
+    (pair,), problems = find_pairs(tmp_path)
+    assert problems == [f"pair {pair.name}: FrameOfReferenceUID differs; paired by position all the same"]
+
+
+def test_slices_of_another_size_in_the_same_series_are_counted(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "L506/quarter_1mm", tmp_path / "L506/full_1mm")
+    write(fake_slice(9.0, 9, pixels=np.ones((8, 8), np.int16)), tmp_path / "L506/quarter_1mm/scout")
+    (pair,), problems = find_pairs(tmp_path)
+    assert len(pair.low) == 4
+    assert "1 low-dose and 0 full-dose slices have no partner" in problems[0]
+
+
+def test_padding_of_either_is_padding_of_both(tmp_path: Path) -> None:
+    for dose, series, place in (("quarter", "1.2.3.2", 0), ("full", "1.2.3.9", 1)):
+        pixels = np.full(SHAPE, 1024, np.int16)
+        pixels[0, place] = -2000
+        slice_ = fake_slice(0.0, 1, series=series, pixels=pixels, PixelPaddingValue=-2000)
+        write(slice_, tmp_path / f"L506/{dose}_1mm/a")
+    ((pair,), _) = find_pairs(tmp_path)
+    scan = read_pair(pair)
+    expected = np.zeros((1, *SHAPE))
+    expected[0, 0, :2] = PADDING_HU
+    np.testing.assert_array_equal(scan.low_hu, expected)
+    np.testing.assert_array_equal(scan.full_hu, expected)
+    write(fake_slice(0.0, 1, series="1.2.3.5", pixels=np.full(SHAPE, 1054, np.int16)), tmp_path / "results/a")
+    np.testing.assert_array_equal(Predictions(tmp_path / "results").read(pair), np.where(expected, expected, 30))
+
+
+def test_two_folders_for_one_scan_are_left_out(tmp_path: Path) -> None:
+    for study, partners in (("a", ("71", "72")), ("b", ("71",))):
+        _scan(tmp_path / f"L506/{study}/1.000000-Low Dose Images-39", Z, 0)
+        for number in partners:
+            _scan(tmp_path / f"L506/{study}/1.000000-Full dose images-{number}", Z, 100, series=f"1.2.3.{number}")
+    _scan(tmp_path / "L506/c/1.000000-Full dose images-73", Z, 100)
+    _scan(tmp_path / "L506/c/1.000000-Low Dose Projections-74", Z, 100)
+    pairs, problems = find_pairs(tmp_path)
+    assert len(pairs) == 1
+    assert "1 low-dose and 2 full-dose folders stand for one scan" in problems[0]
+    assert problems[1] == "left out without a low-dose folder beside them: 1"
+
+
+def test_two_layouts_in_one_folder_are_not_mixed(tmp_path: Path) -> None:
+    for low, full in (LAYOUTS["mayo2016"], LAYOUTS["tcia"]):
+        _pair_of_series(tmp_path / low, tmp_path / full)
+    with pytest.raises(DataError, match="mayo2016 and tcia; give a folder with one"):
+        find_pairs(tmp_path)
+    assert len(find_pairs(tmp_path, "tcia")[0]) == 1
+
+
+def test_empty_folders_and_two_series_are_reported(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "L506/quarter_1mm", tmp_path / "L506/full_1mm")
+    for name in ("quarter_1mm", "full_1mm"):
+        (tmp_path / "L067" / name).mkdir(parents=True)
+    _pair_of_series(tmp_path / "L096/quarter_1mm", tmp_path / "L096/full_1mm")
+    _scan(tmp_path / "L096/full_1mm/more", Z, 0, series="1.2.3.10")
+    (pair,), problems = find_pairs(tmp_path)
+    assert pair.patient == hashed("L506")
+    assert [problem.split(": ")[1].split(":")[0] for problem in problems] == [
+        "The input folder is empty",
+        "expected one axial CT series in each folder of a pair, found 2",
+    ]
+
+
+def test_a_folder_without_partner_is_reported(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "L506/quarter_1mm", tmp_path / "L506/full_1mm")
+    _scan(tmp_path / "L067/quarter_1mm", Z, 0)
+    pairs, problems = find_pairs(tmp_path)
+    assert len(pairs) == 1
+    assert problems == ["left out without a full-dose folder beside them: 1"]
+
+
+def _volume(path: Path, value: int, shape: tuple[int, int, int] = (4, 5, 3), spacing: float = 0.5) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(np.full(shape, value, np.int16), np.diag([spacing, spacing, 2, 1])), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "a", tmp_path / "b")
+    _volume(tmp_path / "v/low.nii.gz", 5)
+    _volume(tmp_path / "v/full.nii.gz", 7)
+    entries = [{"low": "a", "full": "b", "patient": "x"}, {"low": "v/low.nii.gz", "full": "v/full.nii.gz"}]
+    listing = tmp_path / f"pairs.{kind}"
+    if kind == "json":
+        listing.write_text(json.dumps(entries))
+    else:
+        listing.write_text("low,full,patient\na,b,x\nv/low.nii.gz,v/full.nii.gz,\n")
+    pairs, problems = find_pairs(listing)
+    assert (len(pairs), problems) == (2, [])
+    differences = {float((scan.full_hu - scan.low_hu).mean()) for scan in map(read_pair, pairs)}
+    assert differences == {100.0, 2.0}
+
+
+def test_volumes_on_two_grids_are_refused(tmp_path: Path) -> None:
+    _volume(tmp_path / "low.nii.gz", 5)
+    for name, settings, words in (("size", {"shape": (4, 5, 4)}, "size"), ("place", {"spacing": 0.6}, "affine")):
+        _volume(tmp_path / f"{name}.nii.gz", 5, **settings)
+        listing = tmp_path / f"{name}.json"
+        listing.write_text(json.dumps([{"low": "low.nii.gz", "full": f"{name}.nii.gz"}]))
+        ((pair,), _) = find_pairs(listing)
+        with pytest.raises(DataError, match=words):
+            read_pair(pair)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "cannot be read as a JSON or CSV list"),
+        ('{"low": 1}', "holds no list"),
+        ('[{"low": "a"}]', "entry 1: needs 'low' and 'full'"),
+        ('[{"low": "nothing", "full": "nothing"}]', "entry 1: the low-dose path does not exist"),
+        ("[]", "lists no pairs"),
+    ],
+)
+def test_wrong_lists_are_one_line(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.json").write_text(content)
+    with pytest.raises(DataError, match=words):
+        find_pairs(tmp_path / "pairs.json")
+
+
+def test_wrong_places_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        find_pairs(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no pairs of low and full dose"):
+        find_pairs(tmp_path)
+    with pytest.raises(DataError, match="unknown layout 'mayo'"):
+        find_pairs(tmp_path, "mayo")
+    with pytest.raises(DataError, match="JSON or CSV file"):
+        find_pairs(tmp_path, "pairs")
+
+
+def test_predictions_are_found_by_position_and_kernel(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "data/L506/quarter_1mm", tmp_path / "data/L506/full_1mm")
+    ((pair,), _) = find_pairs(tmp_path / "data")
+    _scan(tmp_path / "results/x", [-1.0, *Z], 50, series="1.2.3.77")
+    _scan(tmp_path / "results/y", Z, 60, series="1.2.3.78", ConvolutionKernel="D45f")
+    np.testing.assert_array_equal(Predictions(tmp_path / "results").read(pair)[:, 0, 0], [50, 60, 70, 80])
+    _scan(tmp_path / "results/z", Z, 70, series="1.2.3.79")
+    with pytest.raises(DataError, match="found 2; keep one result per scan"):
+        Predictions(tmp_path / "results").read(pair)
+
+
+def test_predictions_of_others_and_of_other_tools_are_not_taken(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "data/L506/quarter_1mm", tmp_path / "data/L506/full_1mm")
+    ((pair,), _) = find_pairs(tmp_path / "data")
+    _scan(tmp_path / "results/x", Z, 50, series="1.2.3.77", StudyInstanceUID="1.2.3.66")
+    _scan(tmp_path / "results/y", Z, 50, series="1.2.3.78", FrameOfReferenceUID="1.2.3.66")
+    _scan(tmp_path / "results/z", Z, 50, series="1.2.3.79", PatientID="other")
+    _scan(tmp_path / "results/part", Z[1:], 50, series="1.2.3.80")
+    with pytest.raises(DataError, match=r"found 0; .* 3 of 4 slices"):
+        Predictions(tmp_path / "results").read(pair)
+    _scan(tmp_path / "results/again", Z[1:], 60, series="1.2.3.80")
+    with pytest.raises(DataError, match="3 predicted slices repeat a SOPInstanceUID"):
+        Predictions(tmp_path / "results")
+
+
+def test_predicted_volumes_of_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for case, value in (("a", 5), ("b", 6)):
+        _volume(tmp_path / f"d/{case}/low.nii.gz", value)
+        _volume(tmp_path / f"d/{case}/full.nii.gz", 7)
+    entries = [{"low": f"{case}/low.nii.gz", "full": f"{case}/full.nii.gz"} for case in "ab"]
+    (tmp_path / "d/pairs.json").write_text(json.dumps(entries))
+    pairs, _ = find_pairs(tmp_path / "d/pairs.json")
+    _volume(tmp_path / "results/b/low.nii.gz", 16)
+    predictions = Predictions(tmp_path / "results")
+    assert (predictions.read(pairs[1]) == 16).all()
+    with pytest.raises(DataError, match=r"one prediction called low.nii.gz, found 0"):
+        predictions.read(pairs[0])
+
+
+def test_predicted_volumes_have_the_name_of_their_source(tmp_path: Path) -> None:
+    _volume(tmp_path / "d/case1.nii.gz", 5)
+    _volume(tmp_path / "d/full.nii.gz", 7)
+    (tmp_path / "d/pairs.json").write_text(json.dumps([{"low": "case1.nii.gz", "full": "full.nii.gz"}]))
+    ((pair,), _) = find_pairs(tmp_path / "d/pairs.json")
+    _volume(tmp_path / "results/case1.nii.gz", 6)
+    assert (Predictions(tmp_path / "results").read(pair) == 6).all()
+    (tmp_path / "results/case1.nii.gz").unlink()
+    _volume(tmp_path / "results/other.nii.gz", 6)
+    with pytest.raises(DataError, match="one prediction called case1.nii.gz, found 0"):
+        Predictions(tmp_path / "results").read(pair)
