@@ -1,0 +1,140 @@
+"""What the measures come to: means over patients, comparisons, and the acceptance bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctclip.evaluation.bench import BenchResult
+from ctclip.evaluation.evaluate import Evaluation
+from ctclip.evaluation.measures import Column, Row
+from ctclip.evaluation.statistics import Difference, Interval, compare, interval, patient_means
+
+IDENTITY = "identity"
+
+ACCEPTANCE_CONTRAST_HU = 300.0
+"""Rod whose sharpness decides: contrast of vessels and soft plaque, above the noise."""
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A bar that a denoiser for clinical images should pass.
+
+    Args:
+        name: what is judged.
+        unit: of the value.
+        limit: in words.
+        passes: whether a value is within the limit.
+    """
+
+    name: str
+    unit: str
+    limit: str
+    passes: Callable[[float], bool]
+
+
+NOISE = Criterion("noise change", "%", "-30 to -50 %", lambda value: -50 <= value <= -30)
+BIAS = Criterion("largest bias by tissue", "HU", "at most 1 HU", lambda value: value <= 1)
+TEXTURE = Criterion("NPS mean frequency, ratio", "", "at least 0.85", lambda value: value >= 0.85)
+SHARPNESS = Criterion("MTF50 change at 300 HU", "%", "at most 5 %", lambda value: abs(value) <= 5)
+LESIONS = Criterion("lesion d', ratio", "", "at least 0.95", lambda value: value >= 0.95)
+"""The figures that products with FDA clearance publish (noise, texture, sharpness), CT number accuracy, and that
+lesions stay as visible as they were: no filter adds information, and 0.05 is twice the standard error of d'."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A method against a criterion; NaN and not passed where it could not be measured."""
+
+    method: str
+    criterion: Criterion
+    value: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is known and within the limit."""
+        return bool(np.isfinite(self.value) and self.criterion.passes(self.value))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything over patients.
+
+    Args:
+        patients: by method and patient.
+        means: by method and column.
+        slices: number of slices by method.
+        differences: (method, compared with, column) and their difference.
+        judgements: method by method.
+    """
+
+    patients: dict[str, dict[str, Row]]
+    means: dict[str, dict[Column, Interval]]
+    slices: dict[str, int]
+    differences: list[tuple[str, str, Column, Difference]]
+    judgements: list[Judgement]
+
+
+def summarise(
+    evaluation: Evaluation, bench: Mapping[str, BenchResult], against: Sequence[str] = (IDENTITY,), *, seed: int = 0
+) -> Summary:
+    """Put the results of all methods together.
+
+    Args:
+        evaluation: the measures of all slices, with those of "identity".
+        bench: results on the phantom by method, empty when it was left out.
+        against: the methods that all others are compared with.
+        seed: of the bootstrap.
+    """
+    methods = list(dict.fromkeys(each.method for each in evaluation.slices))
+    patients = {name: patient_means(evaluation.of_method(name)) for name in methods}
+    means = {name: _intervals(rows, seed) for name, rows in patients.items()}
+    slices = {name: len(evaluation.of_method(name)) for name in methods}
+    differences = [
+        (name, other, column, compare(_by_patient(patients[name], column), _by_patient(patients[other], column), seed))
+        for other in against
+        if other in patients
+        for name in methods
+        if name != other
+        for column in means[name]
+    ]
+    judgements = [each for name in methods if name != IDENTITY for each in _judge(name, means, bench)]
+    return Summary(patients, means, slices, differences, judgements)
+
+
+def _intervals(rows: dict[str, Row], seed: int) -> dict[Column, Interval]:
+    columns = next(iter(rows.values()))
+    return {column: interval([row[column] for row in rows.values()], seed) for column in columns}
+
+
+def _by_patient(rows: dict[str, Row], column: Column) -> dict[str, float]:
+    return {patient: row[column] for patient, row in rows.items()}
+
+
+def _judge(name: str, means: dict[str, dict[Column, Interval]], bench: Mapping[str, BenchResult]) -> list[Judgement]:
+    noise = means[name][Column("noise_change_percent", "%")].mean
+    found = [Judgement(name, NOISE, noise), Judgement(name, BIAS, _largest_bias(means[name], means.get(IDENTITY, {})))]
+    if name not in bench or IDENTITY not in bench:
+        return found
+    mine, its_input = bench[name], bench[IDENTITY]
+    edges = [result.ttf.get(ACCEPTANCE_CONTRAST_HU) for result in (mine, its_input)]
+    sharpness = 100 * (edges[0].f50_per_mm / edges[1].f50_per_mm - 1) if edges[0] and edges[1] else float("nan")
+    return [
+        *found,
+        Judgement(name, TEXTURE, mine.nps.mean_frequency_per_mm / its_input.nps.mean_frequency_per_mm),
+        Judgement(name, SHARPNESS, sharpness),
+        Judgement(name, LESIONS, mine.detectability.dprime / its_input.detectability.dprime),
+    ]
+
+
+def _largest_bias(mine: dict[Column, Interval], its_input: dict[Column, Interval]) -> float:
+    """What the method adds to the bias of the low-dose image, in the tissue where it adds most."""
+    added = [
+        abs(value.mean - its_input[column].mean)
+        for column, value in mine.items()
+        if column.metric.startswith("bias_hu") and column in its_input
+    ]
+    known = [value for value in added if np.isfinite(value)]
+    return max(known, default=float("nan"))
