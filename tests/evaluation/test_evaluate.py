@@ -1,0 +1,146 @@
+"""Pairs on disk in, figures out: methods whose effect is known must show it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ctclip.data.pairs import find_pairs
+from ctclip.evaluation.bench import run_bench
+from ctclip.evaluation.evaluate import evaluate
+from ctclip.evaluation.measures import Column, measure_slices
+from ctclip.evaluation.methods import Method, baseline, prediction
+from ctclip.evaluation.summary import BIAS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
+from ctclip.metrics.image import image_quality
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
+
+SIZE = 192
+FAINT_HU_PER_PX = 3
+PSNR = Column("psnr_db", "dB", SOFT_TISSUE_HU_WINDOW)
+
+
+def _write(path: Path, volume_hu: np.ndarray) -> None:
+    nib.save(nib.Nifti1Image(np.rint(volume_hu).astype(np.int16).T, np.diag([-0.7, -0.7, 3, 1])), path)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four patients of two slices each: full dose with 10 HU of noise, low dose with 25 HU more."""
+    folder = tmp_path_factory.mktemp("pairs")
+    entries = []
+    for number in range(4):
+        full = low_dose(body_phantom_hu(2, SIZE), 10 + number, seed=number)
+        _write(folder / f"full{number}.nii.gz", full)
+        _write(folder / f"low{number}.nii.gz", low_dose(full, 25, seed=100 + number))
+        entries.append({"low": f"low{number}.nii.gz", "full": f"full{number}.nii.gz", "patient": f"p{number}"})
+    (folder / "pairs.json").write_text(json.dumps(entries))
+    return folder
+
+
+def _shift(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+    return ndimage.gaussian_filter(volume_hu, (0, 0.7, 0.7)) + np.float32(20)
+
+
+def test_identity_shift_and_filters_show_what_they_are(data: Path) -> None:
+    pairs, problems = find_pairs(data / "pairs.json")
+    assert problems == []
+    methods = [baseline("identity"), Method("shift", "blur and +20 HU", _shift), baseline("nlm")]
+    steps = []
+    found = evaluate(pairs, methods, [SOFT_TISSUE_HU_WINDOW], progress=lambda *step: steps.append(step))
+    assert found.problems == []
+    assert len(found.slices) == 4 * 2 * 3
+    assert steps[-1] == ("measured", 12, 12)
+    assert set(found.panels[0].images_hu) == {"input", "reference", "identity", "shift", "nlm"}
+    summary = summarise(found, {})
+    bias = summary.means["shift"][Column("bias_hu soft tissue", "HU")]
+    assert bias.mean == pytest.approx(20, abs=0.5)
+    assert abs(summary.means["identity"][Column("bias_hu soft tissue", "HU")].mean) < 0.5
+    judged = {(each.method, each.criterion.name): each for each in summary.judgements}
+    assert judged["shift", BIAS.name].value == pytest.approx(20, abs=1)
+    assert not judged["shift", BIAS.name].passed
+    assert not judged["nlm", NOISE.name].passed, "non-local means takes more than half of the noise"
+    assert summary.means["nlm"][PSNR].mean > summary.means["identity"][PSNR].mean + 2
+    better = {(m, column): difference for m, other, column, difference in summary.differences if other == "identity"}
+    assert better["nlm", PSNR].interval.low > 0
+    assert better["nlm", PSNR].patients == 4
+
+
+def test_patients_are_averaged_before_their_mean(data: Path) -> None:
+    pairs, _ = find_pairs(data / "pairs.json")
+    found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW])
+    summary = summarise(found, {})
+    by_hand = []
+    for pair in pairs:
+        low, full = (np.asarray(nib.load(paths[0]).dataobj).T.astype(np.float32) for paths in (pair.low, pair.full))
+        by_hand.append(image_quality(low, full, SOFT_TISSUE_HU_WINDOW)["psnr_db"])
+    assert summary.means["identity"][PSNR].mean == pytest.approx(np.mean(by_hand), rel=1e-6)
+    assert len(summary.patients["identity"]) == 4
+
+
+def test_an_eraser_of_lesions_gains_psnr_and_is_found_out(data: Path) -> None:
+    def erase(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+        slope = ndimage.gaussian_filter(volume_hu, (0, 3, 3), order=(0, 1, 0)) ** 2
+        slope += ndimage.gaussian_filter(volume_hu, (0, 3, 3), order=(0, 0, 1)) ** 2
+        flat = slope < FAINT_HU_PER_PX**2
+        return np.where(flat, ndimage.median_filter(volume_hu, (1, 9, 9)), volume_hu).astype(np.float32)
+
+    pairs, _ = find_pairs(data / "pairs.json")
+    methods = [baseline("identity"), Method("eraser", "smooths all faint detail", erase)]
+    found = evaluate(pairs, methods, [SOFT_TISSUE_HU_WINDOW])
+    bench = {method.name: run_bench(method.denoise, 25.0) for method in methods if method.denoise}
+    summary = summarise(found, bench)
+    psnr = [summary.means[name][PSNR].mean for name in ("identity", "eraser")]
+    assert psnr[1] > psnr[0] + 0.4
+    judged = {each.criterion.name: each for each in summary.judgements if each.method == "eraser"}
+    assert judged[LESIONS.name].value < 0.85
+    assert not judged[LESIONS.name].passed
+    assert not judged[TEXTURE.name].passed
+    assert SHARPNESS.name in judged
+
+
+def test_results_of_another_tool_are_judged_alike_and_missing_ones_reported(data: Path, tmp_path: Path) -> None:
+    pairs, _ = find_pairs(data / "pairs.json")
+    results = tmp_path / "results"
+    results.mkdir()
+    for number in range(3):
+        low = np.asarray(nib.load(data / f"low{number}.nii.gz").dataobj).T
+        _write(results / f"low{number}.nii.gz", low + 5)
+    found = evaluate(pairs, [baseline("identity"), prediction(results)], [SOFT_TISSUE_HU_WINDOW])
+    summary = summarise(found, {})
+    ((_, _, _, added),) = [each for each in summary.differences if each[2] == Column("bias_hu soft tissue", "HU")]
+    assert added.interval.mean == pytest.approx(5, abs=1e-3)
+    assert added.patients == 3
+    assert summary.slices == {"identity": 8, "prediction": 6}
+    (problem,) = found.problems
+    assert "low3.nii.gz" in problem or "expected one prediction" in problem
+
+
+def test_legacy_is_the_published_conventions_error_scaled_by_4120_over_4096() -> None:
+    full = low_dose(body_phantom_hu(1, SIZE), 12, seed=1).clip(-1000, 2000)
+    low = low_dose(full, 20, seed=2).clip(-1000, 2000)
+    (row,) = measure_slices(low, low, full, [MODEL_HU_WINDOW], legacy=True)
+    legacy = Column("rmse_hu", "HU", MODEL_HU_WINDOW, "legacy")
+    plain = Column("rmse_hu", "HU", MODEL_HU_WINDOW)
+    assert row[legacy] == pytest.approx(row[plain] * 4120 / 4096, rel=1e-5)
+    psnr = [row[Column("psnr_db", "dB", MODEL_HU_WINDOW, kind)] for kind in ("", "legacy")]
+    assert psnr[1] - psnr[0] == pytest.approx(-0.051, abs=0.001)
+    assert legacy.name == "rmse_hu legacy [-1024,3072] HU range 4096"
+    assert plain.name == "rmse_hu [-1024,3072] HU range 4096"
+
+
+def test_a_pair_that_cannot_be_read_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:
+    _write(tmp_path / "other.nii.gz", body_phantom_hu(3, 64))
+    entries = json.loads((data / "pairs.json").read_text())
+    entries = [{key: str(data / value) if key != "patient" else value for key, value in e.items()} for e in entries[:1]]
+    entries.append({"low": entries[0]["low"], "full": str(tmp_path / "other.nii.gz"), "patient": "q"})
+    (tmp_path / "pairs.json").write_text(json.dumps(entries))
+    pairs, _ = find_pairs(tmp_path / "pairs.json")
+    found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW])
+    assert len(found.slices) == 2
+    assert "left out" in found.problems[0]
