@@ -7,6 +7,7 @@ import typer
 from ctclip import __version__
 from ctclip.cli.demo import demo
 from ctclip.cli.denoise import denoise
+from ctclip.cli.evaluate import evaluate
 from ctclip.cli.weights import weights_app
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 )
 app.command()(denoise)
 app.command()(demo)
+app.command()(evaluate)
 app.add_typer(weights_app, name="weights")
 
 

@@ -11,6 +11,7 @@ from ctclip.data.pairs import ScanPair, read_pair
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.measures import Row, measure_slices
 from ctclip.evaluation.methods import Method
+from ctclip.metrics.noise import noise_sd_hu
 from ctclip.units import HUWindow
 
 INPUT, REFERENCE = "input", "reference"
@@ -60,11 +61,19 @@ class Evaluation:
         slices: all results, pair after pair.
         panels: middle slices of the first pairs.
         problems: what was left out and why, one line each.
+        noise_of_scans_hu: noise SD of the low-dose scan of each pair; NaN without soft tissue.
     """
 
     slices: list[SliceResult] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    noise_of_scans_hu: list[float] = field(default_factory=list)
+
+    @property
+    def noise_sd_hu(self) -> float:
+        """Median noise SD of the low-dose scans; NaN when none holds enough soft tissue."""
+        known = [value for value in self.noise_of_scans_hu if np.isfinite(value)]
+        return float(np.median(known)) if known else float("nan")
 
     def of_method(self, name: str) -> list[tuple[str, Row]]:
         """Patient and row of each slice of a method."""
@@ -100,6 +109,7 @@ def evaluate(
         except (DataError, SeriesError) as error:
             found.problems.append(f"pair {pair.name} left out: {error}")
             continue
+        found.noise_of_scans_hu.append(_median_noise_hu(scan.low_hu))
         panel = Panel(pair.name, len(scan.low_hu) // 2, {})
         for place, method in enumerate(methods):
             if progress:
@@ -121,6 +131,11 @@ def evaluate(
     if progress:
         progress("measured", len(pairs) * len(methods), len(pairs) * len(methods))
     return found
+
+
+def _median_noise_hu(volume_hu: np.ndarray) -> float:
+    known = [value for value in map(noise_sd_hu, volume_hu) if np.isfinite(value)]
+    return float(np.median(known)) if known else float("nan")
 
 
 def _output(method: Method, pair: ScanPair, low_hu: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from ctclip.metrics.image import slice_quality
 from ctclip.metrics.noise import compare_noise
 from ctclip.metrics.residual import residual_structure
 from ctclip.metrics.tissue import tissue_bias_hu
+from ctclip.report.content import Measure
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 
 UNITS = {"psnr_db": "dB", "ssim": "", "rmse_hu": "HU", "mae_hu": "HU"}
@@ -20,41 +20,20 @@ LEGACY_MAX_HU, LEGACY_RANGE_HU = 3096, 4096
 divides by 4096."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """One measured quantity.
+Row = dict[Measure, float]
+
+
+def windowed(metric: str, window_hu: HUWindow, *, legacy: bool = False) -> Measure:
+    """The measure of a metric in a window.
 
     Args:
-        metric: such as "psnr_db".
-        unit: such as "dB".
-        window_hu: both images are clipped to it; ``None`` when nothing is clipped.
-        convention: "" or "legacy".
+        metric: one of :data:`UNITS`.
+        window_hu: both images are clipped to it; its width is the data range.
+        legacy: by the convention of the published code.
     """
-
-    metric: str
-    unit: str
-    window_hu: HUWindow | None = None
-    convention: str = ""
-
-    @property
-    def window(self) -> str:
-        """Such as "[-160,240] HU"; empty without a window."""
-        return "" if self.window_hu is None else f"[{self.window_hu[0]:g},{self.window_hu[1]:g}] HU"
-
-    @property
-    def data_range_hu(self) -> float | None:
-        """Width of the window."""
-        return None if self.window_hu is None else self.window_hu[1] - self.window_hu[0]
-
-    @property
-    def name(self) -> str:
-        """Name of the column in tables."""
-        if self.window_hu is None:
-            return self.metric
-        return f"{self.metric} {self.convention} {self.window} range {self.data_range_hu:g}".replace("  ", " ")
-
-
-Row = dict[Column, float]
+    low, high = window_hu
+    name = f"{metric} legacy" if legacy else metric
+    return Measure(name, UNITS[metric], f"[{low:g},{high:g}] HU", high - low)
 
 
 def measure_slices(
@@ -75,11 +54,11 @@ def measure_slices(
     columns = {}
     for window in windows:
         for metric, values in slice_quality(output_hu, full_hu, window).items():
-            columns[Column(metric, UNITS[metric], window)] = values
+            columns[windowed(metric, window)] = values
     if legacy:
         quality = slice_quality(_legacy_hu(output_hu), _legacy_hu(full_hu), MODEL_HU_WINDOW)
-        columns |= {Column(m, UNITS[m], MODEL_HU_WINDOW, "legacy"): values for m, values in quality.items()}
-    rows: list[Row] = [{column: float(values[i]) for column, values in columns.items()} for i in range(len(full_hu))]
+        columns |= {windowed(metric, MODEL_HU_WINDOW, legacy=True): values for metric, values in quality.items()}
+    rows: list[Row] = [{measure: float(values[i]) for measure, values in columns.items()} for i in range(len(full_hu))]
     for row, output, low, full in zip(rows, output_hu, low_hu, full_hu, strict=True):
         row.update(_without_window(output, low, full))
     return rows
@@ -88,12 +67,12 @@ def measure_slices(
 def _without_window(output: np.ndarray, low: np.ndarray, full: np.ndarray) -> Row:
     noise = compare_noise(low, output)
     row = {
-        Column("noise_sd_hu", "HU"): noise.after_hu,
-        Column("noise_change_percent", "%"): 100 * (noise.after_hu / noise.before_hu - 1),
-        Column("residual_structure", ""): residual_structure(low, output, full),
+        Measure("noise_sd_hu", "HU"): noise.after_hu,
+        Measure("noise_change_percent", "%"): 100 * (noise.after_hu / noise.before_hu - 1),
+        Measure("residual_structure", ""): residual_structure(low, output, full),
     }
     bias_hu = tissue_bias_hu(output, full)
-    return row | {Column(f"bias_hu {tissue}", "HU"): value for tissue, value in bias_hu.items()}
+    return row | {Measure(f"bias_hu {tissue}", "HU"): value for tissue, value in bias_hu.items()}
 
 
 def _legacy_hu(hu: np.ndarray) -> np.ndarray:

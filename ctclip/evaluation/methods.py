@@ -84,7 +84,7 @@ def model(name_or_file: str, *, strength: float = 1.0, **settings: Any) -> Metho
     return Method(label, description, denoise, denoiser.model_sha256)
 
 
-def prediction(folder: Path) -> Method:
+def prediction_of(folder: Path) -> Method:
     """The results of another tool, found by position (DICOM) or file name (volumes).
 
     Raises:
@@ -93,6 +93,37 @@ def prediction(folder: Path) -> Method:
     if not folder.is_dir():
         raise ConfigError(f"--prediction {folder}: no such folder")
     return Method("prediction", "results of another tool", predictions=Predictions(folder))
+
+
+def methods_of(
+    *,
+    models: Sequence[str],
+    strengths: Sequence[float],
+    baselines: Sequence[str],
+    prediction: Path | None,
+    **settings: Any,
+) -> list[Method]:
+    """All methods of an evaluation: the identity, filters, models at every strength, results of another tool.
+
+    Args:
+        models: names or checkpoint files; ["none"] for no model.
+        strengths: 0 to 1.
+        baselines: names of filters.
+        prediction: folder with the results of another tool.
+        **settings: further arguments of :meth:`ctclip.Denoiser.load`.
+
+    Raises:
+        ConfigError: for unknown names, or two methods of one name.
+        WeightsError: when a model is missing, damaged or does not fit.
+    """
+    names = ["identity", *(name for name in baselines if name != "identity")]
+    found = [baseline(name) for name in names]
+    if list(models) != ["none"]:
+        found += [model(each, strength=strength, **settings) for each in models for strength in strengths]
+    if prediction is not None:
+        found.append(prediction_of(prediction))
+    require_distinct(found)
+    return found
 
 
 def require_distinct(methods: Sequence[Method]) -> None:

@@ -60,7 +60,7 @@ def patient_means(slices: Iterable[tuple[str, Row]]) -> dict[str, Row]:
     for patient, row in slices:
         by_patient[patient].append(row)
     return {
-        patient: {column: _mean([row[column] for row in rows]) for column in rows[0]}
+        patient: {measure: _mean([row[measure] for row in rows]) for measure in rows[0]}
         for patient, rows in by_patient.items()
     }
 

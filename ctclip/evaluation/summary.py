@@ -9,10 +9,9 @@ import numpy as np
 
 from ctclip.evaluation.bench import BenchResult
 from ctclip.evaluation.evaluate import Evaluation
-from ctclip.evaluation.measures import Column, Row
+from ctclip.evaluation.measures import Row
 from ctclip.evaluation.statistics import Difference, Interval, compare, interval, patient_means
-
-IDENTITY = "identity"
+from ctclip.report.content import IDENTITY, Measure
 
 ACCEPTANCE_CONTRAST_HU = 300.0
 """Rod whose sharpness decides: contrast of vessels and soft plaque, above the noise."""
@@ -64,16 +63,16 @@ class Summary:
 
     Args:
         patients: by method and patient.
-        means: by method and column.
+        means: by method and measure.
         slices: number of slices by method.
-        differences: (method, compared with, column) and their difference.
+        differences: (method, compared with, measure) and their difference.
         judgements: method by method.
     """
 
     patients: dict[str, dict[str, Row]]
-    means: dict[str, dict[Column, Interval]]
+    means: dict[str, dict[Measure, Interval]]
     slices: dict[str, int]
-    differences: list[tuple[str, str, Column, Difference]]
+    differences: list[tuple[str, str, Measure, Difference]]
     judgements: list[Judgement]
 
 
@@ -93,28 +92,33 @@ def summarise(
     means = {name: _intervals(rows, seed) for name, rows in patients.items()}
     slices = {name: len(evaluation.of_method(name)) for name in methods}
     differences = [
-        (name, other, column, compare(_by_patient(patients[name], column), _by_patient(patients[other], column), seed))
+        (
+            name,
+            other,
+            measure,
+            compare(_by_patient(patients[name], measure), _by_patient(patients[other], measure), seed=seed),
+        )
         for other in against
         if other in patients
         for name in methods
         if name != other
-        for column in means[name]
+        for measure in means[name]
     ]
     judgements = [each for name in methods if name != IDENTITY for each in _judge(name, means, bench)]
     return Summary(patients, means, slices, differences, judgements)
 
 
-def _intervals(rows: dict[str, Row], seed: int) -> dict[Column, Interval]:
-    columns = next(iter(rows.values()))
-    return {column: interval([row[column] for row in rows.values()], seed) for column in columns}
+def _intervals(rows: dict[str, Row], seed: int) -> dict[Measure, Interval]:
+    measures = next(iter(rows.values()))
+    return {measure: interval([row[measure] for row in rows.values()], seed) for measure in measures}
 
 
-def _by_patient(rows: dict[str, Row], column: Column) -> dict[str, float]:
-    return {patient: row[column] for patient, row in rows.items()}
+def _by_patient(rows: dict[str, Row], measure: Measure) -> dict[str, float]:
+    return {patient: row[measure] for patient, row in rows.items()}
 
 
-def _judge(name: str, means: dict[str, dict[Column, Interval]], bench: Mapping[str, BenchResult]) -> list[Judgement]:
-    noise = means[name][Column("noise_change_percent", "%")].mean
+def _judge(name: str, means: dict[str, dict[Measure, Interval]], bench: Mapping[str, BenchResult]) -> list[Judgement]:
+    noise = means[name][Measure("noise_change_percent", "%")].mean
     found = [Judgement(name, NOISE, noise), Judgement(name, BIAS, _largest_bias(means[name], means.get(IDENTITY, {})))]
     if name not in bench or IDENTITY not in bench:
         return found
@@ -129,12 +133,12 @@ def _judge(name: str, means: dict[str, dict[Column, Interval]], bench: Mapping[s
     ]
 
 
-def _largest_bias(mine: dict[Column, Interval], its_input: dict[Column, Interval]) -> float:
+def _largest_bias(mine: dict[Measure, Interval], its_input: dict[Measure, Interval]) -> float:
     """What the method adds to the bias of the low-dose image, in the tissue where it adds most."""
     added = [
-        abs(value.mean - its_input[column].mean)
-        for column, value in mine.items()
-        if column.metric.startswith("bias_hu") and column in its_input
+        abs(value.mean - its_input[measure].mean)
+        for measure, value in mine.items()
+        if measure.metric.startswith("bias_hu") and measure in its_input
     ]
     known = [value for value in added if np.isfinite(value)]
     return max(known, default=float("nan"))

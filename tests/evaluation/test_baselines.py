@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from ctclip.errors import ConfigError, DataError
 from ctclip.evaluation.baselines import FILTERS, noise_of_volume_hu
-from ctclip.evaluation.methods import baseline, prediction, require_distinct
+from ctclip.evaluation.methods import baseline, prediction_of, require_distinct
 from ctclip.phantom import body_phantom_hu, low_dose
 
 TRUTH_HU = body_phantom_hu(2, 256)
@@ -64,6 +64,6 @@ def test_wrong_names_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
     with pytest.raises(ConfigError, match="pip install 'ctclip\\[bm3d\\]'"):
         baseline("bm3d")
     with pytest.raises(ConfigError, match="no such folder"):
-        prediction(tmp_path / "nothing")
+        prediction_of(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="two methods are called 'median'"):
         require_distinct([baseline("median"), baseline("median")])

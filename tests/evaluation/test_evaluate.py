@@ -13,16 +13,17 @@ from scipy import ndimage
 from ctclip.data.pairs import find_pairs
 from ctclip.evaluation.bench import run_bench
 from ctclip.evaluation.evaluate import evaluate
-from ctclip.evaluation.measures import Column, measure_slices
-from ctclip.evaluation.methods import Method, baseline, prediction
+from ctclip.evaluation.measures import measure_slices, windowed
+from ctclip.evaluation.methods import Method, baseline, prediction_of
 from ctclip.evaluation.summary import BIAS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
 from ctclip.metrics.image import image_quality
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.report.content import Measure
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
 
 SIZE = 192
 FAINT_HU_PER_PX = 3
-PSNR = Column("psnr_db", "dB", SOFT_TISSUE_HU_WINDOW)
+PSNR = windowed("psnr_db", SOFT_TISSUE_HU_WINDOW)
 
 
 def _write(path: Path, volume_hu: np.ndarray) -> None:
@@ -58,9 +59,9 @@ def test_identity_shift_and_filters_show_what_they_are(data: Path) -> None:
     assert steps[-1] == ("measured", 12, 12)
     assert set(found.panels[0].images_hu) == {"input", "reference", "identity", "shift", "nlm"}
     summary = summarise(found, {})
-    bias = summary.means["shift"][Column("bias_hu soft tissue", "HU")]
+    bias = summary.means["shift"][Measure("bias_hu soft tissue", "HU")]
     assert bias.mean == pytest.approx(20, abs=0.5)
-    assert abs(summary.means["identity"][Column("bias_hu soft tissue", "HU")].mean) < 0.5
+    assert abs(summary.means["identity"][Measure("bias_hu soft tissue", "HU")].mean) < 0.5
     judged = {(each.method, each.criterion.name): each for each in summary.judgements}
     assert judged["shift", BIAS.name].value == pytest.approx(20, abs=1)
     assert not judged["shift", BIAS.name].passed
@@ -111,9 +112,9 @@ def test_results_of_another_tool_are_judged_alike_and_missing_ones_reported(data
     for number in range(3):
         low = np.asarray(nib.load(data / f"low{number}.nii.gz").dataobj).T
         _write(results / f"low{number}.nii.gz", low + 5)
-    found = evaluate(pairs, [baseline("identity"), prediction(results)], [SOFT_TISSUE_HU_WINDOW])
+    found = evaluate(pairs, [baseline("identity"), prediction_of(results)], [SOFT_TISSUE_HU_WINDOW])
     summary = summarise(found, {})
-    ((_, _, _, added),) = [each for each in summary.differences if each[2] == Column("bias_hu soft tissue", "HU")]
+    ((_, _, _, added),) = [each for each in summary.differences if each[2] == Measure("bias_hu soft tissue", "HU")]
     assert added.interval.mean == pytest.approx(5, abs=1e-3)
     assert added.patients == 3
     assert summary.slices == {"identity": 8, "prediction": 6}
@@ -125,12 +126,12 @@ def test_legacy_is_the_published_conventions_error_scaled_by_4120_over_4096() ->
     full = low_dose(body_phantom_hu(1, SIZE), 12, seed=1).clip(-1000, 2000)
     low = low_dose(full, 20, seed=2).clip(-1000, 2000)
     (row,) = measure_slices(low, low, full, [MODEL_HU_WINDOW], legacy=True)
-    legacy = Column("rmse_hu", "HU", MODEL_HU_WINDOW, "legacy")
-    plain = Column("rmse_hu", "HU", MODEL_HU_WINDOW)
-    assert row[legacy] == pytest.approx(row[plain] * 4120 / 4096, rel=1e-5)
-    psnr = [row[Column("psnr_db", "dB", MODEL_HU_WINDOW, kind)] for kind in ("", "legacy")]
+    published = windowed("rmse_hu", MODEL_HU_WINDOW, legacy=True)
+    plain = windowed("rmse_hu", MODEL_HU_WINDOW)
+    assert row[published] == pytest.approx(row[plain] * 4120 / 4096, rel=1e-5)
+    psnr = [row[windowed("psnr_db", MODEL_HU_WINDOW, legacy=legacy)] for legacy in (False, True)]
     assert psnr[1] - psnr[0] == pytest.approx(-0.051, abs=0.001)
-    assert legacy.name == "rmse_hu legacy [-1024,3072] HU range 4096"
+    assert published.name == "rmse_hu legacy [-1024,3072] HU range 4096"
     assert plain.name == "rmse_hu [-1024,3072] HU range 4096"
 
 

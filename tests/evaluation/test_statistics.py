@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctclip.evaluation.measures import Column
+from ctclip.evaluation.measures import windowed
 from ctclip.evaluation.statistics import compare, interval, patient_means
+from ctclip.report.content import Measure
 
-PSNR = Column("psnr_db", "dB", (-160.0, 240.0))
+PSNR = windowed("psnr_db", (-160.0, 240.0))
 
 
 def test_every_patient_counts_once_however_many_slices_it_has() -> None:
@@ -18,7 +19,7 @@ def test_every_patient_counts_once_however_many_slices_it_has() -> None:
 
 
 def test_missing_values_are_left_out_and_nothing_at_all_is_nan() -> None:
-    bias = Column("bias_hu lung", "HU")
+    bias = Measure("bias_hu lung", "HU")
     means = patient_means([("a", {bias: np.nan}), ("a", {bias: 2.0}), ("b", {bias: np.nan})])
     assert means["a"][bias] == 2.0
     assert np.isnan(means["b"][bias])

@@ -1,0 +1,114 @@
+"""From results to a report."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+
+from ctclip import __version__
+from ctclip.evaluation import methods as judged
+from ctclip.evaluation.bench import BenchResult
+from ctclip.evaluation.evaluate import Evaluation
+from ctclip.evaluation.summary import Summary
+from ctclip.report.content import (
+    AcceptanceRow,
+    ComparisonRow,
+    Curve,
+    Method,
+    Panel,
+    PatientRow,
+    Report,
+    SliceRow,
+    SummaryRow,
+)
+from ctclip.units import SOFT_TISSUE_HU_WINDOW
+
+LIBRARIES = ("torch", "monai", "scikit-image", "scipy", "numpy", "pydicom")
+
+
+def make_report(
+    evaluation: Evaluation,
+    summary: Summary,
+    bench: Mapping[str, BenchResult],
+    methods: Sequence[judged.Method],
+    settings: dict[str, str],
+) -> Report:
+    """Everything that was found, as plain data without patient data.
+
+    Args:
+        evaluation: all slices, panels and problems.
+        summary: over patients.
+        bench: results on the phantom, by method.
+        methods: what was judged.
+        settings: by name.
+    """
+    return Report(
+        title="Evaluation of CT denoising",
+        settings=settings,
+        versions=_versions(),
+        methods=[Method(each.name, each.description, each.sha256) for each in methods],
+        problems=evaluation.problems,
+        summary=[
+            SummaryRow(
+                name,
+                measure,
+                found.mean,
+                found.low,
+                found.high,
+                found.sd,
+                len(summary.patients[name]),
+                summary.slices[name],
+            )
+            for name, means in summary.means.items()
+            for measure, found in means.items()
+        ],
+        patients=[
+            PatientRow(name, patient, row)
+            for name, patients in summary.patients.items()
+            for patient, row in patients.items()
+        ],
+        slices=[SliceRow(each.method, each.patient, each.scan, each.index, each.row) for each in evaluation.slices],
+        comparisons=[
+            ComparisonRow(
+                name,
+                other,
+                measure,
+                found.interval.mean,
+                found.interval.low,
+                found.interval.high,
+                found.p_value,
+                found.patients,
+            )
+            for name, other, measure, found in summary.differences
+        ],
+        nps=[
+            Curve(name, "noise left in the phantom", result.nps.frequency_per_mm, result.nps.nps_hu2_mm2)
+            for name, result in bench.items()
+        ],
+        ttf=[
+            Curve(name, f"rod of {contrast_hu:g} HU", transfer.frequency_per_mm, transfer.ttf)
+            for name, result in bench.items()
+            for contrast_hu, transfer in result.ttf.items()
+        ],
+        acceptance=[
+            AcceptanceRow(
+                each.method,
+                each.criterion.name,
+                each.criterion.unit,
+                each.value,
+                each.criterion.limit,
+                each.passed,
+            )
+            for each in summary.judgements
+        ],
+        panels=[
+            Panel(each.scan, f"slice {each.index + 1}", SOFT_TISSUE_HU_WINDOW, each.images_hu)
+            for each in evaluation.panels
+        ],
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"ctclip": __version__, "Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}

@@ -1,0 +1,73 @@
+"""The page of a report: one file that needs no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ctclip.report.charts import box_plots, curve_charts, method_styles
+from ctclip.report.content import Panel, Report
+from ctclip.report.images import png_data_uri
+from ctclip.report.labels import signed
+from ctclip.report.tables import acceptance_table, comparison_tables, summary_tables
+
+DIFFERENCE_HU = 50.0
+"""Differences are shown from minus this (black) to plus this (white): noise of low dose fits in."""
+
+NPS_LABEL, TTF_LABEL = "NPS, HU² mm²", "TTF"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A panel for the page.
+
+    Args:
+        title: scan and slice.
+        window: in which it is shown, in words.
+        gain: grey levels of the difference per grey level of the images.
+        uris: pictures by label.
+    """
+
+    title: str
+    window: str
+    gain: float
+    uris: dict[str, str]
+
+
+def render_page(report: Report) -> str:
+    """The HTML of a report; everything in it is escaped but for the charts, whose text matplotlib has escaped."""
+    environment = Environment(
+        loader=PackageLoader("ctclip.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["drawing"] = Markup
+    styles = method_styles(report.method_names)
+    return environment.get_template("page.html").render(
+        report=report,
+        patients=len({row.patient for row in report.patients}),
+        slices=len({(row.patient, row.scan, row.index) for row in report.slices}),
+        summary=summary_tables(report),
+        acceptance=acceptance_table(report),
+        comparisons=comparison_tables(report),
+        boxes=box_plots(report),
+        styles=styles,
+        nps=curve_charts(report.nps, styles, y_label=NPS_LABEL),
+        ttf=curve_charts(report.ttf, styles, y_label=TTF_LABEL),
+        panels=[_pictures(panel) for panel in report.panels],
+        difference_hu=DIFFERENCE_HU,
+    )
+
+
+def _pictures(panel: Panel) -> Pictures:
+    low, high = panel.window_hu
+    return Pictures(
+        title=f"{panel.scan}, {panel.slice_label}",
+        window=signed(f"{low:g} to {high:g} HU"),
+        gain=(high - low) / (2 * DIFFERENCE_HU),
+        uris={label: png_data_uri(image, panel.window_hu) for label, image in panel.images_hu.items()},
+    )

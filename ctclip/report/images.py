@@ -1,0 +1,25 @@
+"""HU images as pictures inside a page."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+GREY_LEVELS = 255
+
+
+def png_data_uri(image_hu: np.ndarray, window_hu: tuple[float, float]) -> str:
+    """An 8-bit grey PNG as data URI, black at the lower end of the window and white at the upper one.
+
+    Args:
+        image_hu: (rows, columns); NaN is black.
+        window_hu: lower and upper end.
+    """
+    low, high = window_hu
+    share = np.clip((np.nan_to_num(image_hu, nan=low).astype(np.float64) - low) / (high - low), 0, 1)
+    file = BytesIO()
+    Image.fromarray(np.rint(GREY_LEVELS * share).astype(np.uint8)).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
