@@ -14,7 +14,7 @@ from ctclip import __version__
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
-    Derivation,
+    Denoising,
     Scan,
     Series,
     SliceFile,
@@ -154,7 +154,7 @@ def denoise_series(
     """
     result = SeriesResult(series.uid, series.slice_count, warnings=series.warnings)
     start = time.monotonic()
-    derivation = Derivation(
+    derivation = Denoising(
         model_name=denoiser.model_name,
         model_sha256=denoiser.model_sha256,
         strength=strength,

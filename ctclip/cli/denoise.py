@@ -11,24 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
+from ctclip.cli.progress import slice_progress
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
     from ctclip.dicom import Scan, Series
     from ctclip.pipeline import SeriesResult
-
-
-class SlicesPerSecond(ProgressColumn):
-    """Speed of the running task."""
-
-    def render(self, task: Task) -> Text:
-        """Text such as "3.1 slices/s"."""
-        return Text(f"{task.speed:.1f} slices/s" if task.speed else "")
 
 
 def denoise(
@@ -101,17 +92,6 @@ def _load(console: Console, model: str, encoder_weights: str, settings: dict[str
     return denoiser
 
 
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        SlicesPerSecond(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console)
-
-
 def _volume(
     console: Console,
     source: Path,
@@ -131,7 +111,7 @@ def _volume(
         console.print("Would denoise one volume")
         return [], None, None
     denoiser = load()
-    with _progress(console) as bar:
+    with slice_progress(console) as bar:
         task = bar.add_task("denoising", total=None)
         result = denoise_volume_file(
             source,
@@ -168,7 +148,7 @@ def _dicom(
         return [], None, found
     denoiser = load()
     results = []
-    with _progress(console) as bar:
+    with slice_progress(console) as bar:
         for number, series in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)
             result = denoise_series(

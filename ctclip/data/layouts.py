@@ -43,11 +43,15 @@ class FoundPair:
         patient: hashed.
         low: DICOM folder or volume.
         full: the same for the full dose.
+        low_series: SeriesInstanceUID, for a DICOM folder with several series; "" for the only one.
+        full_series: the same for the full dose.
     """
 
     patient: str
     low: Path
     full: Path
+    low_series: str = ""
+    full_series: str = ""
 
 
 Folders = tuple[list[Path], list[Path]]
@@ -73,7 +77,8 @@ def find_layout(data: Path, layout: str = AUTO) -> tuple[list[FoundPair], list[s
                 images-67226``
     pairs       a JSON list of objects, or a CSV file with a header line; ``low`` and ``full`` are paths relative to the
                 list file, of DICOM folders or volumes; ``patient`` is optional: without it an entry counts as a
-                patient of its own
+                patient of its own; ``low_series`` and ``full_series``, SeriesInstanceUIDs, choose from folders with
+                several series
     ==========  ===================================================================================================
 
     Args:
@@ -161,7 +166,8 @@ def _read_list(path: Path) -> tuple[list[FoundPair], list[str]]:
         if missing:
             problems.append(f"entry {number}: the {missing[0]}-dose path does not exist; left out")
         else:
-            pairs.append(FoundPair(hashed(str(entry.get("patient") or entry["low"])), low, full))
+            series = [str(entry.get(key) or "") for key in ("low_series", "full_series")]
+            pairs.append(FoundPair(hashed(str(entry.get("patient") or entry["low"])), low, full, *series))
     return pairs, problems
 
 

@@ -187,7 +187,7 @@ def _slices_at(stack: Sequence[SliceFile], pair: ScanPair) -> tuple[Path, ...]:
 
 
 def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
-    low, full = _only_series(found.low), _only_series(found.full)
+    low, full = _only_series(found.low, found.low_series), _only_series(found.full, found.full_series)
     matched = pair_by_position(low.stacks[0], full.stacks[0])
     first, partner = matched[0][0].path, matched[0][1].path
     reason = mismatch(first, partner)
@@ -209,10 +209,11 @@ def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
     )
 
 
-def _only_series(folder: Path) -> Series:
-    usable = [series for series in scan(folder).series if series.skip_reason is None]
+def _only_series(folder: Path, uid: str) -> Series:
+    usable = [series for series in scan(folder).series if series.skip_reason is None and uid in ("", series.uid)]
     if len(usable) != 1:
-        raise DataError(f"expected one axial CT series in each folder of a pair, found {len(usable)}")
+        which = "with the listed SeriesInstanceUID" if uid else "; a list may choose one (low_series, full_series)"
+        raise DataError(f"expected one axial CT series in each folder of a pair {which}, found {len(usable)}")
     return usable[0]
 
 

@@ -7,24 +7,26 @@ neither torch nor MONAI.
 from __future__ import annotations
 
 from ctclip.dicom.acquisition import Acquisition, acquisition_of
-from ctclip.dicom.derived import (
+from ctclip.dicom.derivation import (
+    Denoising,
     Derivation,
-    derive_slice,
+    NoiseInsertion,
     derived_series_number,
     derived_series_uid,
-    derived_uid,
-    save_slice,
 )
+from ctclip.dicom.derived import derive_slice, save_slice
 from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
 from ctclip.dicom.series import write_derived_slices
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
-from ctclip.dicom.uids import patient_key, source_series_uid
+from ctclip.dicom.uids import derived_uid, patient_key, source_series_uid
 
 __all__ = [
     "Acquisition",
     "CTSlice",
+    "Denoising",
     "Derivation",
+    "NoiseInsertion",
     "Scan",
     "Series",
     "SkippedFile",

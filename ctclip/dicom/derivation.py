@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from ctclip.dicom.uids import derived_uid
 from ctclip.errors import ConfigError
 
-__all__ = ["Derivation", "derived_series_number", "derived_series_uid"]
+__all__ = ["Denoising", "Derivation", "NoiseInsertion", "derived_series_number", "derived_series_uid"]
 
 SERIES_NUMBER_OFFSET = 1000
 """A derived series is numbered its source's number plus this: far from the numbers that scanners give, and easy to
@@ -17,9 +18,48 @@ MAX_SERIES_NUMBER = 2**31 - 1
 """Largest number that an Integer String holds (PS3.5 6.2)."""
 
 
+Code = tuple[str, str, str]
+"""Value, coding scheme and meaning."""
+
+SMOOTHING: Code = ("113087", "DCM", "Smoothing")
+"""Derivation code: the closest one in CID 7203, which has none for denoising."""
+
+
+class Derivation(Protocol):
+    """How pixels were processed. Equal keys mean equal pixels: they go into the derived UIDs."""
+
+    @property
+    def version(self) -> str:
+        """Version of ctclip."""
+
+    @property
+    def keep_private(self) -> bool:
+        """Whether private elements are copied."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Canonical texts of everything that changes pixels or headers."""
+
+    @property
+    def description(self) -> str:
+        """One sentence for DerivationDescription."""
+
+    @property
+    def label(self) -> str:
+        """End of SeriesDescription."""
+
+    @property
+    def code(self) -> Code | None:
+        """Item of DerivationCodeSequence, None when no code means this."""
+
+    @property
+    def program(self) -> str:
+        """ManufacturerModelName of the processing equipment."""
+
+
 @dataclass(frozen=True)
-class Derivation:
-    """How pixels were processed. Everything in here goes into the derived UIDs, so equal UIDs mean equal pixels.
+class Denoising:
+    """A :class:`Derivation` by a model.
 
     Attributes:
         model_name: name of the model.
@@ -59,12 +99,69 @@ class Derivation:
 
     @property
     def description(self) -> str:
-        """One sentence for DerivationDescription."""
+        """Model, weights, strength and settings."""
         low, high = self.hu_window
         return (
             f"Denoised by ctclip {self.version}: model {self.model_name}, weights SHA-256 {self.model_sha256}, "
             f"strength {self.strength:g}, HU range {low:g} to {high:g}, {self.parameters}"
         )
+
+    @property
+    def label(self) -> str:
+        """Program and strength."""
+        return f"ctclip {self.strength:g}"
+
+    @property
+    def code(self) -> Code:
+        """Smoothing."""
+        return SMOOTHING
+
+    @property
+    def program(self) -> str:
+        """Name of the model."""
+        return self.model_name
+
+
+@dataclass(frozen=True)
+class NoiseInsertion:
+    """A :class:`Derivation` by simulated noise.
+
+    Attributes:
+        amount: in words, such as "dose 0.25".
+        parameters: canonical text of everything else that changes pixels.
+        version: version of ctclip.
+        keep_private: whether private elements are copied.
+    """
+
+    amount: str
+    parameters: str
+    version: str
+    keep_private: bool = False
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Canonical texts of all fields."""
+        return ("noise", self.amount, self.parameters, self.version, repr(bool(self.keep_private)))
+
+    @property
+    def description(self) -> str:
+        """Amount and settings."""
+        return f"Noise inserted by ctclip {self.version}, simulated {self.amount}, {self.parameters}"
+
+    @property
+    def label(self) -> str:
+        """What was simulated."""
+        return f"simulated {self.amount}"
+
+    @property
+    def code(self) -> None:
+        """CID 7203 has none for simulated noise."""
+        return None
+
+    @property
+    def program(self) -> str:
+        """Name of the method."""
+        return "noise simulation"
 
 
 def derived_series_uid(source_series_uid: str, derivation: Derivation) -> str:

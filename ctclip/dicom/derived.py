@@ -25,21 +25,14 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from ctclip.dicom.derivation import Derivation, derived_series_number, derived_series_uid
+from ctclip.dicom.derivation import Code, Derivation, derived_series_uid
 from ctclip.dicom.elements import drop_stale, keep_undecodable, swap_words
 from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.slices import CTSlice, pixel_format
 from ctclip.dicom.uids import derived_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
 
-__all__ = [
-    "Derivation",
-    "derive_slice",
-    "derived_series_number",
-    "derived_series_uid",
-    "derived_uid",
-    "save_slice",
-]
+__all__ = ["derive_slice", "save_slice"]
 
 MAX_LO = 64
 """Characters in a Long String (PS3.5 6.2)."""
@@ -56,9 +49,6 @@ values."""
 
 IMPLEMENTATION_CLASS_UID = derived_uid("ctclip", "implementation class")
 """Names ctclip as the writer in the file meta, whatever its version."""
-
-SMOOTHING = ("113087", "DCM", "Smoothing")
-"""Derivation code: the closest one in CID 7203, which has none for denoising."""
 
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
@@ -136,7 +126,7 @@ def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, ser
     derived.SOPInstanceUID = derived_uid("instance", sop_instance_uid(source), *derivation.key)
     derived.SeriesInstanceUID = derived_series_uid(source_series_uid(source), derivation)
     derived.SeriesNumber = series_number
-    derived.SeriesDescription = _series_description(source, derivation.strength)
+    derived.SeriesDescription = _series_description(source, derivation.label)
     derived.Modality = "CT"
     if not text_of(source, "StudyInstanceUID"):
         # No PACS accepts an object without: one stand-in for all slices of the source series, reported by the scan
@@ -156,8 +146,8 @@ def _file_meta(derived: Dataset, version: str) -> FileMetaDataset:
     return meta
 
 
-def _series_description(source: Dataset, strength: float) -> str:
-    suffix = f" ctclip {strength:g}"
+def _series_description(source: Dataset, label: str) -> str:
+    suffix = f" {label}"
     # a backslash would split the value, so pydicom has split it already; control characters are not allowed in LO
     original = "".join(char for char in " ".join(texts_of(source, "SeriesDescription")) if char.isprintable())
     return (original[: MAX_LO - len(suffix)].rstrip() + suffix).strip()
@@ -182,9 +172,10 @@ def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, n
     earlier = text_of(source, "DerivationDescription")
     description = _plain(derivation.description, MAX_ST) + (f" | {earlier}" if earlier else "")
     derived.DerivationDescription = description[:MAX_ST]
-    codes = value_of(derived, "DerivationCodeSequence") or []
-    others = [code for code in codes if text_of(code, "CodeValue") != SMOOTHING[0]]
-    derived.DerivationCodeSequence = [*others, _code(SMOOTHING)]
+    if derivation.code:
+        codes = value_of(derived, "DerivationCodeSequence") or []
+        others = [code for code in codes if text_of(code, "CodeValue") != derivation.code[0]]
+        derived.DerivationCodeSequence = [*others, _code(derivation.code)]
     derived.SourceImageSequence = [_source_item(source)]
     equipment = value_of(derived, "ContributingEquipmentSequence") or []
     derived.ContributingEquipmentSequence = [*equipment, _equipment_item(derivation, now)]
@@ -203,13 +194,13 @@ def _equipment_item(derivation: Derivation, now: datetime) -> Dataset:
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code(PROCESSING_EQUIPMENT)]
     item.Manufacturer = "ctclip"
-    item.ManufacturerModelName = _plain(derivation.model_name, MAX_LO)
+    item.ManufacturerModelName = _plain(derivation.program, MAX_LO)
     item.SoftwareVersions = _plain(derivation.version, MAX_LO)
     item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f%z")
     return item
 
 
-def _code(code: tuple[str, str, str]) -> Dataset:
+def _code(code: Code) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code
     return item

@@ -16,7 +16,7 @@ from ctclip import __version__
 from ctclip.data.volumes import Volume, is_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
-    Derivation,
+    Denoising,
     derived_series_number,
     derived_series_uid,
     read_slice,
@@ -66,7 +66,7 @@ class SaveImageCTd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.source_key, self.folder, self.overwrite = source_key, Path(output_dir), overwrite
-        self.derivation = Derivation(
+        self.derivation = Denoising(
             model_name=model_name,
             model_sha256=model_sha256,
             strength=find_strength(strength),

@@ -13,7 +13,7 @@ from pydicom import dcmwrite
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
-from ctclip.dicom import Derivation
+from ctclip.dicom import Denoising
 
 STUDY = "1.2.3.1"
 SERIES = "1.2.3.2"
@@ -120,7 +120,7 @@ def write_stack(folder: Path, heights: Sequence[float], **overrides: Any) -> lis
     return [write(fake_slice(z, i, **overrides), folder / f"{i:03d}") for i, z in enumerate(heights, start=1)]
 
 
-def fake_derivation(**overrides: Any) -> Derivation:
+def fake_derivation(**overrides: Any) -> Denoising:
     """A derivation with plausible values."""
     values: dict[str, Any] = {
         "model_name": "ct-small",
@@ -130,4 +130,4 @@ def fake_derivation(**overrides: Any) -> Derivation:
         "parameters": "precision=fp32 roi=none",
         "version": "0.1.0",
     }
-    return Derivation(**{**values, **overrides})
+    return Denoising(**{**values, **overrides})

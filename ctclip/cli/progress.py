@@ -1,0 +1,27 @@
+"""The progress bar of commands that work slice by slice."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class SlicesPerSecond(ProgressColumn):
+    """Speed of the running task."""
+
+    def render(self, task: Task) -> Text:
+        """Text such as "3.1 slices/s"."""
+        return Text(f"{task.speed:.1f} slices/s" if task.speed else "")
+
+
+def slice_progress(console: Console) -> Progress:
+    """A bar with the number of slices, their speed and the time left."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        SlicesPerSecond(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console)

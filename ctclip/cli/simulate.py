@@ -1,0 +1,101 @@
+"""``ctclip simulate``: the low-dose partner of a scan."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
+from ctclip.cli.progress import slice_progress
+
+if TYPE_CHECKING:
+    from ctclip.simulation.files import Settings
+
+
+def simulate(
+    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder or file, or a NIfTI, NRRD or MHA volume."),
+    target: Path = typer.Argument(..., metavar="DST", help="Folder for the derived series, or a volume file."),
+    dose: float | None = typer.Option(None, help="Fraction of the scan's dose, such as 0.25."),
+    noise_sd: float | None = typer.Option(None, help="Instead: SD of the added noise in soft tissue, HU."),
+    photons: float | None = typer.Option(None, help="Instead: photons per ray without patient, such as 1e5."),
+    domain: str = typer.Option("projection", help="projection (photons, reconstructed), image (NPS-shaped) or white."),
+    texture: str = typer.Option("standard", help="smooth, standard or sharp, as of the reconstruction kernel."),
+    seed: int = typer.Option(0, help="Of the noise."),
+    series: list[str] = typer.Option([], help="SeriesInstanceUID, repeatable; 'all' adds non-axial series."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+) -> None:
+    """Insert the noise of a lower dose into every axial CT series in a folder, or a volume.
+
+    The scan's own noise is measured and counted in. For DICOM, DST/pairs.json names the pairs: 'ctclip evaluate
+    DST/pairs.json' judges denoisers on them. Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series
+    failed.
+    """
+    console = Console(quiet=quiet)
+    with one_line_errors():
+        from ctclip.data.volumes import is_volume
+        from ctclip.denoise import find_device
+        from ctclip.simulation.files import Amount, Settings
+
+        settings = Settings(Amount(dose, noise_sd, photons), domain, texture, seed, find_device(device))
+        if is_volume(source) and source.is_file():
+            _volume(console, source, target, settings, overwrite)
+        else:
+            _dicom(console, source, target, settings, series, overwrite)
+
+
+def _volume(console: Console, source: Path, target: Path, settings: Settings, overwrite: bool) -> None:
+    from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
+    from ctclip.errors import ConfigError
+    from ctclip.simulation.files import simulate_volume_file
+
+    if not is_volume(target):
+        raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
+    with slice_progress(console) as bar:
+        task = bar.add_task(f"simulating {settings.amount}", total=None)
+        simulate_volume_file(
+            source,
+            target,
+            settings,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(f"low-dose volume: {target}", highlight=False)
+
+
+def _dicom(
+    console: Console, source: Path, target: Path, settings: Settings, wanted: list[str], overwrite: bool
+) -> None:
+    from ctclip.dicom import scan
+    from ctclip.errors import DataError, SeriesError
+    from ctclip.pipeline import check_folders, choose_series
+    from ctclip.simulation.files import simulate_series, write_pairs
+
+    check_folders(source, target)
+    found = scan(source)
+    chosen = choose_series(found, wanted)
+    pairs = []
+    with slice_progress(console) as bar:
+        for number, each in enumerate(chosen, start=1):
+            task = bar.add_task(f"series {number} of {len(chosen)}", total=each.slice_count)
+            try:
+                folder = simulate_series(
+                    each,
+                    target,
+                    settings,
+                    taken_numbers=found.series_numbers,
+                    overwrite=overwrite,
+                    slice_done=partial(bar.advance, task),
+                )
+                pairs.append((each, folder))
+            except (DataError, SeriesError) as error:
+                typer.secho(f"ctclip: series {each.uid} failed: {error}", fg="red", err=True)
+    if not pairs:
+        raise typer.Exit(NOTHING_DONE)
+    console.print(f"pairs for 'ctclip evaluate': {write_pairs(source, pairs, target)}", highlight=False)
+    raise typer.Exit(ALL_DONE if len(pairs) == len(chosen) else SOME_FAILED)

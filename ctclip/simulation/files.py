@@ -1,0 +1,217 @@
+"""Low-dose partners of scans in files, and the list that pairs them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ctclip import __version__
+from ctclip.data.layouts import hashed
+from ctclip.data.volumes import Volume, read_volume, write_volume
+from ctclip.dicom import (
+    CTSlice,
+    NoiseInsertion,
+    Series,
+    derived_series_number,
+    derived_series_uid,
+    patient_key,
+    read_slice,
+    write_derived_slices,
+)
+from ctclip.dicom.geometry import geometry_of
+from ctclip.errors import ConfigError, DataError
+from ctclip.files import atomic_folder, atomic_path
+from ctclip.simulation.simulator import BATCH, NoiseSimulator
+from ctclip.units import PADDING_HU
+
+CALIBRATION_CANDIDATES = 9
+"""Slices of a series that are read beforehand: the ones with soft tissue among them calibrate the noise."""
+
+PAIRS_FILE = "pairs.json"
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much noise; exactly one of the three.
+
+    Args:
+        dose: fraction of the scan's dose.
+        sd_hu: SD of the added noise in flat soft tissue.
+        photons: per ray without an object, in the projection domain.
+    """
+
+    dose: float | None = None
+    sd_hu: float | None = None
+    photons: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.dose, self.sd_hu, self.photons) if value is not None]
+        if len(given) != 1:
+            raise ConfigError(f"give exactly one of dose, SD and photons, found {len(given)} of them")
+
+    def __str__(self) -> str:
+        if self.dose is not None:
+            return f"dose {self.dose:g}"
+        return f"noise {self.sd_hu:g} HU" if self.sd_hu is not None else f"{self.photons:g} photons"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How noise is made; see :class:`~ctclip.simulation.NoiseSimulator`."""
+
+    amount: Amount
+    domain: str = "projection"
+    texture: str = "standard"
+    seed: int = 0
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (a constant)
+
+    def simulator(self, slices_hu: Sequence[np.ndarray], pixel_mm: float) -> NoiseSimulator:
+        """A simulator for a scan, calibrated on some of its slices."""
+        simulator = NoiseSimulator(self.domain, self.texture, pixel_mm, self.seed, self.device)
+        if self.amount.dose is not None:
+            return simulator.for_dose(slices_hu, self.amount.dose)
+        if self.amount.sd_hu is not None:
+            return simulator.for_sd(slices_hu, self.amount.sd_hu)
+        if self.domain != "projection":
+            raise ConfigError(f"photons need the projection domain, found {self.domain!r}")
+        return replace(simulator, level=float(self.amount.photons or 0))
+
+    @property
+    def derivation(self) -> NoiseInsertion:
+        """What derived slices say."""
+        parameters = f"domain={self.domain} texture={self.texture} seed={self.seed} device={self.device.type}"
+        return NoiseInsertion(str(self.amount), parameters, __version__)
+
+
+def simulate_series(
+    series: Series,
+    target: Path,
+    settings: Settings,
+    *,
+    taken_numbers: frozenset[int],
+    overwrite: bool = False,
+    slice_done: Callable[[], None] | None = None,
+) -> Path:
+    """Write a low-dose partner of a series into ``target/<derived SeriesInstanceUID>``; all of it, or nothing.
+
+    Args:
+        series: from a scan.
+        target: folder for derived series; made when missing.
+        settings: of the noise.
+        taken_numbers: SeriesNumbers in use.
+        overwrite: replace an earlier result of the same series and settings.
+        slice_done: called after every slice.
+
+    Returns:
+        the folder.
+
+    Raises:
+        DataError: when the noise of the scan cannot be measured, or its pixel size is unknown.
+        SeriesError: when a slice cannot be read.
+        ConfigError: when the folder exists, or a setting is out of range.
+    """
+    final = target / derived_series_uid(series.uid, settings.derivation)
+    number = derived_series_number(series.series_number, taken_numbers)
+    with atomic_folder(final, overwrite=overwrite) as folder:
+        noisy = _noisy_slices(series, settings)
+        for _ in write_derived_slices(noisy, folder, settings.derivation, series_number=number):
+            if slice_done:
+                slice_done()
+    return final
+
+
+def simulate_volume_file(
+    source: Path,
+    target: Path,
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a low-dose partner of a volume.
+
+    Raises:
+        ConfigError: when the target is the source, or exists and ``overwrite`` is not given.
+        DataError: when the source cannot be read, or its noise cannot be measured.
+    """
+    if source.resolve() == target.resolve():
+        raise ConfigError("the output is the input, which is never modified; choose another file")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists; give --overwrite to replace it")
+    volume = read_volume(source)
+    pixel_mm = float(np.linalg.norm(volume.affine[:3, :2], axis=0).mean())
+    simulator = settings.simulator(_spread(list(volume.hu)), pixel_mm)
+    noisy_hu = np.empty_like(volume.hu)
+    for first in range(0, len(volume.hu), BATCH):
+        batch = slice(first, first + BATCH)
+        noisy_hu[batch] = simulator.low_dose(volume.hu[batch], first)
+        if progress:
+            progress(min(first + BATCH, len(volume.hu)), len(volume.hu))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(target, Volume(noisy_hu, volume.affine, volume.dtype))
+
+
+def write_pairs(source: Path, pairs: Sequence[tuple[Series, Path]], target: Path) -> Path:
+    """Write the list of pairs that ``ctclip evaluate`` takes.
+
+    Args:
+        source: the folder that was scanned.
+        pairs: each series with the folder of its partner.
+        target: folder of the list.
+    """
+    entries = [
+        {
+            "low": folder.name,
+            "full": os.path.relpath(source.resolve(), target.resolve()),
+            "full_series": series.uid,
+            "patient": hashed(patient_key(series.stacks[0][0].path)),
+        }
+        for series, folder in pairs
+    ]
+    path = target / PAIRS_FILE
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(entries, indent=1) + "\n")
+    return path
+
+
+def _noisy_slices(series: Series, settings: Settings) -> Iterator[tuple[CTSlice, np.ndarray]]:
+    paths = [item.path for stack in series.stacks for item in stack]
+    candidates = [read_slice(path) for path in _spread(paths)]
+    spacing = geometry_of(candidates[0].header).spacing
+    if spacing is None:
+        raise DataError(f"series {series.uid} does not state PixelSpacing, which the noise depends on")
+    simulator = settings.simulator([_without_padding(ct) for ct in candidates], float(np.mean(spacing)))
+    for first, batch in _batches(read_slice(path) for path in paths):
+        noisy_hu = simulator.low_dose(np.stack([_without_padding(ct) for ct in batch]), first)
+        yield from zip(batch, noisy_hu, strict=True)
+
+
+def _batches(slices: Iterable[CTSlice]) -> Iterator[tuple[int, list[CTSlice]]]:
+    """Up to :data:`BATCH` neighbours of one size, with the index of the first."""
+    first, waiting = 0, list[CTSlice]()
+    for ct in slices:
+        if waiting and (len(waiting) == BATCH or ct.hu.shape != waiting[0].hu.shape):
+            yield first, waiting
+            first, waiting = first + len(waiting), []
+        waiting.append(ct)
+    if waiting:
+        yield first, waiting
+
+
+def _without_padding(ct: CTSlice) -> np.ndarray:
+    return np.where(ct.padding, np.float32(PADDING_HU), ct.hu)
+
+
+def _spread(items: Sequence[Item]) -> list[Item]:
+    """A few items, evenly spaced."""
+    count = min(CALIBRATION_CANDIDATES, len(items))
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]

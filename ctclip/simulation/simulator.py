@@ -1,0 +1,179 @@
+"""Adds the noise of a lower dose to slices, one by one, calibrated on the scan's own noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+
+from ctclip.errors import ConfigError, DataError
+from ctclip.metrics.noise import compare_noise
+from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu, relative_sd
+from ctclip.transforms.ct_noise import correlated_noise
+from ctclip.units import AIR_HU, MODEL_HU_WINDOW
+
+DOMAINS = ("projection", "image", "white")
+"""Photons and electronics in the projections; noise of the texture of filtered back-projection, its level by place from
+the projections; the same without correlation, which no scanner makes and much of the literature uses."""
+
+TEXTURES = {"smooth": ("hann", 0.18), "standard": ("cosine", 0.22), "sharp": ("shepp-logan", 0.32)}
+"""By kernel: window of the ramp filter, and cut-off in cycles/pixel that gives the image domain the same correlation of
+neighbouring pixels."""
+
+FIRST_PHOTONS = 1e5
+"""Where the search for the number of photons begins."""
+
+CALIBRATION_STEPS = 4
+"""The SD goes with the root of the number of photons but for electronic noise, so that few steps suffice."""
+
+CALIBRATION_SLICES = 3
+CALIBRATION_TOLERANCE = 0.01
+"""Of the SD; the estimate on a few slices is not better."""
+
+BATCH = 8
+"""Slices at once: they share most of the work of projecting."""
+
+MAP_VIEWS, MAP_SHRINK = 180, 4
+"""The level by place is smooth: fewer views of a smaller image give it."""
+
+LOWEST_HU = MODEL_HU_WINDOW[0]
+"""Scanners store nothing below; what lies there already is outside the reconstruction."""
+
+
+@dataclass(frozen=True)
+class NoiseSimulator:
+    """Makes low-dose slices; the same seed and index always give the same noise.
+
+    Args:
+        domain: one of :data:`DOMAINS`.
+        texture: one of :data:`TEXTURES`.
+        pixel_mm: side of a pixel.
+        seed: of the noise.
+        device: of the computation. CPU and CUDA draw different noise.
+        level: photons per ray in the projection domain, else the SD in HU where the noise is strongest; see
+            :meth:`for_dose` and :meth:`for_sd`.
+
+    Raises:
+        ConfigError: when a setting is unknown or out of range.
+    """
+
+    domain: str
+    texture: str
+    pixel_mm: float
+    seed: int = 0
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (a constant)
+    level: float = FIRST_PHOTONS
+
+    def __post_init__(self) -> None:
+        if self.domain not in DOMAINS:
+            raise ConfigError(f"unknown noise domain {self.domain!r}; expected one of {', '.join(DOMAINS)}")
+        if self.texture not in TEXTURES:
+            raise ConfigError(f"unknown texture {self.texture!r}; expected one of {', '.join(TEXTURES)}")
+        if not self.level > 0 or not self.pixel_mm > 0:
+            raise ConfigError(f"photons or SD, and pixel size must be above 0, found {self.level:g}, {self.pixel_mm:g}")
+
+    def for_dose(self, slices_hu: Sequence[np.ndarray], dose: float) -> Self:
+        """The same with the level that makes a fraction of the dose of a scan.
+
+        Noise variance goes with 1 / dose, and the scan holds its own noise already: what is added has the SD of the
+        scan times sqrt(1 / dose - 1).
+
+        Args:
+            slices_hu: some slices of the scan, (rows, columns) each.
+            dose: above 0 and below 1.
+
+        Raises:
+            ConfigError: for a dose out of range.
+            DataError: when the slices hold too little soft tissue to measure their noise.
+        """
+        if not 0 < dose < 1:
+            raise ConfigError(f"the dose is a fraction above 0 and below 1 of that of the scan, found {dose:g}")
+        used = _calibration_slices(slices_hu)
+        own_sd_hu = float(np.median([compare_noise(each, each).before_hu for each in used]))
+        return self._with_sd(used, own_sd_hu * float(np.sqrt(1 / dose - 1)))
+
+    def for_sd(self, slices_hu: Sequence[np.ndarray], sd_hu: float) -> Self:
+        """The same with the level that gives noise of an SD in flat soft tissue.
+
+        Args:
+            slices_hu: some slices of the scan, (rows, columns) each.
+            sd_hu: above 0.
+
+        Raises:
+            ConfigError: for an SD out of range.
+            DataError: when the slices hold too little soft tissue.
+        """
+        if not sd_hu > 0:
+            raise ConfigError(f"the SD of the noise must be above 0 HU, found {sd_hu:g}")
+        return self._with_sd(_calibration_slices(slices_hu), sd_hu)
+
+    def _with_sd(self, slices_hu: Sequence[np.ndarray], sd_hu: float) -> Self:
+        by_photons = self.domain == "projection"
+        simulator = replace(self, level=FIRST_PHOTONS if by_photons else sd_hu)
+        prepared = self._prepared(np.stack(slices_hu))
+        for _ in range(CALIBRATION_STEPS):
+            noise_hu = simulator._noise_hu(prepared, 0)
+            made = [compare_noise(*each).after_hu for each in zip(slices_hu, noise_hu, strict=True)]
+            ratio = float(np.median(made)) / sd_hu
+            if abs(ratio - 1) < CALIBRATION_TOLERANCE:
+                break
+            simulator = replace(simulator, level=simulator.level * (ratio**2 if by_photons else 1 / ratio))
+        return simulator
+
+    def low_dose(self, slices_hu: np.ndarray, first_index: int = 0) -> np.ndarray:
+        """Slices with noise, each with noise of its own; up to :data:`BATCH` at once are faster than one by one.
+
+        Args:
+            slices_hu: (slices, rows, columns).
+            first_index: of the first slice in the scan.
+
+        Returns:
+            float32 HU; values at or below -1024 HU, which lie outside the reconstruction, come back unchanged, and no
+            other falls below.
+        """
+        noisy = np.maximum(slices_hu + self._noise_hu(self._prepared(slices_hu), first_index), LOWEST_HU)
+        return np.where(slices_hu <= LOWEST_HU, slices_hu, noisy).astype(np.float32)
+
+    def _prepared(self, slices_hu: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+        """What noise depends on: line integrals, or the level by place; and the size of the slices."""
+        count, rows, columns = slices_hu.shape
+        side = max(rows, columns)
+        square = torch.full((count, side, side), AIR_HU, device=self.device)
+        square[:, :rows, :columns] = torch.from_numpy(np.ascontiguousarray(slices_hu, dtype=np.float32))
+        if self.domain == "projection":
+            return line_integrals(square, self.pixel_mm), (rows, columns)
+        level = relative_sd(line_integrals(square, self.pixel_mm, views=MAP_VIEWS, shrink=MAP_SHRINK))
+        return level, (rows, columns)
+
+    def _noise_hu(self, prepared: tuple[torch.Tensor, tuple[int, int]], first_index: int) -> np.ndarray:
+        values, (rows, columns) = prepared
+        window, cutoff = TEXTURES[self.texture]
+        random = [self._generator(first_index + offset) for offset in range(len(values))]
+        side = values.shape[-1]
+        if self.domain == "projection":
+            noise = photon_noise_hu(values, self.level, self.pixel_mm, window, random)
+        elif self.domain == "image":
+            texture = torch.stack([correlated_noise((side, side), cutoff, generator=each) for each in random])
+            noise = self.level * values * texture
+        else:
+            white = torch.stack([torch.randn((side, side), generator=each, device=self.device) for each in random])
+            noise = self.level * values * white
+        return noise[:, :rows, :columns].cpu().numpy()
+
+    def _generator(self, index: int) -> torch.Generator:
+        seed = int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0])
+        return torch.Generator(self.device).manual_seed(seed)
+
+
+def _calibration_slices(slices_hu: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Evenly spaced ones among those with enough soft tissue."""
+    usable = [each for each in slices_hu if np.isfinite(compare_noise(each, each).before_hu)]
+    if not usable:
+        raise DataError(
+            "the scan's own noise cannot be measured: no slice holds enough soft tissue; give the number of photons"
+        )
+    places = np.linspace(0, len(usable) - 1, min(CALIBRATION_SLICES, len(usable)) + 2)[1:-1]
+    return [usable[round(place)] for place in places]
