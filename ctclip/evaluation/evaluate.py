@@ -10,13 +10,14 @@ import numpy as np
 from ctclip.data.pairs import ScanPair, read_pair
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.measures import Row, measure_slices
-from ctclip.evaluation.methods import Method
+from ctclip.evaluation.methods import Method, SliceProgress
 from ctclip.metrics.noise import noise_sd_hu
+from ctclip.report.content import IDENTITY
 from ctclip.units import HUWindow
 
 INPUT, REFERENCE = "input", "reference"
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def evaluate(
         the results; a method that fails on a pair is in ``problems`` and has no rows for it.
     """
     found = Evaluation()
+    work = len(pairs) * len(methods)
     for number, pair in enumerate(pairs):
         try:
             scan = read_pair(pair)
@@ -110,12 +112,13 @@ def evaluate(
             found.problems.append(f"pair {pair.name} left out: {error}")
             continue
         found.noise_of_scans_hu.append(_median_noise_hu(scan.low_hu))
-        panel = Panel(pair.name, len(scan.low_hu) // 2, {})
+        middle = len(scan.low_hu) // 2
+        panel = Panel(pair.name, middle, {INPUT: scan.low_hu[middle].copy()})
         for place, method in enumerate(methods):
-            if progress:
-                progress(f"{pair.name} {method.name}", number * len(methods) + place, len(pairs) * len(methods))
+            report = _progress_of_slices(progress, f"{pair.name} {method.name}", number * len(methods) + place, work)
+            report(0, len(scan.low_hu))
             try:
-                output_hu = _output(method, pair, scan.low_hu)
+                output_hu = _output(method, pair, scan.low_hu, report)
             except (DataError, SeriesError) as error:
                 found.problems.append(f"pair {pair.name}, {method.name} left out: {error}")
                 continue
@@ -123,14 +126,24 @@ def evaluate(
             found.slices += [
                 SliceResult(method.name, pair.patient, pair.name, index, row) for index, row in enumerate(rows)
             ]
-            panel.images_hu[method.name] = output_hu[panel.index].copy()
-        panel.images_hu[INPUT] = scan.low_hu[panel.index].copy()
-        panel.images_hu[REFERENCE] = scan.full_hu[panel.index].copy()
+            if method.name != IDENTITY:
+                panel.images_hu[method.name] = output_hu[middle].copy()
+        panel.images_hu[REFERENCE] = scan.full_hu[middle].copy()
         if len(found.panels) < panels:
             found.panels.append(panel)
     if progress:
-        progress("measured", len(pairs) * len(methods), len(pairs) * len(methods))
+        progress("measured", work, work)
     return found
+
+
+def _progress_of_slices(progress: Progress | None, text: str, done: int, work: int) -> SliceProgress:
+    """A callback over slices that moves the whole by one step."""
+
+    def report(slices: int, in_all: int) -> None:
+        if progress:
+            progress(text, done + slices / in_all, work)
+
+    return report
 
 
 def _median_noise_hu(volume_hu: np.ndarray) -> float:
@@ -138,8 +151,8 @@ def _median_noise_hu(volume_hu: np.ndarray) -> float:
     return float(np.median(known)) if known else float("nan")
 
 
-def _output(method: Method, pair: ScanPair, low_hu: np.ndarray) -> np.ndarray:
+def _output(method: Method, pair: ScanPair, low_hu: np.ndarray, progress: SliceProgress) -> np.ndarray:
     if method.denoise is not None:
-        return method.denoise(low_hu)
+        return method.denoise(low_hu, progress)
     assert method.predictions is not None
     return method.predictions.read(pair)

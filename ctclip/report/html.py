@@ -10,7 +10,7 @@ from markupsafe import Markup
 from ctclip.report.charts import box_plots, curve_charts, method_styles
 from ctclip.report.content import Panel, Report
 from ctclip.report.images import png_data_uri
-from ctclip.report.labels import signed
+from ctclip.report.labels import count, signed
 from ctclip.report.tables import acceptance_table, comparison_tables, summary_tables
 
 DIFFERENCE_HU = 50.0
@@ -49,8 +49,8 @@ def render_page(report: Report) -> str:
     styles = method_styles(report.method_names)
     return environment.get_template("page.html").render(
         report=report,
-        patients=len({row.patient for row in report.patients}),
-        slices=len({(row.patient, row.scan, row.index) for row in report.slices}),
+        patients=count(len({row.patient for row in report.patients}), "patient"),
+        slices=count(len({(row.patient, row.scan, row.index) for row in report.slices}), "slice"),
         summary=summary_tables(report),
         acceptance=acceptance_table(report),
         comparisons=comparison_tables(report),

@@ -82,3 +82,8 @@ def p_label(p_value: float) -> str:
 def signed(text: str) -> str:
     """With the typographic minus, which is as wide as a digit and never breaks a line."""
     return text.replace("-", "−")  # noqa: RUF001
+
+
+def count(number_of: int, what: str) -> str:
+    """Such as "1 patient" and "2 patients"."""
+    return f"{number_of} {what}" if number_of == 1 else f"{number_of} {what}s"

@@ -9,6 +9,7 @@ from ctclip.report.content import AcceptanceRow, ComparisonRow, Measure, Report,
 from ctclip.report.labels import (
     MISSING,
     between,
+    count,
     distance_from_best,
     metric_label,
     number,
@@ -68,7 +69,7 @@ class Table:
 def summary_tables(report: Report) -> list[Table]:
     """Means with their intervals, one table per window, so that each fits on a phone and on paper."""
     found = {(row.method, row.measure): row for row in report.summary}
-    counts = {row.method: f"{_count(row.patients, 'patient')}, {_count(row.slices, 'slice')}" for row in report.summary}
+    counts = {row.method: f"{count(row.patients, 'patient')}, {count(row.slices, 'slice')}" for row in report.summary}
     return [
         Table(
             window_label(measures[0]),
@@ -154,7 +155,3 @@ def _judged_cell(row: AcceptanceRow | None) -> Cell:
 
 def _notes(*lines: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line)
-
-
-def _count(number_of: int, what: str) -> str:
-    return f"{number_of} {what}" if number_of == 1 else f"{number_of} {what}s"

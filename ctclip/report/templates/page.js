@@ -31,7 +31,11 @@ function connect(panel) {
       image.classList.toggle("left", image === left);
       image.classList.toggle("right", image === right);
     });
-    panel.querySelector(".sides").replaceChildren(...[left, right].map((image) => new Text(image.alt)));
+    panel.querySelector(".sides").replaceChildren(...[left, right].map((image) => {
+      const side = document.createElement("span");
+      side.textContent = image.alt;
+      return side;
+    }));
     difference.textContent = `${right.alt} − ${left.alt}, ${difference.dataset.range}`;
     await Promise.all([left.decode(), right.decode()]);
     drawDifference(panel.querySelector("canvas"), left, right, Number(panel.dataset.gain));

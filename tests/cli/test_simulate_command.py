@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from typer.testing import CliRunner, Result
+
+from ctclip.cli.main import app
+from ctclip.data.pairs import find_pairs, read_pair
+from ctclip.data.volumes import Volume, read_volume, write_volume
+from ctclip.demo import read_series_hu, write_ct_series
+from ctclip.metrics.noise import noise_sd_hu
+from ctclip.phantom import body_phantom_hu, low_dose
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    write_ct_series(tmp_path / "in", low_dose(body_phantom_hu(3, 128), 12))
+    return tmp_path / "in"
+
+
+def test_an_export_becomes_pairs_that_evaluate_takes(export: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in export.iterdir()}
+    result = _run("simulate", export, tmp_path / "low", "--dose", 0.25, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert {path.name: path.read_bytes() for path in export.iterdir()} == before
+    (pair,), problems = find_pairs(tmp_path / "low" / "pairs.json")
+    assert problems == []
+    both = read_pair(pair)
+    assert np.array_equal(both.full_hu, read_series_hu(export))
+    sds = [np.median([noise_sd_hu(each) for each in volume]) for volume in (both.low_hu, both.full_hu)]
+    assert sds[0] / sds[1] == pytest.approx(2, rel=0.1)
+    header = pydicom.dcmread(pair.low[0])
+    assert header.ImageType[:2] == ["DERIVED", "SECONDARY"]
+    assert header.SeriesDescription.endswith("simulated dose 0.25")
+    assert "domain=projection texture=standard seed=0" in header.DerivationDescription
+    assert "DerivationCodeSequence" not in header
+
+
+def test_a_volume_becomes_a_volume_and_seeds_differ(tmp_path: Path) -> None:
+    full = low_dose(body_phantom_hu(2, 128), 12).round()
+    write_volume(tmp_path / "ct.nii.gz", Volume(full, np.diag([-0.8, -0.8, 3.0, 1.0]), np.dtype(np.int16)))
+    for seed in (0, 1):
+        options = ("--noise-sd", 30, "--domain", "image", "--seed", seed)
+        result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / f"low{seed}.nii.gz", *options)
+        assert result.exit_code == 0, result.output
+    one, other = (read_volume(tmp_path / f"low{seed}.nii.gz") for seed in (0, 1))
+    assert one.dtype == np.int16
+    assert not np.array_equal(one.hu, other.hu)
+    flat = (slice(None), slice(60, 76), slice(30, 50))
+    assert (one.hu - full)[flat].std() == pytest.approx(30, rel=0.25)
+
+
+def test_a_series_is_chosen_from_a_folder_with_several(export: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(export.iterdir())):
+        other = pydicom.dcmread(path)
+        other.SeriesInstanceUID, other.SOPInstanceUID = "1.2.9", f"1.2.9.{number}"
+        other.save_as(export / f"other{number}.dcm")
+    result = _run("simulate", export, tmp_path / "low", "--photons", 1e5, "--quiet")
+    assert result.exit_code == 0, result.output
+    entries = json.loads((tmp_path / "low" / "pairs.json").read_text())
+    assert len({entry["full_series"] for entry in entries}) == 2
+    pairs, problems = find_pairs(tmp_path / "low" / "pairs.json")
+    assert (len(pairs), problems) == (2, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "exactly one of dose, SD and photons, found 0"),
+        (("--dose", 0.5, "--photons", 1e5), "found 2"),
+        (("--dose", 2), "above 0 and below 1"),
+        (("--photons", 1e5, "--domain", "image"), "projection domain"),
+        (("--dose", 0.5, "--texture", "B30"), "unknown texture"),
+    ],
+)
+def test_wrong_usage_leaves_nothing(export: Path, tmp_path: Path, options: tuple, message: str) -> None:
+    result = _run("simulate", export, tmp_path / "low", *options)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert not (tmp_path / "low").exists()
+
+
+def test_a_volume_does_not_replace_anything_unasked(tmp_path: Path) -> None:
+    volume = Volume(low_dose(body_phantom_hu(1, 96), 12), np.eye(4), np.dtype(np.int16))
+    for name in ("ct.nii.gz", "low.nii.gz"):
+        write_volume(tmp_path / name, volume)
+    for target in ("ct.nii.gz", "low.nii.gz", "folder"):
+        result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / target, "--dose", 0.5)
+        assert result.exit_code == 2, result.output
+    assert np.array_equal(read_volume(tmp_path / "low.nii.gz").hu, read_volume(tmp_path / "ct.nii.gz").hu)

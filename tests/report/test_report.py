@@ -1,0 +1,226 @@
+"""What a report says must be what it was given: in tables, files and pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctclip.errors import DataError
+from ctclip.report import Report, write_report
+from ctclip.report.content import (
+    AcceptanceRow,
+    ComparisonRow,
+    Curve,
+    Measure,
+    Method,
+    Panel,
+    PatientRow,
+    SliceRow,
+    SummaryRow,
+)
+
+PSNR = Measure("psnr_db", "dB", "[-160,240] HU", 400.0)
+WIDE = Measure("psnr_db", "dB", "[-1024,3072] HU", 4096.0)
+BIAS = Measure("bias_hu fat", "HU")
+EVIL = "<script>alert(1)</script>&\"'"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def _report(**changes: object) -> Report:
+    values = {"identity": (30.25, 48.5, 0.0), EVIL: (33.5, 47.25, -1.5)}
+    summary = [
+        SummaryRow(name, measure, value, value - 0.5, value + 0.5, 1.25, 2, 4)
+        for name, row in values.items()
+        for measure, value in zip((PSNR, WIDE, BIAS), row, strict=True)
+    ]
+    patients = [
+        PatientRow(name, patient, {PSNR: row[0] + shift, WIDE: row[1], BIAS: row[2]})
+        for name, row in values.items()
+        for patient, shift in (("a1", -1.0), ("b2", 1.0))
+    ]
+    slices = [
+        SliceRow(each.method, each.patient, each.patient + "/1", index, {**each.values, BIAS: math.nan})
+        for each in patients
+        for index in range(2)
+    ]
+    frequency = np.linspace(0, 0.7, 5)
+    ramp = np.arange(64 * 64, dtype=np.float32).reshape(64, 64) / 4096 * 400 - 160
+    content: dict = {
+        "title": "Evaluation",
+        "settings": {"seed": "0"},
+        "versions": {"ctclip": "9.9"},
+        "methods": [Method(EVIL, "a filter", "ab" * 32), Method("identity", "nothing")],
+        "summary": summary,
+        "patients": patients,
+        "slices": slices,
+        "problems": [f"pair 3 left out {EVIL}"],
+        "comparisons": [ComparisonRow(EVIL, "identity", PSNR, 3.25, 3.0, 3.5, 0.0005, 2)],
+        "nps": [Curve(name, "noise", frequency, frequency * 100) for name in values],
+        "ttf": [Curve(name, "rod of 300 HU", frequency, 1 - frequency) for name in values],
+        "acceptance": [
+            AcceptanceRow(EVIL, "noise change", "%", -41.26, "-30 to -50 %", True),
+            AcceptanceRow(EVIL, "MTF50 change", "%", math.nan, "at most 5 %", False),
+        ],
+        "panels": [Panel("a1/1", "slice 1", (-160, 240), {"input": ramp, EVIL: ramp.T, "reference": ramp})],
+    }
+    return Report(**{**content, **changes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(_report(), folder)
+    return folder
+
+
+class _Page(HTMLParser):
+    """Tags with their attributes, the text, and the cells of all tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data + " "
+
+
+def test_csv_holds_every_value_with_its_window(folder: Path) -> None:
+    with (folder / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert rows[3] == {
+        "method": EVIL,
+        "metric": "psnr_db",
+        "unit": "dB",
+        "window": "[-160,240] HU",
+        "data_range_hu": "400.0",
+        "mean": "33.5",
+        "ci_low": "33.0",
+        "ci_high": "34.0",
+        "sd": "1.25",
+        "patients": "2",
+        "slices": "4",
+    }
+    with (folder / "patients.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["psnr_db [-160,240] HU range 400"] for row in rows] == ["29.25", "31.25", "32.5", "34.5"]
+    with (folder / "slices.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert rows[0]["bias_hu fat"] == "", "unknown is empty, not nan"
+
+
+def test_json_is_the_same_without_nan(folder: Path) -> None:
+    content = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
+    assert content["summary"][3]["mean"] == 33.5
+    assert content["summary"][3]["window"] == "[-160,240] HU"
+    assert content["acceptance"][1]["value"] is None
+    assert content["nps"][0]["y"] == pytest.approx([0, 17.5, 35, 52.5, 70])
+    assert content["methods"][0]["sha256"] == "ab" * 32
+    assert content["comparisons"][0]["p_value"] == 0.0005
+
+
+def test_the_page_says_the_same(folder: Path) -> None:
+    text = " ".join(_Page((folder / "report.html").read_text()).text.split())
+    for expected in (
+        "2 methods",
+        "4 slices of 2 patients",
+        "33.50",
+        "33.00 to 34.00",
+        "+3.25",
+        "p < 0.001",
+        "−41.3 % passed",  # noqa: RUF001
+        "not measured",
+        "[−160,240] HU, data range 400 HU",  # noqa: RUF001
+        "[−1024,3072] HU, data range 4096 HU",  # noqa: RUF001
+        "not clipped to a window",
+        "ab" * 32,
+        "Research use only",
+    ):
+        assert expected in text, expected
+
+
+def test_the_best_mean_of_a_column_is_marked(folder: Path) -> None:
+    cells = re.findall(r'<td class="(\w*)">([^<]+)<', (folder / "report.html").read_text())
+    assert {value for kind, value in cells if kind == "best"} == {"33.50", "48.50", "0.00"}
+
+
+def test_names_from_files_cannot_become_code_or_tags(folder: Path) -> None:
+    page = _Page((folder / "report.html").read_text())
+    assert "<script>alert" not in (folder / "report.html").read_text()
+    assert page.text.count("alert(1)") > 5, "the name is shown as text"
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_the_page_needs_no_network(folder: Path) -> None:
+    page = _Page((folder / "report.html").read_text())
+    links = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "action", "data") and value
+    ]
+    assert links
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert not re.search(r"url\(\s*['\"]?(?!#)|@import", (folder / "report.html").read_text())
+    assert any("default-src 'none'" in (attributes.get("content") or "") for _, attributes in page.tags)
+
+
+def test_ids_are_unique(folder: Path) -> None:
+    ids = [attributes["id"] for _, attributes in _Page((folder / "report.html").read_text()).tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_rows_of_unknown_methods_are_refused() -> None:
+    with pytest.raises(DataError, match="rows of stranger"):
+        _report(nps=[Curve("stranger", "noise", [0, 1], [0, 1])])
+
+
+def test_an_evaluation_without_physics_or_pictures_still_makes_a_page(tmp_path: Path) -> None:
+    write_report(_report(nps=[], ttf=[], acceptance=[], panels=[], comparisons=[], problems=[]), tmp_path)
+    text = _Page((tmp_path / "report.html").read_text()).text
+    assert text.count("Not measured.") == 3
+    assert text.count("None.") == 3
+
+
+def test_a_browser_shows_it_without_errors(folder: Path, tmp_path: Path) -> None:
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    # the difference is drawn by a script: the page that the browser has made of the file holds its caption
+    shown = subprocess.run(
+        [
+            browser,
+            *options,
+            "--enable-logging=stderr",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            folder / "report.html",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "Uncaught" not in shown.stderr
+    assert "Content Security Policy" not in shown.stderr
+    page = _Page(shown.stdout)
+    canvas = next(attributes for tag, attributes in page.tags if tag == "canvas")
+    assert (canvas["width"], canvas["height"]) == ("64", "64")
+    assert f"{EVIL} − input, −50 to 50 HU" in page.text  # noqa: RUF001

@@ -1,0 +1,137 @@
+"""The noise must be that of real low-dose CT: measured on pairs of the AAPM-Mayo challenge, 3 mm, kernel B30."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctclip.errors import ConfigError, DataError
+from ctclip.metrics.noise import compare_noise
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.simulation import NoiseSimulator
+
+SIDE, PIXEL_MM = 256, 1.4
+MEASURED_LAG_1 = 0.47
+MEASURED_NPS = (0.33, 0.57, 1.0, 0.82, 0.78, 0.60, 0.39, 0.22, 0.10, 0.04)
+"""Radial spectrum at 0.025, 0.075, ... 0.475 cycles/pixel, maximum 1."""
+
+
+def _disc(count: int) -> np.ndarray:
+    axis = np.arange(SIDE) - (SIDE - 1) / 2
+    slice_hu = np.where(np.hypot(axis[:, None], axis[None, :]) < 100, 0.0, -1000.0)
+    return np.repeat(slice_hu[None], count, axis=0).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=["projection", "image"])
+def middle_of_noise(request: pytest.FixtureRequest) -> np.ndarray:
+    """Noise in the middle of a water disc, (12, 96, 96)."""
+    level = 2.7e5 if request.param == "projection" else 20.0
+    simulator = NoiseSimulator(request.param, "standard", PIXEL_MM, level=level)
+    clean = _disc(12)
+    return (simulator.low_dose(clean) - clean)[:, 80:176, 80:176]
+
+
+def test_neighbouring_pixels_correlate_as_in_real_low_dose(middle_of_noise: np.ndarray) -> None:
+    noise = middle_of_noise
+    lags = [np.mean(noise[:, 1:] * noise[:, :-1]), np.mean(noise[:, :, 1:] * noise[:, :, :-1])]
+    assert np.mean(lags) / noise.var() == pytest.approx(MEASURED_LAG_1, abs=0.03)
+
+
+def test_the_noise_power_spectrum_is_that_of_real_low_dose(middle_of_noise: np.ndarray) -> None:
+    power = (np.abs(np.fft.fft2(middle_of_noise)) ** 2).mean(axis=0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(96), np.fft.fftfreq(96)))
+    bands = [power[(frequency >= low) & (frequency < low + 0.05)].mean() for low in np.arange(0, 0.5, 0.05)]
+    shape = np.array(bands) / max(bands)
+    assert np.abs(shape - MEASURED_NPS).mean() < 0.1
+    assert 0.1 <= 0.025 + 0.05 * np.argmax(shape) <= 0.2
+
+
+def test_the_noise_has_no_mean(middle_of_noise: np.ndarray) -> None:
+    assert abs(middle_of_noise.mean()) < 0.02 * middle_of_noise.std()
+
+
+def test_sd_goes_with_one_over_the_root_of_the_photons() -> None:
+    clean = _disc(4)
+    sds = []
+    for photons in (4e5, 1e5):
+        noise = NoiseSimulator("projection", "standard", PIXEL_MM, level=photons).low_dose(clean) - clean
+        sds.append(noise[:, 80:176, 80:176].std())
+    assert sds[1] / sds[0] == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize("domain", ["projection", "image", "white"])
+@pytest.mark.parametrize("dose", [0.25, 0.1])
+def test_a_fraction_of_the_dose_has_noise_of_one_over_its_root(domain: str, dose: float) -> None:
+    full = low_dose(body_phantom_hu(4, SIDE), 12, seed=5)
+    low = NoiseSimulator(domain, "standard", PIXEL_MM).for_dose(list(full), dose).low_dose(full)
+    noise = [compare_noise(one, other) for one, other in zip(full, low, strict=True)]
+    ratio = np.median([each.after_hu / each.before_hu for each in noise])
+    assert ratio == pytest.approx(1 / np.sqrt(dose), rel=0.06)
+    assert abs(np.mean([each.shift_hu for each in noise])) < 1
+
+
+def test_the_image_domain_is_as_uneven_as_the_projections() -> None:
+    clean = body_phantom_hu(1, SIDE).repeat(24, axis=0)
+    maps = []
+    for domain, level in (("projection", 2e6), ("image", 20.0)):
+        noise = NoiseSimulator(domain, "standard", PIXEL_MM, level=level).low_dose(clean) - clean
+        maps.append(noise.std(axis=0))
+    centre, flank = (slice(110, 146), slice(110, 146)), (slice(116, 136), slice(30, 50))
+    ratios = [each[centre].mean() / each[flank].mean() for each in maps]
+    assert ratios[0] > 1.15
+    assert ratios[1] == pytest.approx(ratios[0], rel=0.1)
+
+
+def test_a_smooth_kernel_correlates_more_than_a_sharp_one_and_white_noise_not_at_all() -> None:
+    clean = _disc(4)
+
+    def lag(domain: str, texture: str) -> float:
+        level = 3e5 if domain == "projection" else 20.0
+        noise = NoiseSimulator(domain, texture, PIXEL_MM, level=level).low_dose(clean) - clean
+        noise = noise[:, 80:176, 80:176]
+        return float(np.mean(noise[:, 1:] * noise[:, :-1]) / noise.var())
+
+    for texture, expected in (("smooth", 0.61), ("sharp", 0.20)):
+        for domain in ("projection", "image"):
+            assert lag(domain, texture) == pytest.approx(expected, abs=0.05)
+    assert lag("white", "smooth") == pytest.approx(0, abs=0.02)
+
+
+def test_slices_do_not_depend_on_batches_and_differ_by_seed() -> None:
+    full = low_dose(body_phantom_hu(3, 96), 12)
+    simulator = NoiseSimulator("projection", "standard", PIXEL_MM, level=2e4)
+    together = simulator.low_dose(full)
+    alone = np.concatenate([simulator.low_dose(full[i : i + 1], i) for i in range(3)])
+    assert np.abs(together - alone).max() < 0.01
+    other = NoiseSimulator("projection", "standard", PIXEL_MM, seed=1, level=2e4).low_dose(full)
+    inside = full > -500
+    assert (other - together)[inside].std() > 5
+    assert abs(np.corrcoef((together - full)[0][inside[0]], (together - full)[1][inside[0]])[0, 1]) < 0.05
+
+
+def test_outside_the_reconstruction_nothing_changes() -> None:
+    full = low_dose(body_phantom_hu(1, 96), 12).clip(-1020)
+    full[0, :8], full[0, -8:] = -2000, -1024
+    low = NoiseSimulator("image", "standard", PIXEL_MM, level=80).low_dose(full)
+    assert np.array_equal(low[0, :8], full[0, :8])
+    assert np.array_equal(low[0, -8:], full[0, -8:])
+    assert low[0, 8:-8].min() == -1024
+
+
+def test_oblong_slices_keep_their_size() -> None:
+    full = low_dose(body_phantom_hu(2, 128), 12)[:, 10:110]
+    low = NoiseSimulator("projection", "standard", PIXEL_MM).low_dose(full)
+    assert low.shape == full.shape
+    assert (low - full)[:, 40:60, 40:60].std() > 1
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"unknown noise domain 'sinogram'.*projection, image, white"):
+        NoiseSimulator("sinogram", "standard", 1)
+    with pytest.raises(ConfigError, match=r"unknown texture 'B30'.*smooth, standard, sharp"):
+        NoiseSimulator("image", "B30", 1)
+    simulator = NoiseSimulator("image", "standard", 1)
+    with pytest.raises(ConfigError, match=r"above 0 and below 1 .* found 25"):
+        simulator.for_dose([np.zeros((64, 64))], 25)
+    with pytest.raises(DataError, match="soft tissue"):
+        simulator.for_dose([np.full((64, 64), -800.0)], 0.5)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from skimage.transform import iradon, radon
+
+from ctclip.phantom import body_phantom_hu
+from ctclip.simulation.tomography import WINDOWS, back_project, filter_projections, project
+
+SIDE = 129
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    """A body inside the inscribed circle, 0 outside."""
+    image = body_phantom_hu(1, SIDE)[0].astype(np.float64) + 1000
+    axis = np.arange(SIDE) - SIDE // 2
+    image[np.hypot(axis[:, None], axis[None, :]) > SIDE // 2 - 2] = 0
+    return image
+
+
+def test_projections_are_those_of_scikit_image(image: np.ndarray) -> None:
+    expected = radon(image, np.arange(180.0), circle=True).T
+    found = project(torch.tensor(image)[None].float(), 180)[0].numpy()
+    assert np.abs(found - expected).max() < 1e-5 * expected.max()
+
+
+def test_a_disc_projects_to_its_chords() -> None:
+    radius, value = 40.0, 3.0
+    axis = np.arange(SIDE) - SIDE // 2
+    disc = value * np.clip(radius + 0.5 - np.hypot(axis[:, None], axis[None, :]), 0, 1)
+    chords = 2 * value * np.sqrt(np.maximum(radius**2 - axis**2, 0))
+    for view in project(torch.tensor(disc)[None].float(), 7)[0].numpy():
+        inside = np.abs(axis) < 0.9 * radius
+        assert np.abs(view - chords)[inside].max() < 0.02 * chords.max()
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_reconstructions_are_those_of_scikit_image(image: np.ndarray, window: str) -> None:
+    angles = np.arange(180.0)
+    sinogram = radon(image, angles, circle=True)
+    expected = iradon(sinogram, angles, filter_name=window, circle=True)
+    projections = torch.tensor(sinogram.T.copy())[None].float()
+    found = back_project(filter_projections(projections, window))[0].numpy()
+    difference = found - expected
+    assert np.sqrt(np.mean(difference**2)) < 2e-3 * image.max()
+    assert abs(found[50:80, 50:80].mean() - expected[50:80, 50:80].mean()) < 1e-4 * image.max()
+
+
+def test_slices_of_a_batch_do_not_mix(image: np.ndarray) -> None:
+    batch = torch.tensor(np.stack([image, image.T, 2 * image])).float()
+    together = back_project(filter_projections(project(batch, 30), "hann"))
+    for one, expected in zip(batch, together, strict=True):
+        alone = back_project(filter_projections(project(one[None], 30), "hann"))[0]
+        assert torch.allclose(alone, expected, atol=1e-2)
