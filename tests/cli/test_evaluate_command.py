@@ -1,0 +1,164 @@
+"""The command on every layout, with known answers: the truth is a phantom, the methods have known effects."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio
+from typer.testing import CliRunner, Result
+
+from ctclip.cli.main import app
+from ctclip.phantom import body_phantom_hu, low_dose
+from tests.data.test_pairs import LAYOUTS
+from tests.dicom.fake import PATIENT, fake_slice, write
+
+SIZE, SLICES = 128, 3
+LOW_SD_HU, FULL_SD_HU = 40, 10
+QUICK = ("--model", "none", "--baseline", "median", "--no-physics", "--quiet")
+COLUMN = "psnr_db [-160,240] HU range 400"
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["evaluate", *(str(argument) for argument in arguments)])
+
+
+def _series(folder: Path, volume_hu: np.ndarray, uid: str, **overrides: object) -> None:
+    """Slices under shuffled names, in another order in every folder."""
+    names = np.random.default_rng(len(uid)).permutation(len(volume_hu))
+    for index, (name, slice_hu) in enumerate(zip(names, volume_hu, strict=True)):
+        pixels = np.clip(np.rint(slice_hu + 1024), 0, 4095).astype(np.int16)
+        ds = fake_slice(2.0 * index, index + 1, series=uid, pixels=pixels, **overrides)
+        write(ds, folder / f"{name:03d}.IMA")
+
+
+def _volumes(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Low and full dose of a patient, as they are stored."""
+    full = low_dose(body_phantom_hu(SLICES, SIZE), FULL_SD_HU, seed=seed).round().clip(-1024)
+    return low_dose(full, LOW_SD_HU, seed=100 + seed).round().clip(-1024), full
+
+
+def _tree(root: Path, layout: str, patients: int = 2) -> dict[str, float]:
+    """A data set; returns the PSNR of each patient's low dose, by scikit-image."""
+    truth = {}
+    for number in range(patients):
+        low, full = _volumes(number)
+        places = [place.replace("L506", f"L{number:03d}") for place in LAYOUTS[layout]]
+        _series(root / places[0], low, f"1.2.{number}.1", PatientID=f"SECRET-{number}")
+        _series(root / places[1], full, f"1.2.{number}.10", PatientID=f"SECRET-{number}")
+        windowed = [volume.clip(-160, 240) for volume in (full, low)]
+        truth[f"L{number:03d}"] = np.mean(
+            [peak_signal_noise_ratio(f, x, data_range=400) for f, x in zip(*windowed, strict=True)]
+        )
+    return truth
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("layout", ["mayo2016", "mayo2016 archive", "tcia"])
+def test_a_data_set_evaluates_end_to_end(layout: str, tmp_path: Path) -> None:
+    truth = _tree(tmp_path / "data", layout)
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK)
+    assert result.exit_code == 0, result.output
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"report.html", "results.json", "summary.csv", "patients.csv", "slices.csv"}
+    identity = [float(r[COLUMN]) for r in _rows(tmp_path / "out" / "patients.csv") if r["method"] == "identity"]
+    assert sorted(identity) == pytest.approx(sorted(truth.values()), abs=1e-4)
+    summary = _rows(tmp_path / "out" / "summary.csv")
+    mean = next(
+        r for r in summary if (r["method"], r["metric"], r["data_range_hu"]) == ("identity", "psnr_db", "400.0")
+    )
+    assert float(mean["mean"]) == pytest.approx(np.mean(list(truth.values())), abs=1e-4)
+    assert (mean["patients"], mean["slices"]) == ("2", str(2 * SLICES))
+    everything = "".join(path.read_text() for path in (tmp_path / "out").iterdir()) + result.output
+    for secret in (PATIENT.split("^")[0], "19600102", "A-9", "SECRET", "L000", str(tmp_path)):
+        assert secret not in everything
+
+
+def test_a_list_of_volumes_evaluates_with_a_model_and_the_phantom(tmp_path: Path) -> None:
+    from ctclip.data.volumes import Volume, write_volume
+
+    for dose, volume in zip(("low", "full"), _volumes(0), strict=True):
+        write_volume(tmp_path / f"{dose}.nii.gz", Volume(volume, np.diag([-0.7, -0.7, 3, 1]), np.dtype(np.int16)))
+    (tmp_path / "pairs.csv").write_text("low,full,patient\nlow.nii.gz,full.nii.gz,somebody\n")
+    options = ("--strength", "0.5", "--strength", "high", "--baseline", "identity", "--quiet")
+    result = _run(tmp_path / "pairs.csv", "--output", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.output
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [each["name"] for each in content["methods"]] == ["identity", "ct-compact strength 0.5", "ct-compact"]
+    assert len(content["methods"][2]["sha256"]) == 64
+    noise = {row["method"]: row["value"] for row in content["acceptance"] if row["criterion"] == "noise change"}
+    assert noise["ct-compact"] < noise["ct-compact strength 0.5"] < -20
+    assert len(content["nps"]) == 3
+    assert "somebody" not in json.dumps(content)
+
+
+def test_a_missing_slice_and_a_wrong_kernel_are_reported_and_the_rest_is_judged(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    _tree(data, "mayo2016", patients=3)
+    next((data / "L000/quarter_1mm").iterdir()).unlink()
+    _series(data / "L001/full_1mm", _volumes(1)[1], "1.2.1.10", PatientID="SECRET-1", ConvolutionKernel="D45f")
+    result = _run(data, "--output", tmp_path / "out", *QUICK)
+    assert result.exit_code == 3, result.output
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    problems = " ".join(content["problems"])
+    assert "0 low-dose and 1 full-dose slices have no partner" in problems
+    assert "ConvolutionKernel Br38f/3 and D45f" in problems
+    identity = next(row for row in content["summary"] if row["method"] == "identity")
+    assert (identity["patients"], identity["slices"]) == (2, 2 * SLICES - 1)
+
+
+def test_results_of_another_tool_are_judged_alike(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    _tree(data, "mayo2016")
+    for number in range(2):
+        _series(tmp_path / f"theirs/{number}", _volumes(number)[0] + 20, f"1.9.{number}", PatientID=f"SECRET-{number}")
+    result = _run(data, "--output", tmp_path / "out", "--prediction", tmp_path / "theirs", *QUICK)
+    assert result.exit_code == 0, result.output
+    summary = _rows(tmp_path / "out" / "summary.csv")
+    bias = {row["method"]: float(row["mean"]) for row in summary if row["metric"] == "bias_hu soft tissue"}
+    assert bias["prediction"] - bias["identity"] == pytest.approx(20, abs=0.1)
+
+
+def test_one_patient_is_chosen_by_folder(tmp_path: Path) -> None:
+    truth = _tree(tmp_path / "data", "tcia")
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", "--patients", "L001", *QUICK)
+    assert result.exit_code == 0, result.output
+    rows = [row for row in _rows(tmp_path / "out" / "patients.csv") if row["method"] == "identity"]
+    assert [float(row[COLUMN]) for row in rows] == pytest.approx([truth["L001"]], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--windows", "liver"), "expected soft, lung, brain, bone, full or LEVEL,WIDTH"),
+        (("--baseline", "wavelet"), "unknown baseline 'wavelet'"),
+        (("--layout", "mayo"), "unknown layout 'mayo'"),
+        (("--patients", "L999"), "1 of 1 names are not among the 1 patients"),
+        (("--strength", "max"), "low, medium, high"),
+        (("--model", "ct-huge"), "ct-huge"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    _tree(tmp_path / "data", "mayo2016", patients=1)
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *options)
+    assert result.exit_code in (1, 2), result.output
+    assert message in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_evaluation_is_not_replaced_unasked(tmp_path: Path) -> None:
+    _tree(tmp_path / "data", "mayo2016", patients=1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.html").write_text("mine")
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK)
+    assert result.exit_code == 2
+    assert (tmp_path / "out" / "report.html").read_text() == "mine"
+    assert "--overwrite" in result.output
