@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctclip.transforms.ct_noise import correlated_noise
+from ctclip.simulation.correlated import correlated_noise
 from ctclip.units import AIR_HU
 
 EDGE_PX = 1.2

@@ -12,7 +12,7 @@ from ctclip.evaluation.methods import DenoiseVolume
 from ctclip.metrics.detectability import Detectability, channelized_hotelling, laguerre_gauss_channels
 from ctclip.metrics.nps import RadialNPS, noise_power_spectrum_of_repeats, radial_nps
 from ctclip.metrics.ttf import TaskTransfer, task_transfer_function
-from ctclip.transforms.ct_noise import correlated_noise
+from ctclip.simulation.correlated import correlated_noise
 from ctclip.transforms.lesions import ellipse_cover
 from ctclip.units import AIR_HU
 

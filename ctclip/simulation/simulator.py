@@ -11,8 +11,8 @@ import torch
 
 from ctclip.errors import ConfigError, DataError
 from ctclip.metrics.noise import compare_noise
+from ctclip.simulation.correlated import correlated_noise
 from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu, relative_sd
-from ctclip.transforms.ct_noise import correlated_noise
 from ctclip.units import AIR_HU, MODEL_HU_WINDOW
 
 DOMAINS = ("projection", "image", "white")
@@ -115,7 +115,7 @@ class NoiseSimulator:
         simulator = replace(self, level=FIRST_PHOTONS if by_photons else sd_hu)
         prepared = self._prepared(np.stack(slices_hu))
         for _ in range(CALIBRATION_STEPS):
-            noise_hu = simulator._noise_hu(prepared, 0)
+            noise_hu = simulator._made_hu(prepared, 0)
             made = [compare_noise(*each).after_hu for each in zip(slices_hu, noise_hu, strict=True)]
             ratio = float(np.median(made)) / sd_hu
             if abs(ratio - 1) < CALIBRATION_TOLERANCE:
@@ -134,8 +134,12 @@ class NoiseSimulator:
             float32 HU; values at or below -1024 HU, which lie outside the reconstruction, come back unchanged, and no
             other falls below.
         """
-        noisy = np.maximum(slices_hu + self._noise_hu(self._prepared(slices_hu), first_index), LOWEST_HU)
+        noisy = np.maximum(slices_hu + self.noise_hu(slices_hu, first_index), LOWEST_HU)
         return np.where(slices_hu <= LOWEST_HU, slices_hu, noisy).astype(np.float32)
+
+    def noise_hu(self, slices_hu: np.ndarray, first_index: int = 0) -> np.ndarray:
+        """The noise alone, everywhere: float32 HU; arguments as for :meth:`low_dose`."""
+        return self._made_hu(self._prepared(slices_hu), first_index)
 
     def _prepared(self, slices_hu: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """What noise depends on: line integrals, or the level by place; and the size of the slices."""
@@ -148,7 +152,7 @@ class NoiseSimulator:
         level = relative_sd(line_integrals(square, self.pixel_mm, views=MAP_VIEWS, shrink=MAP_SHRINK))
         return level, (rows, columns)
 
-    def _noise_hu(self, prepared: tuple[torch.Tensor, tuple[int, int]], first_index: int) -> np.ndarray:
+    def _made_hu(self, prepared: tuple[torch.Tensor, tuple[int, int]], first_index: int) -> np.ndarray:
         values, (rows, columns) = prepared
         window, cutoff = TEXTURES[self.texture]
         random = [self._generator(first_index + offset) for offset in range(len(values))]

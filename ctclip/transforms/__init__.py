@@ -21,6 +21,7 @@ from ctclip.transforms.load import CTReader, LoadImageCTd
 from ctclip.transforms.neighbor_average import NeighborAverage, NeighborAveraged
 from ctclip.transforms.noise import RandNoised
 from ctclip.transforms.phantom_patches import RandPhantomd
+from ctclip.transforms.projection_noise import ProjectionNoised, RandNoiseFieldd, RandSliceRolld
 from ctclip.transforms.save import SaveImageCTd
 from ctclip.transforms.stack import StackNeighborSlices, StackNeighborSlicesd
 from ctclip.transforms.strength import BlendWithOriginald
@@ -31,13 +32,16 @@ __all__ = [
     "LoadImageCTd",
     "NeighborAverage",
     "NeighborAveraged",
+    "ProjectionNoised",
     "RandCorrelatedNoise",
     "RandLesionsd",
+    "RandNoiseFieldd",
     "RandNoised",
     "RandPhantomd",
     "RandPoissonGaussianNoise",
     "RandPoissonNoise",
     "RandSaltAndPepperNoise",
+    "RandSliceRolld",
     "RandSpatialGaussianNoise",
     "RandSpeckleNoise",
     "RandWhiteNoise",

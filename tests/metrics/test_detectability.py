@@ -8,7 +8,7 @@ from scipy.special import j1
 
 from ctclip.errors import DataError
 from ctclip.metrics.detectability import channelized_hotelling, laguerre_gauss_channels, npw_dprime
-from ctclip.transforms.ct_noise import correlated_noise
+from ctclip.simulation.correlated import correlated_noise
 
 SIDE = 33
 

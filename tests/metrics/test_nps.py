@@ -7,7 +7,7 @@ import torch
 from ctclip.errors import DataError
 from ctclip.metrics.nps import noise_power_spectrum, noise_power_spectrum_of_repeats, radial_nps
 from ctclip.phantom import body_phantom_hu
-from ctclip.transforms.ct_noise import correlated_noise
+from ctclip.simulation.correlated import correlated_noise
 
 PIXEL_MM = 0.7
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.transforms import Compose
 
+from ctclip.simulation.correlated import correlated_noise
 from ctclip.transforms import (
     RandCorrelatedNoise,
     RandNoised,
@@ -19,7 +20,6 @@ from ctclip.transforms import (
     RandSpeckleNoise,
     RandWhiteNoise,
 )
-from ctclip.transforms.ct_noise import correlated_noise
 
 PUBLISHED_NPS = [0.28, 0.78, 0.96, 1.0, 0.85, 0.65, 0.41, 0.22, 0.11, 0.05]
 """Of the recipe at cut-off 0.22, at .025, .075 ... .475 cycles/pixel."""

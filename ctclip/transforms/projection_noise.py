@@ -1,0 +1,141 @@
+"""Noise of simulated projections for training: streaks where the body is wide, as in real low-dose CT."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.config.type_definitions import NdarrayOrTensor
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.utils import convert_to_tensor
+from monai.utils.enums import TransformBackends
+
+from ctclip.simulation import BATCH, TEXTURES, NoiseSimulator
+from ctclip.transforms.noise import MAX_SEED, Range, normal
+
+PHOTONS: Range = (5e4, 1e6)
+"""Range of photons per ray, log-uniform: from streaks of photon starvation to even noise."""
+
+BODY_ABOVE_HU = -500.0
+"""The noise is scaled to an SD of 1 over what is denser."""
+
+
+class ProjectionNoised(MapTransform):
+    """Makes a noise volume of SD 1 for each CT volume, in the projection domain of :mod:`ctclip.simulation`.
+
+    Number of photons and texture vary from batch of slices to batch; the same volume size and seed always give the same
+    ones, so that MONAI's ``CacheDataset`` computes the noise once (about half a second per slice of 512x512 on a CPU
+    core). It takes two bytes per voxel.
+
+    Args:
+        keys: (1, X, Y, Z) volumes in HU as ``LoadImageCTd`` gives them.
+        noise_key: the item that the noise of the last of the keys becomes, (1, X, Y, Z) float16.
+        seed: of the noise.
+        device: where it is computed.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        noise_key: str,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.noise_key, self.seed, self.device = noise_key, seed, torch.device(device)
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        with_noise = dict(data)
+        for key in self.key_iterator(with_noise):
+            volume: MetaTensor = convert_to_tensor(with_noise[key], track_meta=True, dtype=torch.float32)
+            pixel_mm = float(volume.pixdim[:2].mean())
+            noise = self.unit_noise(volume[0].cpu().numpy().T, pixel_mm)
+            with_noise[self.noise_key] = torch.from_numpy(noise.T[np.newaxis].astype(np.float16))
+        return with_noise
+
+    def unit_noise(self, slices_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
+        """Noise of SD 1 in the body for (slices, rows, columns), the same shape."""
+        drawn = np.random.RandomState(self.seed)
+        noise = np.empty_like(slices_hu)
+        for first in range(0, len(slices_hu), BATCH):
+            batch = slices_hu[first : first + BATCH]
+            texture = drawn.choice(list(TEXTURES))
+            photons = float(np.exp(drawn.uniform(*np.log(PHOTONS))))
+            simulator = NoiseSimulator("projection", texture, pixel_mm, self.seed, self.device, photons)
+            made = simulator.noise_hu(batch, first)
+            body = batch > BODY_ABOVE_HU
+            noise[first : first + BATCH] = made / (made[body].std() if body.any() else 1.0)
+        return noise
+
+
+class RandSliceRolld(MapTransform, Randomizable):
+    """Moves the slices of a noise volume on by a random number, so that no slice always has the same noise.
+
+    Args:
+        keys: (1, X, Y, Z) volumes.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        rolled = dict(data)
+        for key in self.key_iterator(rolled):
+            volume = torch.as_tensor(rolled[key])
+            rolled[key] = torch.roll(volume, self.R.randint(volume.shape[-1]), dims=-1)
+        return rolled
+
+
+class RandNoiseFieldd(RandomizableTransform, MapTransform):
+    """Adds a noise patch to an image patch, scaled to a random SD, with a random part of white noise.
+
+    Args:
+        keys: images in HU, (C, H, W), that get the same noise.
+        noise_key: noise of SD 1, (1, H, W).
+        prob: probability that noise is added at all.
+        sd_hu: range of the SD in HU, drawn log-uniformly; the lower end must be above 0.
+        white_fraction: range of the part of the variance that is white.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    backend = [TransformBackends.TORCH]
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        noise_key: str,
+        prob: float = 1.0,
+        sd_hu: Range = (10.0, 100.0),
+        white_fraction: Range = (0.0, 0.3),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+        if not 0 < sd_hu[0] <= sd_hu[1]:
+            raise ValueError(f"sd_hu needs 0 < lower <= upper, found {tuple(sd_hu)}")
+        self.noise_key, self.sd_hu, self.white_fraction = noise_key, sd_hu, white_fraction
+
+    def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
+        noisy = dict(data)
+        self.randomize(None)
+        field = torch.as_tensor(noisy[self.noise_key])
+        if not self._do_transform:
+            return noisy
+        sd_hu = float(np.exp(self.R.uniform(*np.log(self.sd_hu))))
+        white, seed = self.R.uniform(*self.white_fraction), self.R.randint(MAX_SEED)
+        for key in self.key_iterator(noisy):
+            image: torch.Tensor = convert_to_tensor(noisy[key], track_meta=True, dtype=torch.float32)
+            generator = torch.Generator(image.device).manual_seed(seed)
+            unit = (1 - white) ** 0.5 * field.to(image) + white**0.5 * normal(image[:1], generator)
+            noisy[key] = image + sd_hu * unit
+        return noisy

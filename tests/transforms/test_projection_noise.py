@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, OneOf
+
+from ctclip.phantom import body_phantom_hu
+from ctclip.transforms import ProjectionNoised, RandNoiseFieldd, RandSliceRolld
+
+
+def _volume(slices: int = 10, size: int = 128) -> MetaTensor:
+    affine = torch.diag(torch.tensor([-1.5, -1.5, 3.0, 1.0]))
+    return MetaTensor(torch.from_numpy(body_phantom_hu(slices, size).T[None].copy()), affine=affine)
+
+
+def test_the_noise_has_unit_sd_in_the_body_and_is_the_same_again() -> None:
+    volume = _volume()
+    one, other = (ProjectionNoised("image", "noise")({"image": volume})["noise"] for _ in range(2))
+    assert one.shape == volume.shape
+    assert one.dtype == torch.float16
+    assert torch.equal(one, other)
+    body = volume.as_tensor() > -500
+    assert float(one.float()[body].std()) == pytest.approx(1, abs=0.02)
+    assert not torch.equal(one[..., 0], one[..., 1])
+    # a wide body: along its long axis more noise correlates than across it
+    field = one[0, 40:88, 48:80].float().numpy()
+    along, across = (
+        np.mean(np.take(field, range(1, field.shape[a]), a) * np.take(field, range(field.shape[a] - 1), a))
+        for a in (0, 1)
+    )
+    assert along > 1.2 * across
+
+
+def test_slices_are_rolled_alike_in_whole_steps() -> None:
+    noise = torch.arange(5.0).expand(1, 2, 2, 5)
+    roll = RandSliceRolld("noise")
+    roll.set_random_state(3)
+    seen = {tuple(roll({"noise": noise})["noise"][0, 0, 0].tolist()) for _ in range(40)}
+    assert seen == {tuple(np.roll(np.arange(5.0), shift)) for shift in range(5)}
+
+
+def test_a_patch_gets_its_noise_at_a_log_uniform_level() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((1, 64, 64), generator=generator).half()
+    add = RandNoiseFieldd("image", "noise", sd_hu=(10, 100), white_fraction=(0.0, 0.0))
+    add.set_random_state(0)
+    levels = []
+    for _ in range(300):
+        found = add({"image": torch.full((1, 64, 64), 40.0), "noise": noise})["image"]
+        levels.append(float((found - 40).std() / noise.float().std()))
+        assert torch.allclose((found - 40) / levels[-1], noise.float(), atol=1e-2)
+    assert 10 <= min(levels) < 11.5
+    assert 87 < max(levels) <= 100.1
+    assert np.median(levels) == pytest.approx(np.sqrt(1000), rel=0.1)
+
+
+def test_the_white_part_is_a_part_of_the_variance() -> None:
+    add = RandNoiseFieldd("image", "noise", sd_hu=(20, 20), white_fraction=(0.3, 0.3))
+    add.set_random_state(1)
+    found = add({"image": torch.zeros((1, 256, 256)), "noise": torch.ones((1, 256, 256))})["image"]
+    assert float(found.mean()) == pytest.approx(20 * np.sqrt(0.7), rel=0.01)
+    assert float(found.std()) == pytest.approx(20 * np.sqrt(0.3), rel=0.02)
+
+
+def test_it_is_repeatable_inside_a_choice() -> None:
+    def once() -> torch.Tensor:
+        add = RandNoiseFieldd("image", "noise")
+        transform = Compose([OneOf([add], weights=[1.0])]).set_random_state(7)
+        return transform({"image": torch.zeros((1, 8, 8)), "noise": torch.ones((1, 8, 8))})["image"]
+
+    assert torch.equal(once(), once())
+    assert once().std() > 0
+
+
+def test_an_empty_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 < lower <= upper"):
+        RandNoiseFieldd("image", "noise", sd_hu=(0, 10))
