@@ -35,6 +35,19 @@ def parse_names(text: str) -> list[str]:
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
+def parse_numbers(option: str, text: str, *, above: float, up_to: float) -> list[float]:
+    """The numbers between commas, each once.
+
+    Raises:
+        ConfigError: for what is no number, or out of range.
+    """
+    numbers = [_number(word) for word in parse_names(text)]
+    known = [each for each in numbers if each is not None and above < each <= up_to]
+    if not numbers or len(known) != len(numbers):
+        raise ConfigError(f"{option} {text!r}: expected numbers above {above:g} and up to {up_to:g}, such as 0.25,0.1")
+    return list(dict.fromkeys(known))
+
+
 def _number(text: str) -> float | None:
     try:
         return float(text)

@@ -36,18 +36,23 @@ class Pictures:
     uris: dict[str, str]
 
 
-def render_page(report: Report) -> str:
-    """The HTML of a report; everything in it is escaped but for the charts, whose text matplotlib has escaped."""
-    environment = Environment(
+def environment() -> Environment:
+    """The templates of the package, with everything escaped that is put into them."""
+    return Environment(
         loader=PackageLoader("ctclip.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["drawing"] = Markup
+
+
+def render_page(report: Report) -> str:
+    """The HTML of a report; everything in it is escaped but for the charts, whose text matplotlib has escaped."""
+    templates = environment()
+    templates.filters["drawing"] = Markup
     styles = method_styles(report.method_names)
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         report=report,
         patients=count(len({row.patient for row in report.patients}), "patient"),
         slices=count(len({(row.patient, row.scan, row.index) for row in report.slices}), "slice"),

@@ -68,10 +68,7 @@ class NoiseSimulator:
     level: float = FIRST_PHOTONS
 
     def __post_init__(self) -> None:
-        if self.domain not in DOMAINS:
-            raise ConfigError(f"unknown noise domain {self.domain!r}; expected one of {', '.join(DOMAINS)}")
-        if self.texture not in TEXTURES:
-            raise ConfigError(f"unknown texture {self.texture!r}; expected one of {', '.join(TEXTURES)}")
+        require_known([self.domain], [self.texture])
         if not self.level > 0 or not self.pixel_mm > 0:
             raise ConfigError(f"photons or SD, and pixel size must be above 0, found {self.level:g}, {self.pixel_mm:g}")
 
@@ -170,6 +167,19 @@ class NoiseSimulator:
     def _generator(self, index: int) -> torch.Generator:
         seed = int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0])
         return torch.Generator(self.device).manual_seed(seed)
+
+
+def require_known(domains: Sequence[str], textures: Sequence[str]) -> None:
+    """Refuse unknown kinds of noise.
+
+    Raises:
+        ConfigError: with the first unknown name and those that are known.
+    """
+    for what, names, known in (("noise domain", domains, DOMAINS), ("texture", textures, tuple(TEXTURES))):
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            found = repr(unknown[0]) if unknown else "nothing"
+            raise ConfigError(f"unknown {what}: found {found}, expected one of {', '.join(known)}")
 
 
 def _calibration_slices(slices_hu: Sequence[np.ndarray]) -> list[np.ndarray]:

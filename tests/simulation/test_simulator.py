@@ -126,9 +126,9 @@ def test_oblong_slices_keep_their_size() -> None:
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"unknown noise domain 'sinogram'.*projection, image, white"):
+    with pytest.raises(ConfigError, match=r"unknown noise domain: found 'sinogram'.*projection, image, white"):
         NoiseSimulator("sinogram", "standard", 1)
-    with pytest.raises(ConfigError, match=r"unknown texture 'B30'.*smooth, standard, sharp"):
+    with pytest.raises(ConfigError, match=r"unknown texture: found 'B30'.*smooth, standard, sharp"):
         NoiseSimulator("image", "B30", 1)
     simulator = NoiseSimulator("image", "standard", 1)
     with pytest.raises(ConfigError, match=r"above 0 and below 1 .* found 25"):

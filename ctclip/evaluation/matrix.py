@@ -1,0 +1,153 @@
+"""Generalisation matrix: every method on every kind of noise at every dose, on any CT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from ctclip.data.series import read_series
+from ctclip.data.sources import find_items
+from ctclip.data.volumes import Volume, is_volume, read_volume
+from ctclip.dicom import acquisition_of
+from ctclip.errors import DataError, SeriesError
+from ctclip.evaluation.methods import Method
+from ctclip.metrics.image import slice_quality
+from ctclip.report.matrix import Cell, Condition
+from ctclip.simulation import NoiseSimulator
+from ctclip.units import HUWindow
+
+FULL_DOSE = 1.0
+"""The scan as it is, without added noise: what a method changes there is its harm."""
+
+MatrixProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class TestScan:
+    """Slices that noise is added to.
+
+    Args:
+        label: number, kernel and thickness; no patient data.
+        slices_hu: (slices, rows, columns).
+        pixel_mm: side of a pixel.
+    """
+
+    __test__ = False  # not a test of pytest's
+
+    label: str
+    slices_hu: np.ndarray
+    pixel_mm: float
+
+
+def conditions(domains: Sequence[str], textures: Sequence[str], doses: Sequence[float]) -> list[Condition]:
+    """All combinations; full dose only once, since nothing is added there. White noise has no texture."""
+    found = [Condition("", "", FULL_DOSE)] if FULL_DOSE in doses else []
+    for domain, texture, dose in product(domains, textures, sorted(set(doses) - {FULL_DOSE}, reverse=True)):
+        condition = Condition(domain, "" if domain == "white" else texture, dose)
+        if condition not in found:
+            found.append(condition)
+    return found
+
+
+def find_scans(data: Path, slices: int) -> tuple[list[TestScan], list[str]]:
+    """The middle slices of every scan in a folder or list, see :func:`~ctclip.data.sources.find_items`.
+
+    Args:
+        data: folder or list; of pairs, the full dose is used.
+        slices: neighbouring ones of each scan.
+
+    Returns:
+        the scans, and one line for each that is left out.
+
+    Raises:
+        DataError: when no scan can be read.
+    """
+    scans: list[TestScan] = []
+    problems: list[str] = []
+    for number, item in enumerate(find_items(data), start=1):
+        names = item["label" if "label" in item else "image"]
+        paths = [Path(names)] if isinstance(names, str) else [Path(name) for name in names]
+        try:
+            scans.append(_read(paths, number, slices))
+        except (DataError, SeriesError) as error:
+            problems.append(f"scan {number} left out: {error}")
+    if not scans:
+        raise DataError(f"no scan can be used: {problems[0]}")
+    return scans, problems
+
+
+def _read(paths: Sequence[Path], number: int, slices: int) -> TestScan:
+    if is_volume(paths[0]):
+        volume = read_volume(paths[0])
+        hu, kernel = volume.hu[_middle(len(volume.hu), slices)], ""
+    else:
+        volume = read_series(paths[_middle(len(paths), slices)])
+        hu, kernel = volume.hu, "/".join(acquisition_of(paths[0]).ConvolutionKernel)
+    step_mm = float(np.linalg.norm(volume.affine[:3, 2]))
+    label = ", ".join(part for part in (f"scan {number}", kernel, f"{step_mm:.3g} mm") if part)
+    return TestScan(label, hu, _pixel_mm(volume))
+
+
+def _pixel_mm(volume: Volume) -> float:
+    return float(np.linalg.norm(volume.affine[:3, :2], axis=0).mean())
+
+
+def _middle(length: int, count: int) -> slice:
+    first = max(0, (length - count) // 2)
+    return slice(first, first + count)
+
+
+def run_matrix(
+    scans: Sequence[TestScan],
+    methods: Sequence[Method],
+    found: Sequence[Condition],
+    window: HUWindow,
+    seeds: Iterable[int],
+    progress: MatrixProgress | None = None,
+) -> tuple[list[Cell], list[str]]:
+    """Add noise, denoise, compare with the scan as it was.
+
+    Args:
+        scans: from :func:`find_scans`.
+        methods: what to judge; the identity should be among them.
+        found: from :func:`conditions`.
+        window: of the metrics.
+        seeds: of the noise; full dose is measured once.
+        progress: called with a text, the pieces of work done and their number.
+
+    Returns:
+        one cell per method, scan, condition and seed, and one line for each scan that a condition does not fit.
+    """
+    cells: list[Cell] = []
+    problems: list[str] = []
+    seeds = list(seeds)
+    work = [(scan, condition) for scan in scans for condition in found]
+    for place, (scan, condition) in enumerate(work):
+        try:
+            simulator = _simulator(scan, condition)
+            for seed in seeds[:1] if simulator is None else seeds:
+                if progress:
+                    progress(f"{scan.label} {condition.domain} {condition.dose:g}", place, len(work))
+                noisy_hu = replace(simulator, seed=seed).low_dose(scan.slices_hu) if simulator else scan.slices_hu
+                for method in methods:
+                    if method.denoise is not None:
+                        quality = slice_quality(method.denoise(noisy_hu), scan.slices_hu, window)
+                        means = {name: float(values.mean()) for name, values in quality.items()}
+                        cells.append(Cell(method.name, scan.label, condition, seed, means))
+        except DataError as error:
+            problems.append(f"{scan.label}, {condition.noise} at dose {condition.dose:g}: {error}")
+    if progress:
+        progress("measured", len(work), len(work))
+    return cells, problems
+
+
+def _simulator(scan: TestScan, condition: Condition) -> NoiseSimulator | None:
+    """Calibrated on the scan; ``None`` where nothing is added."""
+    if condition.dose == FULL_DOSE:
+        return None
+    simulator = NoiseSimulator(condition.domain, condition.texture or "standard", scan.pixel_mm)
+    return simulator.for_dose(list(scan.slices_hu), condition.dose)

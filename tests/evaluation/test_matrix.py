@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ctclip.cli.main import app
+from ctclip.data.volumes import Volume, write_volume
+from ctclip.evaluation.matrix import TestScan, conditions, find_scans, run_matrix
+from ctclip.evaluation.methods import Method, baseline
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.report.matrix import Condition, heat_maps
+from ctclip.units import MODEL_HU_WINDOW
+
+SCAN = TestScan("scan 1", low_dose(body_phantom_hu(2, 128), 10), 1.5)
+
+
+def test_full_dose_comes_once_and_white_noise_has_no_texture() -> None:
+    found = conditions(["white", "image"], ["smooth", "sharp"], [0.1, 1.0, 0.5])
+    assert found == [
+        Condition("", "", 1.0),
+        Condition("white", "", 0.5),
+        Condition("white", "", 0.1),
+        *(Condition("image", texture, dose) for texture in ("smooth", "sharp") for dose in (0.5, 0.1)),
+    ]
+
+
+def test_halving_the_noise_gains_6_db_everywhere_and_harms_nothing() -> None:
+    def halve(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+        return (volume_hu + SCAN.slices_hu) / 2
+
+    methods = [baseline("identity"), Method("halve", "knows the truth", halve)]
+    found = conditions(["white", "projection"], ["standard"], [1, 0.5, 0.1])
+    cells, problems = run_matrix([SCAN], methods, found, MODEL_HU_WINDOW, range(2))
+    assert problems == []
+    assert len(cells) == 2 * (1 + 4 * 2)
+    identity, halved = heat_maps(cells)
+    ((_, fields),) = halved.rows
+    assert fields[0].text == "0.00 HU"
+    assert [field.text for field in fields[1:]] == ["+6.02 dB"] * 4
+    assert all(field.colour.startswith("color-mix(in srgb, #2b7bba") for field in fields[1:])
+    ((_, inputs),) = identity.rows
+    psnr = [float(field.text.split()[0]) for field in inputs[1:]]
+    assert psnr[0] - psnr[1] == pytest.approx(10 * np.log10(9), abs=0.7), "added variance 9 against 1 times the scan's"
+
+
+def test_a_scan_without_soft_tissue_is_a_problem_but_not_the_end(tmp_path: Path) -> None:
+    lung = TestScan("scan 2", np.full((1, 64, 64), -800, np.float32), 1.5)
+    cells, (problem,) = run_matrix(
+        [lung, SCAN], [baseline("identity")], conditions(["image"], ["standard"], [0.5]), MODEL_HU_WINDOW, [0]
+    )
+    assert "scan 2" in problem
+    assert {cell.scan for cell in cells} == {"scan 1"}
+
+
+def test_the_command_writes_a_page_and_a_table(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("muster_eva", "other"):
+        volume = low_dose(body_phantom_hu(4, 96), 10).round()
+        write_volume(data / f"{name}.nii.gz", Volume(volume, np.diag([-1.5, -1.5, 2.5, 1]), np.dtype(np.int16)))
+    scans, _ = find_scans(data, 2)
+    assert [scan.slices_hu.shape for scan in scans] == [(2, 96, 96)] * 2
+    assert np.array_equal(scans[0].slices_hu, volume[1:3])
+    assert scans[1].label == "scan 2, 2.5 mm"
+    assert scans[0].pixel_mm == pytest.approx(1.5)
+    options = ["--noise", "image", "--dose", "1,0.25", "--slices", "1", "--seeds", "2", "--model", "none", "--quiet"]
+    result = CliRunner().invoke(app, ["matrix", str(data), "--output", str(tmp_path / "out"), *options])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "out" / "matrix.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * (1 + 2)
+    assert float(rows[0]["rmse_hu [-160,240] HU range 400"]) == 0
+    page = (tmp_path / "out" / "matrix.html").read_text()
+    assert "mean over scans" in page
+    assert "muster" not in page
+    assert "http" not in page
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--dose", "0.5,2"), "expected numbers above 0 and up to 1"),
+        (("--noise", "poisson"), "found 'poisson', expected one of projection, image, white"),
+        (("--texture", ""), "found nothing, expected one of smooth, standard, sharp"),
+    ],
+)
+def test_wrong_usage_is_one_line(options: tuple[str, str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["matrix", str(tmp_path), "--output", str(tmp_path / "out"), *options])
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
