@@ -20,6 +20,7 @@ import torch
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.phantom import body_phantom_hu, low_dose
 from tests.bundles.conftest import BUNDLES, CT_BUNDLES, command_line, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
@@ -163,3 +164,40 @@ def test_mistakes_end_in_one_line(
     assert line.startswith("ctclip: ")
     assert message in line
     assert "Traceback" not in output
+
+
+def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) -> None:
+    entries = []
+    for number in range(2):
+        full = low_dose(body_phantom_hu(3, 96), 8, seed=number).round()
+        entry = {"patient": f"p{number}"}
+        for key, volume in (("full", full), ("low", low_dose(full, 30, seed=9 + number).round())):
+            entry[key] = f"{key}{number}.nii.gz"
+            image = nib.Nifti1Image(volume.astype(np.int16).T, np.diag([-0.7, -0.7, 3, 1]))
+            nib.save(image, tmp_path / entry[key])
+        entries.append(entry)
+    (tmp_path / "pairs.json").write_text(json.dumps(entries))
+    training = [{"image": e["low"], "label": e["full"], "patient": e["patient"]} for e in entries]
+    (tmp_path / "decathlon.json").write_text(json.dumps({"training": training}))
+
+    configs = "['configs/train.json','configs/evaluate.json']"
+    arguments = ["--dataset_dir", str(tmp_path / "decathlon.json"), "--output_dir", str(tmp_path / "bundle")]
+    run = _bundle(configs, COMPACT, *arguments)
+    output, _ = run.communicate()
+    assert run.returncode == 0, output[-3000:]
+    by_bundle = dict(
+        line.replace(",", "\t").split("\t")[:2]
+        for line in (tmp_path / "bundle" / "metrics.csv").read_text().splitlines()
+    )
+
+    options = ["--strength", "1", "--baseline", "identity", "--no-physics", "--quiet"]
+    result = CliRunner().invoke(
+        app, ["evaluate", str(tmp_path / "pairs.json"), "--output", str(tmp_path / "cli"), *options]
+    )
+    assert result.exit_code == 0, result.output
+    summary = json.loads((tmp_path / "cli" / "results.json").read_text())["summary"]
+    by_command = {(r["method"], r["metric"]): r["mean"] for r in summary if r["window"] == "[-160,240] HU"}
+    for method, suffix in (("ct-compact", ""), ("identity", "_of_input")):
+        for metric in ("psnr_db", "rmse_hu"):
+            assert float(by_bundle[metric + suffix]) == pytest.approx(by_command[method, metric], abs=2e-3)
+    assert float(by_bundle["ssim"]) == pytest.approx(by_command["ct-compact", "ssim"], abs=1e-4)
