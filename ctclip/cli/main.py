@@ -8,6 +8,7 @@ from ctclip import __version__
 from ctclip.cli.demo import demo
 from ctclip.cli.denoise import denoise
 from ctclip.cli.evaluate import evaluate
+from ctclip.cli.inspect import inspect
 from ctclip.cli.matrix import matrix
 from ctclip.cli.simulate import simulate
 from ctclip.cli.weights import weights_app
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command()(denoise)
 app.command()(demo)
 app.command()(evaluate)
+app.command()(inspect)
 app.command()(matrix)
 app.command()(simulate)
 app.add_typer(weights_app, name="weights")

@@ -53,6 +53,28 @@ def noise_sd_hu(slice_hu: np.ndarray) -> float:
     return float(np.quantile(sd[tissue], FLAT_QUANTILE)) if tissue.sum() >= MIN_TISSUE_PX else float("nan")
 
 
+def noise_correlation(slice_hu: np.ndarray) -> float:
+    """Correlation of the noise of neighbouring pixels in flat soft tissue: 0 for white noise, about 0.5 in body CT.
+
+    Deviations from the local mean over 9x9 pixels in the flattest fifth of soft tissue, rows and columns alike. Taking
+    away that mean and choosing flat places lower the value a little: 0.41 is found for 0.47 without anatomy.
+
+    Returns:
+        a number from -1 to 1, or NaN for a slice with too little soft tissue.
+    """
+    mean, sd = local_mean_and_sd(slice_hu)
+    tissue = _soft_tissue(mean)
+    if tissue.sum() < MIN_TISSUE_PX:
+        return float("nan")
+    flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
+    noise = slice_hu - mean
+    variance = float(np.mean(noise[flat] ** 2))
+    if variance == 0:
+        return float("nan")
+    neighbours = [np.mean((noise * np.roll(noise, 1, axis))[flat]) for axis in (0, 1)]
+    return float(np.mean(neighbours)) / variance
+
+
 def compare_noise(before_hu: np.ndarray, after_hu: np.ndarray) -> NoiseComparison:
     """Noise before and after, and the change of the mean, in flat soft tissue of the slice before.
 

@@ -1,0 +1,65 @@
+"""``ctclip inspect``: what is in this folder?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
+
+
+def inspect(
+    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder or file."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """List the series in a folder: geometry, kernel, dose, noise, and what would be denoised or skipped and why.
+
+    Nothing is written. Exit codes: 0 something can be denoised, 1 nothing can.
+    """
+    with one_line_errors():
+        from ctclip.dicom import scan
+        from ctclip.inspection import inspect_series, inspection_report
+
+        found = scan(source)
+        console = Console(stderr=True, quiet=as_json)
+        series = track(found.series, description="reading", console=console, transient=True)
+        facts = [inspect_series(each) for each in series]
+        if as_json:
+            typer.echo(json.dumps(inspection_report(facts, found), indent=1))
+        else:
+            _print(facts, found.skip_summary())
+        raise typer.Exit(ALL_DONE if any(each.action == "denoise" for each in facts) else NOTHING_DONE)
+
+
+def _print(facts: list, skipped: dict[str, int]) -> None:
+    console = Console()
+    table = Table(title="CT series", show_lines=True)
+    for column in ("series", "slices", "geometry, mm", "kernel, kV, mAs, mGy", "noise", "what happens"):
+        table.add_column(column, overflow="fold")
+    for each in facts:
+        rows, columns = each.matrix
+        spacing = " x ".join(f"{value:.3g}" for value in each.PixelSpacing or ())
+        thickness, step = (_text(value) for value in (each.SliceThickness, each.step_mm))
+        noise = "not measured" if each.noise_sd_hu is None else f"{each.noise_sd_hu:g} HU, {each.noise_correlation:.2f}"
+        scan_words = (each.ConvolutionKernel or "?", *(_text(v) for v in (each.KVP, each.Exposure, each.CTDIvol)))
+        table.add_row(
+            f"{_text(each.SeriesNumber)}: {each.SeriesInstanceUID}",
+            str(each.slices),
+            f"{rows} x {columns}, {spacing or '?'}; thick {thickness}, step {step}",
+            ", ".join(scan_words),
+            noise,
+            "; ".join(part for part in (each.action, each.reason, each.remark, *each.warnings) if part),
+        )
+    console.print(table)
+    console.print("noise: SD, and correlation of neighbouring pixels, in flat soft tissue; ? is not stated")
+    for reason, count in skipped.items():
+        console.print(f"skipped {count} files: {reason}", highlight=False)
+
+
+def _text(value: float | None) -> str:
+    return "?" if value is None else f"{value:g}"

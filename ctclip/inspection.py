@@ -1,0 +1,146 @@
+"""What a folder holds, and whether denoising it makes sense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+
+from ctclip.dicom import Scan, Series, read_slice
+from ctclip.dicom.lenient import float_of, floats_of, quiet_pydicom, texts_of
+from ctclip.errors import SeriesError
+from ctclip.metrics.noise import noise_correlation, noise_sd_hu
+
+TRAINED_SD_HU = (8.0, 110.0)
+"""Noise that the shipped model was trained with."""
+
+TRAINED_CORRELATION = (0.0, 0.65)
+"""Correlation of neighbouring pixels in the noise of its training."""
+
+MEASURED_SLICES = 5
+"""Slices per series that are decoded to measure noise."""
+
+_KEYWORDS = [
+    "SliceThickness",
+    "PixelSpacing",
+    "ConvolutionKernel",
+    "KVP",
+    "XRayTubeCurrent",
+    "ExposureTime",
+    "Exposure",
+    "CTDIvol",
+]
+
+
+@dataclass(frozen=True)
+class SeriesFacts:
+    """A series in a folder; no patient data. Numbers are ``None`` where the header does not state them.
+
+    Args:
+        SeriesInstanceUID: or its stand-in.
+        SeriesNumber: of the first slice that states one.
+        slices: number of slices.
+        matrix: rows and columns of the largest group of equal slices.
+        PixelSpacing: row and column spacing, mm.
+        SliceThickness: mm.
+        step_mm: median distance of neighbouring slices.
+        ConvolutionKernel: as stated.
+        KVP: kV.
+        XRayTubeCurrent: mA.
+        Exposure: mAs.
+        CTDIvol: mGy.
+        noise_sd_hu: median over some slices, in flat soft tissue; ``None`` without any.
+        noise_correlation: of neighbouring pixels, likewise.
+        action: "denoise" or "skip".
+        reason: why it is skipped.
+        remark: what to expect of denoising.
+        warnings: what is unusual.
+    """
+
+    SeriesInstanceUID: str
+    SeriesNumber: int | None
+    slices: int
+    matrix: tuple[int, int]
+    PixelSpacing: tuple[float, ...] | None
+    SliceThickness: float | None
+    step_mm: float | None
+    ConvolutionKernel: str
+    KVP: float | None
+    XRayTubeCurrent: float | None
+    Exposure: float | None
+    CTDIvol: float | None
+    noise_sd_hu: float | None
+    noise_correlation: float | None
+    action: str
+    reason: str
+    remark: str
+    warnings: tuple[str, ...]
+
+
+def inspect_series(series: Series) -> SeriesFacts:
+    """Read the header of the middle slice, and the pixels of some slices."""
+    stack = series.stacks[0]
+    middle = stack[len(stack) // 2]
+    header = _header(middle.path)
+    spread = np.unique(np.linspace(0, len(stack) - 1, MEASURED_SLICES + 2)[1:-1].round().astype(int))
+    noise, remark = _noise([stack[index].path for index in spread])
+    steps = np.diff([item.position_mm for item in stack])
+    return SeriesFacts(
+        SeriesInstanceUID=series.uid,
+        SeriesNumber=series.series_number,
+        slices=series.slice_count,
+        matrix=(middle.rows, middle.columns),
+        PixelSpacing=floats_of(header, "PixelSpacing", 2),
+        SliceThickness=float_of(header, "SliceThickness"),
+        step_mm=round(float(np.median(steps)), 3) if len(steps) and np.isfinite(steps).all() else None,
+        ConvolutionKernel="/".join(texts_of(header, "ConvolutionKernel")),
+        KVP=float_of(header, "KVP"),
+        XRayTubeCurrent=float_of(header, "XRayTubeCurrent"),
+        Exposure=float_of(header, "Exposure"),
+        CTDIvol=float_of(header, "CTDIvol"),
+        noise_sd_hu=noise[0],
+        noise_correlation=noise[1],
+        action="skip" if series.skip_reason else "denoise",
+        reason=series.skip_reason or "",
+        remark=remark,
+        warnings=series.warnings,
+    )
+
+
+def inspection_report(facts: list[SeriesFacts], found: Scan) -> dict[str, Any]:
+    """Everything as plain values for JSON."""
+    return {"series": [vars(each) for each in facts], "skipped_files": found.skip_summary()}
+
+
+def _header(path: Path) -> pydicom.Dataset:
+    with quiet_pydicom():
+        return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_KEYWORDS)
+
+
+def _noise(paths: list[Path]) -> tuple[tuple[float | None, float | None], str]:
+    """SD and correlation, and what they mean for denoising."""
+    found = []
+    try:
+        for path in paths:
+            slice_hu = read_slice(path).hu
+            found.append((noise_sd_hu(slice_hu), noise_correlation(slice_hu)))
+    except SeriesError as error:
+        return (None, None), str(error)
+    known = [each for each in found if np.isfinite(each).all()]
+    if not known:
+        return (None, None), "no soft tissue to measure noise in"
+    sd_hu, correlation = (float(value) for value in np.median(known, axis=0))
+    return (round(sd_hu, 1), round(correlation, 2)), _remark(sd_hu, correlation)
+
+
+def _remark(sd_hu: float, correlation: float) -> str:
+    if sd_hu < TRAINED_SD_HU[0]:
+        return "already smooth: little to gain"
+    if sd_hu > TRAINED_SD_HU[1]:
+        return "more noise than the model was trained with"
+    if correlation > TRAINED_CORRELATION[1]:
+        return "smoother noise than the model was trained with"
+    return "within what the model was trained with"

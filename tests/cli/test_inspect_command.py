@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from ctclip.cli.main import app
+from ctclip.metrics.noise import noise_correlation
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.simulation.correlated import correlated_noise
+from tests.dicom.fake import PATIENT, SAGITTAL, fake_slice, write
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["inspect", *(str(argument) for argument in arguments)], env={"COLUMNS": "200"})
+
+
+def _series(folder: Path, volume_hu: np.ndarray, uid: str, **overrides: object) -> None:
+    for index, slice_hu in enumerate(volume_hu):
+        pixels = np.clip(np.rint(slice_hu + 1024), 0, 4095).astype(np.int16)
+        write(fake_slice(2.5 * index, index + 1, series=uid, pixels=pixels, **overrides), folder / f"{uid}.{index}")
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    folder = tmp_path / "export"
+    noisy = low_dose(body_phantom_hu(4, 256), 30)
+    _series(folder, noisy, "1.2.1", SeriesNumber=1, Exposure=150, CTDIvol=7.5)
+    _series(folder, low_dose(body_phantom_hu(4, 256), 3), "1.2.2", SeriesNumber=2, ConvolutionKernel=None)
+    _series(folder, noisy, "1.2.3", SeriesNumber=3, orientation=SAGITTAL)
+    (folder / "notes.txt").write_text("no DICOM")
+    return folder
+
+
+def test_every_series_is_listed_with_what_would_happen(export: Path) -> None:
+    result = _run(export, "--json")
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.output)
+    first, smooth, sagittal = content["series"]
+    assert (first["SeriesInstanceUID"], first["slices"], first["matrix"]) == ("1.2.1", 4, [256, 256])
+    assert (first["ConvolutionKernel"], first["KVP"], first["Exposure"], first["CTDIvol"]) == ("Br38f/3", 120, 150, 7.5)
+    assert (first["PixelSpacing"], first["SliceThickness"], first["step_mm"]) == ([0.5, 0.5], 2.0, 2.5)
+    assert first["noise_sd_hu"] == pytest.approx(30, rel=0.1)
+    assert first["noise_correlation"] == pytest.approx(0.47, abs=0.08)
+    assert (first["action"], first["remark"]) == ("denoise", "within what the model was trained with")
+    assert (smooth["action"], smooth["remark"], smooth["ConvolutionKernel"]) == (
+        "denoise",
+        "already smooth: little to gain",
+        "",
+    )
+    assert sagittal["action"] == "skip"
+    assert "axial" in sagittal["reason"]
+    assert sum(content["skipped_files"].values()) == 1
+
+
+def test_the_table_says_the_same_without_patient_data(export: Path) -> None:
+    result = _run(export)
+    assert result.exit_code == 0
+    for expected in ("1.2.1", "Br38f/3", "7.5", "already", "skip", "skipped 1 files"):
+        assert expected in result.output
+    for secret in (PATIENT.split("^")[0], "P-77", "19600102", "A-9"):
+        assert secret not in result.output + _run(export, "--json").output
+
+
+def test_a_folder_without_ct_exits_with_1(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    result = _run(tmp_path, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output)["series"] == []
+
+
+@pytest.mark.parametrize(("cutoff", "expected"), [(0.18, 0.61), (0.22, 0.47), (0.32, 0.20)])
+def test_the_correlation_of_known_noise_is_found(cutoff: float, expected: float) -> None:
+    noise = correlated_noise((3, 256, 256), cutoff, generator=torch.Generator().manual_seed(0)).numpy()
+    assert np.mean([noise_correlation(40 + 20 * each) for each in noise]) == pytest.approx(expected - 0.05, abs=0.03)
+
+
+def test_white_noise_is_not_correlated() -> None:
+    noise = np.random.default_rng(0).normal(40, 20, (256, 256))
+    assert noise_correlation(noise) == pytest.approx(0, abs=0.03)
+
+
+def test_no_soft_tissue_no_correlation() -> None:
+    assert np.isnan(noise_correlation(np.full((64, 64), -900.0)))
