@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from ctclip import __version__
 from ctclip.evaluation import methods as judged
@@ -111,4 +113,21 @@ def make_report(
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {"ctclip": __version__, "Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    commit = _commit()
+    return {
+        "ctclip": f"{__version__}, commit {commit}" if commit else __version__,
+        "Python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _commit() -> str:
+    """Of the checkout that ctclip runs from, with a mark for local changes; "" for an installed package."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return ""
+    try:
+        command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude", "*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
