@@ -38,6 +38,7 @@ def denoise(
     overlap: float = typer.Option(0.25, min=0.0, max=0.95, help="Part of a window shared with the next."),
     report: Path | None = typer.Option(None, help="Write a JSON report without patient data."),
     keep_private: bool = typer.Option(False, "--keep-private", help="Copy private DICOM elements."),
+    check: bool = typer.Option(False, "--check", help="Verify each derived series, as 'ctclip check' does."),
     dry_run: bool = typer.Option(False, "--dry-run", help="List what would be done and write nothing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
@@ -66,7 +67,7 @@ def denoise(
             results, denoiser, found = _volume(console, source, target, load, share, dry_run, overwrite)
         else:
             results, denoiser, found = _dicom(
-                console, source, target, load, series, share, dry_run, overwrite, keep_private, verbose
+                console, source, target, load, series, share, dry_run, overwrite, keep_private, verbose, check
             )
         if denoiser is None:
             raise typer.Exit(ALL_DONE)
@@ -136,6 +137,7 @@ def _dicom(
     overwrite: bool,
     keep_private: bool,
     verbose: bool,
+    check: bool,
 ) -> tuple[list[SeriesResult], Denoiser | None, Scan | None]:
     from ctclip.dicom import scan
     from ctclip.pipeline import check_folders, choose_series, denoise_series
@@ -161,10 +163,22 @@ def _dicom(
                 keep_private=keep_private,
                 slice_done=partial(bar.advance, task),
             )
+            if check and result.status == "done":
+                _check(result, source, target)
             results.append(result)
     for result in results:
         _print_result(console, result)
     return results, denoiser, found
+
+
+def _check(result: SeriesResult, source: Path, target: Path) -> None:
+    """Turn the result into a failed one when the written series breaks a rule; it stays there to be looked at."""
+    from ctclip.verification import check_series
+
+    broken = [finding for finding in check_series(target / result.derived, source) if not finding.passed]
+    if broken:
+        result.status = "failed"
+        result.message = "written, but " + "; ".join(f"not: {each.rule} ({each.detail})" for each in broken)
 
 
 def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bool) -> None:

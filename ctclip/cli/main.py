@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from ctclip import __version__
+from ctclip.cli.check import check
 from ctclip.cli.demo import demo
 from ctclip.cli.denoise import denoise
 from ctclip.cli.evaluate import evaluate
@@ -22,6 +23,7 @@ app.command()(denoise)
 app.command()(demo)
 app.command()(evaluate)
 app.command()(inspect)
+app.command()(check)
 app.command()(matrix)
 app.command()(simulate)
 app.add_typer(weights_app, name="weights")

@@ -1,0 +1,33 @@
+"""``ctclip check``: does a derived series keep the rules?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
+
+
+def check(
+    series: Path = typer.Argument(..., metavar="SERIES", help="Folder of one derived series."),
+    source: Path | None = typer.Option(None, help="Folder with the source series: also geometry, padding and HU."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print what fails only."),
+) -> None:
+    """Verify a derived series: what it states, and that it fits its source.
+
+    Uses dciodvfy (dicom3tools) when it is installed. Exit codes: 0 all rules are kept, 1 some are not.
+    """
+    with one_line_errors():
+        from ctclip.verification import check_series
+
+        findings = check_series(series, source)
+        console = Console()
+        for finding in findings:
+            if quiet and finding.passed:
+                continue
+            mark = "ok    " if finding.passed else "FAILED"
+            detail = f" ({finding.detail})" if finding.detail else ""
+            console.print(f"{mark} {finding.rule}{detail}", highlight=False, markup=False)
+        raise typer.Exit(ALL_DONE if all(finding.passed for finding in findings) else NOTHING_DONE)

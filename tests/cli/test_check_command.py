@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from typer.testing import CliRunner, Result
+
+from ctclip.cli.main import app
+from ctclip.demo import write_ct_series
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.verification import COPIED, check_series
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "250"})
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A source and its derived series."""
+    folder = tmp_path_factory.mktemp("check")
+    write_ct_series(folder / "in", low_dose(body_phantom_hu(2, 96), 30))
+    for path in (folder / "in").iterdir():
+        ds = pydicom.dcmread(path)
+        ds.add_new("PixelPaddingValue", "US", 0)
+        values = ds.pixel_array.copy()
+        values[:4] = 0
+        ds.PixelData = values.tobytes()
+        ds.save_as(path)
+    result = _run("denoise", folder / "in", folder / "out", "--quiet")
+    assert result.exit_code == 0, result.output
+    return folder / "in", next((folder / "out").iterdir())
+
+
+def _changed(pair: tuple[Path, Path], folder: Path, change: Callable[[Dataset], None]) -> Path:
+    """A copy of the derived series with a change in its first slice."""
+    for number, path in enumerate(sorted(pair[1].iterdir())):
+        ds = pydicom.dcmread(path)
+        if number == 0:
+            change(ds)
+        ds.save_as(folder / path.name)
+    return folder
+
+
+def test_our_own_output_keeps_every_rule(pair: tuple[Path, Path]) -> None:
+    source, derived = pair
+    result = _run("check", derived, "--source", source)
+    assert result.exit_code == 0, result.output
+    assert "FAILED" not in result.output
+    assert result.output.count("ok ") >= len(COPIED) + 15
+    assert _run("check", derived).exit_code == 0
+    assert _run("check", derived, "--source", source, "--quiet").output == ""
+
+
+def _set(keyword: str, value: object) -> Callable[[Dataset], None]:
+    return lambda ds: setattr(ds, keyword, value)
+
+
+def _shift(ds: Dataset) -> None:
+    ds.PixelData = (ds.pixel_array + (ds.pixel_array > 0) * 4).astype("<u2").tobytes()
+
+
+def _fill_padding(ds: Dataset) -> None:
+    ds.PixelData = np.maximum(ds.pixel_array, 1).astype("<u2").tobytes()
+
+
+def _forget_source(ds: Dataset) -> None:
+    ds.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (_set("ImageType", ["ORIGINAL", "PRIMARY", "AXIAL"]), r"ImageType begins with DERIVED\SECONDARY\AXIAL"),
+        (_set("RescaleType", "US"), "RescaleType is HU"),
+        (_set("SeriesDescription", "x" * 65), "SeriesDescription is there, with 64 characters at most"),
+        (_set("DerivationDescription", "smoothed"), "DerivationDescription names ctclip"),
+        (_set("StudyInstanceUID", "1.2.3"), "each slice has its own SOPInstanceUID, all have one StudyInstanceUID"),
+        (_set("ContributingEquipmentSequence", []), "ContributingEquipmentSequence names the processing"),
+        (_set("PixelSpacing", [0.7, 0.8]), "PixelSpacing is that of the source"),
+        (_set("KVP", 80), "KVP is that of the source"),
+        (_set("RescaleIntercept", -1000), "RescaleIntercept is that of the source"),
+        (_forget_source, "every slice has its own source slice"),
+        (_shift, "mean shift in flat soft tissue is at most 1 HU"),
+        (_fill_padding, "padding is bit-exact"),
+    ],
+)
+def test_each_broken_rule_is_found(
+    pair: tuple[Path, Path], tmp_path: Path, change: Callable[[Dataset], None], rule: str
+) -> None:
+    findings = {each.rule: each.passed for each in check_series(_changed(pair, tmp_path, change), pair[0])}
+    assert findings[rule] is False
+
+
+def test_the_source_itself_is_no_derived_series(pair: tuple[Path, Path]) -> None:
+    result = _run("check", pair[0])
+    assert result.exit_code == 1
+    assert "FAILED DerivationDescription names ctclip" in result.output
+
+
+def test_a_damaged_slice_is_a_finding(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    def cut(ds: Dataset) -> None:
+        ds.PixelData = ds.PixelData[:100]
+
+    (finding,) = check_series(_changed(pair, tmp_path, cut), pair[0])
+    assert not finding.passed
+    assert finding.rule == "every slice can be decoded"
+
+
+def test_denoise_checks_its_own_output_on_request(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = _run("denoise", pair[0], tmp_path / "out", "--check")
+    assert result.exit_code == 0, result.output
+    monkeypatch.setattr("ctclip.verification.MAX_BIAS_HU", -1.0)
+    result = _run("denoise", pair[0], tmp_path / "other", "--check")
+    assert result.exit_code == 1
+    assert "written, but not: mean shift in flat soft tissue" in result.output
+
+
+def test_a_folder_with_two_series_is_one_line(pair: tuple[Path, Path]) -> None:
+    result = _run("check", pair[0].parent)
+    assert result.exit_code == 1
+    assert "found 2 series" in result.output
