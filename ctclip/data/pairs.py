@@ -212,8 +212,10 @@ def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
 def _only_series(folder: Path, uid: str) -> Series:
     usable = [series for series in scan(folder).series if series.skip_reason is None and uid in ("", series.uid)]
     if len(usable) != 1:
-        which = "with the listed SeriesInstanceUID" if uid else "; a list may choose one (low_series, full_series)"
-        raise DataError(f"expected one axial CT series in each folder of a pair {which}, found {len(usable)}")
+        which = "with the listed SeriesInstanceUID in its folder" if uid else "in each folder of a pair"
+        raise DataError(
+            f"expected one axial CT series {which}, found {len(usable)}; low_series and full_series in a list choose one"
+        )
     return usable[0]
 
 

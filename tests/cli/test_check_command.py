@@ -72,6 +72,7 @@ def _forget_source(ds: Dataset) -> None:
     ds.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
 
 
+@pytest.mark.filterwarnings("ignore:The value length")
 @pytest.mark.parametrize(
     ("change", "rule"),
     [
