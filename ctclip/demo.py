@@ -89,6 +89,7 @@ def _ct_header(index: int) -> pydicom.Dataset:
     dataset.PatientBirthDate = dataset.PatientSex = dataset.ReferringPhysicianName = ""
     dataset.AccessionNumber = dataset.StudyID = ""
     dataset.Manufacturer = "ctclip phantom"
+    dataset.BodyPartExamined, dataset.PatientPosition = "ABDOMEN", "HFS"
     dataset.StudyDate = dataset.SeriesDate = dataset.ContentDate = "20240101"
     dataset.StudyTime = dataset.SeriesTime = dataset.ContentTime = "120000"
     dataset.AcquisitionNumber, dataset.SeriesNumber, dataset.InstanceNumber = 1, 2, index + 1

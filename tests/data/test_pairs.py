@@ -167,7 +167,8 @@ def test_empty_folders_and_two_series_are_reported(tmp_path: Path) -> None:
     assert pair.patient == hashed("L506")
     assert [problem.split(": ")[1].split(":")[0] for problem in problems] == [
         "The input folder is empty",
-        "expected one axial CT series in each folder of a pair, found 2; low_series and full_series in a list choose one",
+        "expected one axial CT series in each folder of a pair, found 2; low_series and full_series in a list choose "
+        "one",
     ]
 
 
