@@ -7,7 +7,7 @@ from ctclip.strength import STRENGTHS, find_strength
 
 
 def test_presets_are_ordered_and_numbers_are_taken_as_they_are() -> None:
-    assert 0 < find_strength("low") < find_strength("medium") < find_strength("high") == 1
+    assert 0 < find_strength("low") < find_strength("medium") < find_strength("high") < 1
     assert set(STRENGTHS) == {"low", "medium", "high"}
     assert find_strength("0.4") == find_strength(0.4) == 0.4
     assert find_strength(0) == 0

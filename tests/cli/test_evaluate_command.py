@@ -87,7 +87,7 @@ def test_a_list_of_volumes_evaluates_with_a_model_and_the_phantom(tmp_path: Path
     for dose, volume in zip(("low", "full"), _volumes(0), strict=True):
         write_volume(tmp_path / f"{dose}.nii.gz", Volume(volume, np.diag([-0.7, -0.7, 3, 1]), np.dtype(np.int16)))
     (tmp_path / "pairs.csv").write_text("low,full,patient\nlow.nii.gz,full.nii.gz,somebody\n")
-    options = ("--strength", "0.5", "--strength", "high", "--baseline", "identity", "--quiet")
+    options = ("--strength", "0.5", "--strength", "1", "--baseline", "identity", "--quiet")
     result = _run(tmp_path / "pairs.csv", "--output", tmp_path / "out", *options)
     assert result.exit_code == 0, result.output
     content = json.loads((tmp_path / "out" / "results.json").read_text())
