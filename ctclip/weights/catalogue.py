@@ -38,7 +38,7 @@ DEFAULT_MODEL = "ct-compact"
 MODELS = {
     "ct-compact": ShippedModel(
         "ct_compact_denoising",
-        sha256="45e6a4883693e63b5151a7945e1e465279a073caae320f79b86738a53a81a549",
+        sha256="88c501a2802598494abc306001f8f893c6c93aa9b2b3ade6fc250f0212ee7fe8",
         description="CT, one slice, half width; encoder and decoder trained by ctclip on CT: not CLIP",
     ),
 }
