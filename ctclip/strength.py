@@ -5,8 +5,8 @@ from __future__ import annotations
 from ctclip.errors import ConfigError
 
 STRENGTHS = {"low": 0.25, "medium": 0.37, "high": 0.8}
-"""Share of the network's result. "medium" takes 30 to 50 % of the noise, as products in clinical use do, and is the most
-that keeps the sharpness of a 300 HU edge within 5 % at a quarter of the dose; "high" has the best PSNR there, see
+"""Share of the network's result. "medium" takes 30 to 50 % of the noise, as products in clinical use do, and is the
+most that keeps the sharpness of a 300 HU edge within 5 % at a quarter of the dose; "high" has the best PSNR there, see
 docs/results/ldct.md."""
 
 DEFAULT_STRENGTH = "medium"

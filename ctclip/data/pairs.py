@@ -214,7 +214,8 @@ def _only_series(folder: Path, uid: str) -> Series:
     if len(usable) != 1:
         which = "with the listed SeriesInstanceUID in its folder" if uid else "in each folder of a pair"
         raise DataError(
-            f"expected one axial CT series {which}, found {len(usable)}; low_series and full_series in a list choose one"
+            f"expected one axial CT series {which}, found {len(usable)}; low_series and full_series in a list choose "
+            "one"
         )
     return usable[0]
 

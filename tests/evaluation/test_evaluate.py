@@ -15,7 +15,7 @@ from ctclip.evaluation.bench import run_bench
 from ctclip.evaluation.evaluate import evaluate
 from ctclip.evaluation.measures import measure_slices, windowed
 from ctclip.evaluation.methods import Method, baseline, prediction_of
-from ctclip.evaluation.summary import BIAS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
+from ctclip.evaluation.summary import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
 from ctclip.metrics.image import image_quality
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.report.content import Measure
@@ -102,6 +102,7 @@ def test_an_eraser_of_lesions_gains_psnr_and_is_found_out(data: Path) -> None:
     assert judged[LESIONS.name].value < 0.85
     assert not judged[LESIONS.name].passed
     assert not judged[TEXTURE.name].passed
+    assert judged[EDGE_SHARPNESS.name].passed
     assert SHARPNESS.name in judged
 
 
