@@ -22,9 +22,6 @@ BUNDLE = Path(__file__).parents[1] / "bundles" / "ct_compact_denoising"
 TEST_SD_HU = (25.0, 60.0)
 """Simulated noise of even level on the test series: about quarter dose, and far below."""
 
-PIXEL_MM = 0.98
-"""Of the test series."""
-
 TEST_DOSE = 0.1
 """Dose of the test series with noise of simulated projections."""
 
@@ -121,12 +118,13 @@ def measure(checkpoint: Path, test_dir: str) -> dict[str, float]:
     from ctclip.transforms import LoadImageCTd
     from ctclip.units import SOFT_TISSUE_HU_WINDOW
 
-    clean_hu = np.asarray(LoadImageCTd("image")(find_items(test_dir)[0])["image"])[0].T
+    test = LoadImageCTd("image")(find_items(test_dir)[0])["image"]
+    clean_hu = np.asarray(test)[0].T
     # As many slices as keep the comparison short, with neighbours for the variant that looks at them.
     clean_hu = clean_hu[len(clean_hu) // 2 - 4 : len(clean_hu) // 2 + 4]
     denoiser = Denoiser.load(checkpoint, device="auto")
     noisy_hu = {f"{sd_hu:g} HU": low_dose(clean_hu, sd_hu, seed=int(sd_hu)) for sd_hu in TEST_SD_HU}
-    simulator = NoiseSimulator("projection", "standard", PIXEL_MM).for_dose(list(clean_hu), TEST_DOSE)
+    simulator = NoiseSimulator("projection", "standard", float(test.pixdim[0])).for_dose(list(clean_hu), TEST_DOSE)
     noisy_hu[f"{TEST_DOSE:.0%} dose"] = simulator.low_dose(clean_hu)
     row = {}
     for test, noisy in noisy_hu.items():

@@ -47,10 +47,7 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ConfigError: when ``final`` exists and ``overwrite`` is not given.
     """
     if final.exists() and not overwrite:
-        raise ConfigError(
-            f"{final} exists: the same data, model and settings have been denoised before; "
-            "give --overwrite to replace it"
-        )
+        raise ConfigError(f"{final} exists; give --overwrite to replace it")
     missing = [folder for folder in final.parents if not folder.exists()]
     partial = partial_name(final)
     partial.mkdir(parents=True)

@@ -17,8 +17,8 @@ from ctclip.metrics.noise import noise_correlation, noise_sd_hu
 TRAINED_SD_HU = (8.0, 110.0)
 """Noise that the shipped model was trained with."""
 
-TRAINED_CORRELATION = (0.0, 0.65)
-"""Correlation of neighbouring pixels in the noise of its training."""
+HIGHEST_TRAINED_CORRELATION = 0.65
+"""Of neighbouring pixels in the noise of its training."""
 
 MEASURED_SLICES = 5
 """Slices per series that are decoded to measure noise."""
@@ -29,7 +29,6 @@ _KEYWORDS = [
     "ConvolutionKernel",
     "KVP",
     "XRayTubeCurrent",
-    "ExposureTime",
     "Exposure",
     "CTDIvol",
 ]
@@ -141,6 +140,6 @@ def _remark(sd_hu: float, correlation: float) -> str:
         return "already smooth: little to gain"
     if sd_hu > TRAINED_SD_HU[1]:
         return "more noise than the model was trained with"
-    if correlation > TRAINED_CORRELATION[1]:
+    if correlation > HIGHEST_TRAINED_CORRELATION:
         return "smoother noise than the model was trained with"
     return "within what the model was trained with"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,11 +92,16 @@ def check_series(derived: Path, source: Path | None = None) -> list[Finding]:
         _uids_are_unique(slices),
         *(_every(rule, slices, holds) for rule, holds in OWN_RULES.items()),
     ]
+    sources = {} if source is None else _slices_by_uid(source)
     if source is not None:
-        findings += _against_source(slices, source)
+        findings += _against_source(slices, sources)
     if shutil.which("dciodvfy"):
-        findings.append(_validated(paths, slices, source))
+        findings.append(_validated(paths, slices, sources))
     return findings
+
+
+def _slices_by_uid(source: Path) -> dict[str, Path]:
+    return {item.sop_instance_uid: item.path for series in scan(source).series for item in series.slices}
 
 
 def _only_series(folder: Path) -> list[Path]:
@@ -163,8 +168,7 @@ def _source_uid(header: Dataset) -> str:
     return text_of(items[0], "ReferencedSOPInstanceUID")
 
 
-def _against_source(slices: Sequence[CTSlice], source: Path) -> list[Finding]:
-    files = {item.sop_instance_uid: item.path for series in scan(source).series for item in series.slices}
+def _against_source(slices: Sequence[CTSlice], files: Mapping[str, Path]) -> list[Finding]:
     named = [_source_uid(ct.header) for ct in slices]
     missing = [uid for uid in named if uid not in files]
     rule = "every slice has its own source slice"
@@ -229,12 +233,9 @@ def _bias(pairs: Pairs) -> Finding:
     return Finding(rule, abs(shift_hu) <= MAX_BIAS_HU, f"{shift_hu:+.2f} HU")
 
 
-def _validated(paths: Sequence[Path], slices: Sequence[CTSlice], source: Path | None) -> Finding:
+def _validated(paths: Sequence[Path], slices: Sequence[CTSlice], files: Mapping[str, Path]) -> Finding:
     """No error of dciodvfy that the source does not have already: sources fail too."""
     rule = "dciodvfy finds no new errors"
-    files = {}
-    if source is not None:
-        files = {item.sop_instance_uid: item.path for series in scan(source).series for item in series.slices}
     for path, ct in zip(paths, slices, strict=True):
         known = set(_errors(files[_source_uid(ct.header)])) if _source_uid(ct.header) in files else set()
         new = [line for line in _errors(path) if line not in known]

@@ -161,7 +161,7 @@ def _bench(
 
 
 def _print(console: Console, report: Report) -> None:
-    """The means in the first window, and the acceptance bar."""
+    """The means in the first window, and what was left out."""
     from ctclip.report.labels import metric_label, number, window_label
 
     measures = [each for each in report.measures if each.data_range_hu is not None]

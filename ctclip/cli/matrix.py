@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
-from ctclip.cli.options import parse_names, parse_numbers, parse_windows
+from ctclip.cli.options import parse_names, parse_numbers, parse_window
 from ctclip.strength import find_strength
 
 
@@ -37,7 +37,7 @@ def matrix(
     """
     console = Console(quiet=quiet)
     with one_line_errors():
-        (chosen_window,) = parse_windows(window)[:1]
+        chosen_window = parse_window(window)
         strengths = [find_strength(each) for each in strength]
         doses = parse_numbers("--dose", dose, above=0, up_to=1)
         from ctclip.evaluation.matrix import conditions, find_scans, run_matrix

@@ -30,6 +30,18 @@ def parse_windows(text: str) -> list[HUWindow]:
     return list(dict.fromkeys(windows))
 
 
+def parse_window(text: str) -> HUWindow:
+    """One HU window.
+
+    Raises:
+        ConfigError: as for :func:`parse_windows`, or for several of them.
+    """
+    windows = parse_windows(text)
+    if len(windows) > 1:
+        raise ConfigError(f"--window {text!r}: found {len(windows)} windows, expected one")
+    return windows[0]
+
+
 def parse_names(text: str) -> list[str]:
     """The words between commas, each once."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

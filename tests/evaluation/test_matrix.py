@@ -85,6 +85,7 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path) -> None:
     [
         (("--dose", "0.5,2"), "expected numbers above 0 and up to 1"),
         (("--noise", "poisson"), "found 'poisson', expected one of projection, image, white"),
+        (("--window", "soft,lung"), "found 2 windows, expected one"),
         (("--texture", ""), "found nothing, expected one of smooth, standard, sharp"),
     ],
 )
