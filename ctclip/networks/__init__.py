@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from ctclip.networks.augmentation import ProgressiveFeatureAugmentation
+from ctclip.networks.backbone import BackboneEncoder
+from ctclip.networks.build import Network, NetworkConfig, as_config, config_from_dict, network_from_config
 from ctclip.networks.config import DenoiserConfig
 from ctclip.networks.decoder import DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser
-from ctclip.networks.encoder import DenseFeatureEncoder
+from ctclip.networks.encoder import DenseFeatureEncoder, FreezableEncoder
+from ctclip.networks.peers import PeerConfig, PeerDenoiser
 
 __all__ = [
+    "BackboneEncoder",
     "DenoiserConfig",
     "DenseFeatureDecoder",
     "DenseFeatureDenoiser",
     "DenseFeatureEncoder",
+    "FreezableEncoder",
+    "Network",
+    "NetworkConfig",
+    "PeerConfig",
+    "PeerDenoiser",
     "ProgressiveFeatureAugmentation",
+    "as_config",
+    "config_from_dict",
+    "network_from_config",
 ]

@@ -30,6 +30,8 @@ class DenoiserConfig:
         input_adapter: how one channel becomes the encoder's three: ``"repeat"``, or ``"conv"``, the learned 1x1
             convolution of the published CT network. Without effect for three input channels.
         encoder_name: what the encoder is, for people to read, e.g. ``"CLIP RN50 (openai)"``.
+        backbone: name of a ``timm`` model that takes the place of CLIP's image tower, e.g. ``"resnet50"``; its feature
+            pyramid must be that of ``encoder_width``. For comparisons.
 
     Raises:
         ConfigError: when a value is out of range or two values contradict each other.
@@ -44,6 +46,7 @@ class DenoiserConfig:
     residual: bool = False
     input_adapter: str = "repeat"
     encoder_name: str = "unnamed"
+    backbone: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "encoder_layers", tuple(self.encoder_layers))
@@ -99,6 +102,8 @@ class DenoiserConfig:
         """Plain values, as they stand in a checkpoint."""
         values = asdict(self)
         values["encoder_layers"] = list(self.encoder_layers)
+        if self.backbone is None:  # so that checkpoints of CLIP towers stay readable for earlier versions
+            del values["backbone"]
         return values
 
     @classmethod
@@ -109,7 +114,7 @@ class DenoiserConfig:
             ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
         """
         known = {field.name for field in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - set(values))
+        unknown, missing = sorted(set(values) - known), sorted(known - {"backbone"} - set(values))
         if unknown or missing:
             raise ConfigError(
                 f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}"

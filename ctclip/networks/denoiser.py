@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from ctclip.networks.augmentation import ProgressiveFeatureAugmentation
+from ctclip.networks.backbone import BackboneEncoder
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS, DenoiserConfig
 from ctclip.networks.decoder import DenseFeatureDecoder
-from ctclip.networks.encoder import DenseFeatureEncoder
+from ctclip.networks.encoder import DenseFeatureEncoder, FreezableEncoder
 
 PAD_MULTIPLE = 32
 """Sides are padded to a multiple of this, as in the published tests (16 would do without layer4)."""
@@ -41,12 +42,12 @@ class DenseFeatureDenoiser(nn.Module):
         self.config = config if isinstance(config, DenoiserConfig) else DenoiserConfig(**config)
         adapts = self.config.in_channels == 1 and self.config.input_adapter == "conv"
         self.input_conv = nn.Conv2d(1, ENCODER_IMAGE_CHANNELS, kernel_size=1, bias=False) if adapts else None
-        self.encoder = DenseFeatureEncoder(
-            self.config.encoder_layers,
-            self.config.encoder_width,
-            frozen=freeze_encoder,
-            drifting_batchnorm=drifting_batchnorm,
-        )
+        frozen = {"frozen": freeze_encoder, "drifting_batchnorm": drifting_batchnorm}
+        self.encoder: FreezableEncoder
+        if self.config.backbone is None:
+            self.encoder = DenseFeatureEncoder(self.config.encoder_layers, self.config.encoder_width, **frozen)
+        else:
+            self.encoder = BackboneEncoder(self.config, **frozen)
         # Plain attributes, because TorchScript cannot hold the config. A residual is added to all channels, or to the
         # slice in the middle of a stack.
         self.pad_multiple, self.image_channels = PAD_MULTIPLE, ENCODER_IMAGE_CHANNELS

@@ -8,7 +8,29 @@ import torch
 from torch import nn
 
 
-class DenseFeatureEncoder(nn.Module):
+class FreezableEncoder(nn.Module):
+    """Base of the encoders: what "frozen" means.
+
+    Args:
+        drifting_batchnorm: see :class:`DenseFeatureEncoder`.
+    """
+
+    def __init__(self, *, drifting_batchnorm: bool = False) -> None:
+        super().__init__()
+        self.frozen, self.drifting_batchnorm = False, drifting_batchnorm
+
+    def freeze(self) -> FreezableEncoder:
+        """Stop all learning in this module for good: gradients and, without ``drifting_batchnorm``, statistics."""
+        self.frozen = True
+        self.requires_grad_(False)
+        return self.train(False)
+
+    def train(self, mode: bool = True) -> FreezableEncoder:
+        """Like ``nn.Module.train``, except that a frozen encoder always stays in eval mode."""
+        return super().train(mode and (self.drifting_batchnorm or not self.frozen))
+
+
+class DenseFeatureEncoder(FreezableEncoder):
     """Taps F1..F4 of open_clip's ``ModifiedResNet``; ``layer4``, the attention pool and the text tower are left out.
 
     The input is the raw image in [0, 1], without CLIP's mean and standard deviation, crop or resize (Cheng et al.,
@@ -34,7 +56,7 @@ class DenseFeatureEncoder(nn.Module):
         frozen: bool = True,
         drifting_batchnorm: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(drifting_batchnorm=drifting_batchnorm)
         # Imported here because open_clip takes seconds to load.
         from open_clip.modified_resnet import ModifiedResNet
 
@@ -45,19 +67,8 @@ class DenseFeatureEncoder(nn.Module):
         self.conv3, self.bn3, self.act3 = tower.conv3, tower.bn3, tower.act3
         self.avgpool = tower.avgpool
         self.layer1, self.layer2, self.layer3 = tower.layer1, tower.layer2, tower.layer3
-        self.frozen, self.drifting_batchnorm = frozen, drifting_batchnorm
         if frozen:
             self.freeze()
-
-    def freeze(self) -> DenseFeatureEncoder:
-        """Stop all learning in this module for good: gradients and, without ``drifting_batchnorm``, statistics."""
-        self.frozen = True
-        self.requires_grad_(False)
-        return self.train(False)
-
-    def train(self, mode: bool = True) -> DenseFeatureEncoder:
-        """Like ``nn.Module.train``, except that a frozen encoder always stays in eval mode."""
-        return super().train(mode and (self.drifting_batchnorm or not self.frozen))
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Dense features of an image.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from ctclip.weights.catalogue import DEFAULT_MODEL, fetch_encoder, fetched_encoders, find_encoder, find_model
+from ctclip.weights.catalogue import (
+    DEFAULT_MODEL,
+    NATURAL_MODEL,
+    fetch_encoder,
+    fetched_encoders,
+    find_encoder,
+    find_model,
+)
 from ctclip.weights.checkpoint import CheckpointHeader, read_checkpoint, save_checkpoint, state_sha256
 from ctclip.weights.encoder import load_encoder_weights
 from ctclip.weights.loading import LoadedModel, build_network, continue_training, load_model, load_network
@@ -10,6 +17,7 @@ from ctclip.weights.published import read_published
 
 __all__ = [
     "DEFAULT_MODEL",
+    "NATURAL_MODEL",
     "CheckpointHeader",
     "LoadedModel",
     "build_network",

@@ -33,13 +33,19 @@ class ShippedModel:
         return Path(str(resources.files("ctclip.bundles") / self.bundle / "models" / "model.pt"))
 
 
-DEFAULT_MODEL = "ct-compact"
+DEFAULT_MODEL, NATURAL_MODEL = "ct-compact", "natural-compact"
+"""For CT and for photographs."""
 
 MODELS = {
     "ct-compact": ShippedModel(
         "ct_compact_denoising",
         sha256="88c501a2802598494abc306001f8f893c6c93aa9b2b3ade6fc250f0212ee7fe8",
         description="CT, one slice, half width; encoder and decoder trained by ctclip on CT: not CLIP",
+    ),
+    "natural-compact": ShippedModel(
+        "natural_clip_denoising",
+        sha256="29b909a682db1730121af5a30ee619b818b0da7df5570150d4e024a2ffa90b23",
+        description="photographs, RGB, half width; encoder and decoder trained by ctclip on CBSD432: not CLIP",
     ),
 }
 

@@ -11,7 +11,7 @@ import torch
 
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import atomic_path
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.networks import DenseFeatureDenoiser, Network, NetworkConfig, as_config, config_from_dict
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.formats import read_checkpoint_dict
 
@@ -36,14 +36,13 @@ class CheckpointHeader:
         provenance: how the weights came about, for people to read: plain keys and values.
     """
 
-    config: DenoiserConfig
+    config: NetworkConfig
     hu_window: HUWindow | None = MODEL_HU_WINDOW
     encoder_sha256: str | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.config, dict):
-            self.config = DenoiserConfig(**self.config)
+        self.config = as_config(self.config)
         if self.hu_window is not None:
             low, high = self.hu_window
             self.hu_window = (float(low), float(high))
@@ -81,7 +80,7 @@ class CheckpointHeader:
             )
         try:
             return cls(
-                config=DenoiserConfig.from_dict(values["config"]),
+                config=config_from_dict(values["config"]),
                 hu_window=values["hu_window"],
                 encoder_sha256=values["encoder_sha256"],
                 provenance=values["provenance"],
@@ -106,7 +105,7 @@ def state_sha256(state: dict[str, torch.Tensor]) -> str:
 
 
 def save_checkpoint(
-    network: DenseFeatureDenoiser,
+    network: Network,
     path: Path,
     *,
     hu_window: HUWindow | None = MODEL_HU_WINDOW,
@@ -127,6 +126,8 @@ def save_checkpoint(
     state = dict(network.state_dict())
     encoder_sha256 = None
     if not include_encoder:
+        if not isinstance(network, DenseFeatureDenoiser):
+            raise ConfigError(f"{network.config.encoder_name}: there is no encoder to leave out")
         encoder_sha256 = state_sha256(network.encoder.state_dict())
         state = {name: values for name, values in state.items() if not name.startswith(ENCODER_PREFIX)}
     if half:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ctclip.errors import WeightsError
-from ctclip.networks import DenseFeatureEncoder
+from ctclip.networks import BackboneEncoder, FreezableEncoder
 from ctclip.weights.formats import read_state
 
 VISUAL_PREFIX, PARALLEL_PREFIX = "visual.", "module."
@@ -38,19 +39,22 @@ SHOWN_KEYS = 4
 """How many keys an error message names."""
 
 
-def load_encoder_weights(encoder: DenseFeatureEncoder, path: Path) -> None:
-    """Load CLIP image-tower weights from any of the formats of :func:`~ctclip.weights.formats.read_state`.
+def load_encoder_weights(encoder: FreezableEncoder, path: Path) -> None:
+    """Load an encoder's weights: CLIP's image tower, or the timm model of a :class:`BackboneEncoder`.
 
+    Files may be of any of the formats of :func:`~ctclip.weights.formats.read_state`; float16 values become float32.
     Accepted names: CLIP's, with ``visual.`` in front (whole CLIP models), without (the image tower alone), under
-    ``state_dict``, and with ``module.`` in front of either. float16 values become float32.
+    ``state_dict``, and with ``module.`` in front of either; for a backbone timm's own.
 
     Raises:
         WeightsError: when keys are missing or unexpected, shapes differ, or the file is recognisably something else
             (timm names, an ImageNet ResNet); the message says what was found and what was expected.
     """
     found, kind = read_state(path)
-    state = image_tower_state(found, f"{path.name} ({kind})")
-    load_encoder_state(encoder, state, path.name)
+    if isinstance(encoder, BackboneEncoder):
+        load_encoder_state(encoder.body, _used_by(encoder.body, found), path.name)
+    else:
+        load_encoder_state(encoder, image_tower_state(found, f"{path.name} ({kind})"), path.name)
 
 
 def image_tower_state(found: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
@@ -70,7 +74,14 @@ def image_tower_state(found: dict[str, torch.Tensor], source: str) -> dict[str, 
     return {name: values for name, values in found.items() if not name.startswith(UNUSED_VISUAL)}
 
 
-def load_encoder_state(encoder: DenseFeatureEncoder, state: dict[str, torch.Tensor], source: str) -> None:
+def _used_by(body: nn.Module, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The entries of a timm model, without the stages and the classifier that come after the last feature."""
+    found = _without_prefix(found, PARALLEL_PREFIX)
+    parts = {name.split(".")[0] for name in body.state_dict()}
+    return {name: values for name, values in found.items() if name.split(".")[0] in parts}
+
+
+def load_encoder_state(encoder: nn.Module, state: dict[str, torch.Tensor], source: str) -> None:
     """Copy a state dict with the encoder's own names into it, strictly.
 
     Raises:
@@ -83,7 +94,7 @@ def load_encoder_state(encoder: DenseFeatureEncoder, state: dict[str, torch.Tens
         raise WeightsError(
             f"{source} does not fit the encoder: {len(missing)} keys missing ({_some(missing)}), "
             f"{len(unexpected)} unexpected "
-            f"({_some(unexpected)}); expected the {len(expected)} keys of a CLIP ResNet image tower up to layer3"
+            f"({_some(unexpected)}); expected the {len(expected)} keys of the encoder up to its last feature"
         )
     wrong = [name for name in state if state[name].shape != expected[name].shape]
     if wrong:

@@ -8,7 +8,7 @@ import torch
 
 from ctclip.errors import ConfigError
 from ctclip.files import atomic_path
-from ctclip.networks import DenseFeatureDenoiser
+from ctclip.networks import Network
 from ctclip.networks.denoiser import PAD_MULTIPLE
 
 EXPORT_SUFFIXES = (".pt2", ".onnx")
@@ -17,7 +17,7 @@ LARGEST_SIDE = 2048
 """Upper end of the sides for which an exported program is valid."""
 
 
-def exported_program(network: DenseFeatureDenoiser) -> torch.export.ExportedProgram:
+def exported_program(network: Network) -> torch.export.ExportedProgram:
     """The network as a program with any batch size and any sides that are multiples of 32.
 
     Padding to such sides is left to the caller: an exported program has one shape of control flow.
@@ -33,7 +33,7 @@ def exported_program(network: DenseFeatureDenoiser) -> torch.export.ExportedProg
         return torch.export.export(network.eval(), (example,), dynamic_shapes=shapes, strict=False)
 
 
-def export_network(network: DenseFeatureDenoiser, path: Path) -> None:
+def export_network(network: Network, path: Path) -> None:
     """Write the network as ``.pt2`` (torch.export) or ``.onnx``; input "image" and output "pred" are in [0, 1].
 
     Raises:

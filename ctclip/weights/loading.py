@@ -9,7 +9,7 @@ from typing import Any
 
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import file_sha256
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, Network, network_from_config
 from ctclip.units import HUWindow
 from ctclip.weights.catalogue import find_encoder, find_model
 from ctclip.weights.checkpoint import ENCODER_PREFIX, read_checkpoint, state_sha256
@@ -29,7 +29,7 @@ class LoadedModel:
     """
 
     name: str
-    network: DenseFeatureDenoiser
+    network: Network
     hu_window: HUWindow | None
     sha256: str
     provenance: dict[str, Any]
@@ -49,25 +49,27 @@ def load_model(model: str | Path, *, encoder_weights: str | Path | None = None) 
     """
     path = find_model(model)
     header, state = read_checkpoint(path)
-    network = DenseFeatureDenoiser(header.config)
+    network = network_from_config(header.config)
     sha256 = file_sha256(path)
     if header.encoder_sha256 is None:
         if encoder_weights is not None:
             raise ConfigError(f"{path.name} holds its own encoder; leave out the encoder weights")
         _load_strictly(network, state, path.name)
     else:
+        if not isinstance(network, DenseFeatureDenoiser):
+            raise WeightsError(f"the header of {path.name} is damaged: it names an encoder for {header.config}")
         if encoder_weights is None:
             raise WeightsError(
                 f"{path.name} holds the decoder only; give the weights of its encoder "
-                f"({header.config.encoder_name}) with "
+                f"({network.config.encoder_name}) with "
                 "--encoder-weights FILE"
             )
-        load_encoder_weights(network.encoder, find_encoder(encoder_weights, header.config))
+        load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config))
         found = state_sha256(network.encoder.state_dict())
         if found != header.encoder_sha256:
             raise WeightsError(
                 f"these encoder weights do not belong to {path.name}: their SHA-256 is {found[:12]}..., expected "
-                f"{header.encoder_sha256[:12]}... ({header.config.encoder_name})"
+                f"{header.encoder_sha256[:12]}... ({network.config.encoder_name})"
             )
         encoder_state = {ENCODER_PREFIX + name: values for name, values in network.encoder.state_dict().items()}
         _load_strictly(network, state | encoder_state, path.name)
@@ -76,7 +78,7 @@ def load_model(model: str | Path, *, encoder_weights: str | Path | None = None) 
     return LoadedModel(name, network.eval(), header.hu_window, sha256, header.provenance)
 
 
-def load_network(model: str | Path, *, encoder_weights: str | Path | None = None) -> DenseFeatureDenoiser:
+def load_network(model: str | Path, *, encoder_weights: str | Path | None = None) -> Network:
     """The bare network of a model, in eval mode: (B, C, H, W) in [0, 1] to (B, C', H, W). See :func:`load_model`."""
     return load_model(model, encoder_weights=encoder_weights).network
 
@@ -139,7 +141,7 @@ def continue_training(
     return network
 
 
-def _load_strictly(network: DenseFeatureDenoiser, state: dict, source: str) -> None:
+def _load_strictly(network: Network, state: dict, source: str) -> None:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -1,0 +1,39 @@
+"""From the description in a checkpoint to the network that it describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctclip.errors import ConfigError
+from ctclip.networks.config import DenoiserConfig
+from ctclip.networks.denoiser import DenseFeatureDenoiser
+from ctclip.networks.peers import PeerConfig, PeerDenoiser
+
+NetworkConfig = DenoiserConfig | PeerConfig
+Network = DenseFeatureDenoiser | PeerDenoiser
+
+
+def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:
+    """A config as it is, or one from a mapping of its fields, where missing fields take their defaults."""
+    if not isinstance(config, dict):
+        return config
+    return PeerConfig(**config) if "architecture" in config else DenoiserConfig(**config)
+
+
+def config_from_dict(values: dict[str, Any]) -> NetworkConfig:
+    """The inverse of a config's ``to_dict``.
+
+    Raises:
+        ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
+    """
+    if "architecture" not in values:
+        return DenoiserConfig.from_dict(values)
+    try:
+        return PeerConfig(**values)
+    except TypeError as error:
+        raise ConfigError(f"network config does not fit this version of ctclip: {error}") from error
+
+
+def network_from_config(config: NetworkConfig) -> Network:
+    """A network with random weights."""
+    return PeerDenoiser(config) if isinstance(config, PeerConfig) else DenseFeatureDenoiser(config)
