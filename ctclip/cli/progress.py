@@ -1,4 +1,4 @@
-"""The progress bar of commands that work slice by slice."""
+"""The progress bars of commands that work slice by slice, or cell by cell of a table."""
 
 from __future__ import annotations
 
@@ -24,4 +24,10 @@ def slice_progress(console: Console) -> Progress:
         SlicesPerSecond(),
         TimeRemainingColumn(),
     )
+    return Progress(*columns, console=console)
+
+
+def cell_progress(console: Console) -> Progress:
+    """A bar with the number of cells of a table and the time left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console)

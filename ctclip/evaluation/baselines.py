@@ -112,7 +112,7 @@ def find_filter(name: str) -> Filter:
     if name not in FILTERS:
         raise ConfigError(f"unknown baseline {name!r}; expected one of {', '.join(FILTERS)}")
     if name == "bm3d":
-        _require_bm3d()
+        require_bm3d()
     return partial(_inside_window, FILTERS[name][0])
 
 
@@ -123,7 +123,12 @@ def _inside_window(filter_slice: Filter, slice_hu: np.ndarray, noise_hu: float) 
     return np.where((slice_hu < low) | (slice_hu > high), slice_hu, filtered).astype(np.float32)
 
 
-def _require_bm3d() -> None:
+def require_bm3d() -> None:
+    """Refuse to go on without the package of BM3D's authors.
+
+    Raises:
+        ConfigError: when it is not installed.
+    """
     try:
         import bm3d  # noqa: F401
     except ImportError as error:

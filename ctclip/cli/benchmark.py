@@ -1,0 +1,117 @@
+"""``ctclip benchmark natural``: denoisers on photographs, under noise that their training did not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from ctclip.cli.exit_codes import one_line_errors
+
+if TYPE_CHECKING:
+    from ctclip.natural.methods import MethodSpec
+    from ctclip.natural.noise import Noise
+    from ctclip.natural.sets import ImageSet
+
+benchmark_app = typer.Typer(no_args_is_help=True, help="Benchmarks of denoisers.")
+
+
+@benchmark_app.callback()
+def benchmark() -> None:
+    """Benchmarks of denoisers."""
+
+
+@benchmark_app.command()
+def natural(
+    data: Path = typer.Option(..., help="Folder with a folder per image set."),
+    output: Path = typer.Option(..., help="Folder for results; an interrupted run goes on where it stopped."),
+    sets: str = typer.Option("CBSD68,Kodak24,McMaster,Urban100", help="Folders of clean images, by name or path."),
+    real: str = typer.Option("", help="Folders of pairs with real noise, for example CC,PolyU,SIDD."),
+    noise: list[str] = typer.Option(
+        [], help="Family and levels, repeatable, or several in one text: 'gaussian:15,25 mixture:1-4'. Default: all."
+    ),
+    model: list[str] = typer.Option(
+        ["natural-compact"], help="Model or checkpoint file, repeatable; 'none' for no model."
+    ),
+    encoder_weights: str = typer.Option("", help="CLIP weights for checkpoints that hold no encoder."),
+    adapt: str = typer.Option("yes", help="Bring images to the model's training noise first: yes, no or both."),
+    baseline: str = typer.Option("identity", help="identity, median and bm3d, separated by commas; '' for none."),
+    images: int | None = typer.Option(None, min=1, help="Images per set, evenly spread. Default: all."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
+    batch: int = typer.Option(1, min=1, help="Images of one size that go through the network together."),
+    workers: int = typer.Option(1, min=1, help="Processes, which share the CPU."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+) -> None:
+    """PSNR and SSIM of models and filters on photographs, as tables, curves and panels.
+
+    Noise is that of the published protocol: in floating point, seeded for every image.
+    """
+    console = Console(quiet=quiet)
+    with one_line_errors():
+        from ctclip.errors import ConfigError
+        from ctclip.natural.benchmark import Cell
+        from ctclip.natural.noise import DEFAULT_FAMILIES, parse_noise
+
+        methods = _methods(model, baseline, adapt, encoder_weights, device, precision)
+        wanted = [each for text in noise for each in text.split()]
+        noises = parse_noise(wanted or DEFAULT_FAMILIES)
+        clean_sets, real_sets = _sets(console, data, sets, real)
+        pairs: list[tuple[ImageSet, Noise | None]] = [
+            (each.spread(images), one) for each in clean_sets for one in noises
+        ]
+        pairs += [(each.spread(images), None) for each in real_sets]
+        if not pairs or not methods:
+            raise ConfigError("nothing to measure: no image set was found, or no method is left")
+        _run(console, [Cell(method, *pair, batch) for pair in pairs for method in methods], output, workers)
+
+
+def _methods(
+    models: list[str], baselines: str, adapt: str, encoder_weights: str, device: str, precision: str
+) -> list[MethodSpec]:
+    from ctclip.errors import ConfigError
+    from ctclip.natural.methods import MethodSpec, make_method
+
+    if adapt not in ("yes", "no", "both"):
+        raise ConfigError(f"--adapt must be yes, no or both, found {adapt!r}")
+    found = [MethodSpec(name, is_model=False) for name in baselines.split(",") if name]
+    for name in models if models != ["none"] else []:
+        for adapted in {"yes": [True], "no": [False], "both": [False, True]}[adapt]:
+            found.append(MethodSpec(name, True, adapted, encoder_weights, device, precision))
+    labels = [method.label for method in found]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"two methods are called {label!r}: rename one checkpoint file or leave one out")
+    for method in found:
+        make_method(method)  # what is wrong shows now and not after an hour
+    return found
+
+
+def _sets(console: Console, data: Path, sets: str, real: str) -> tuple[list[ImageSet], list[ImageSet]]:
+    from ctclip.natural.sets import find_sets
+
+    clean, missing = find_sets(data, [name for name in sets.split(",") if name])
+    pairs, missing_pairs = find_sets(data, [name for name in real.split(",") if name], real=True)
+    for line in missing + missing_pairs:
+        console.print(f"not found: {line}", highlight=False)
+    return clean, pairs
+
+
+def _run(console: Console, cells: list, output: Path, workers: int) -> None:
+    from ctclip.cli.progress import cell_progress
+    from ctclip.files import atomic_path
+    from ctclip.natural.benchmark import run_cells, write_results
+    from ctclip.natural.report import markdown, write_curves, write_panels
+
+    with cell_progress(console) as bar:
+        task = bar.add_task("measuring", total=len(cells))
+        results = run_cells(cells, output / "cells", workers=workers, cell_done=lambda _: bar.advance(task))
+    write_results(results, cells, output)
+    with atomic_path(output / "results.md") as partial:
+        partial.write_text(markdown(results))
+    write_curves(results, output / "curves.png")
+    write_panels(cells, output / "panels.png")
+    console.print(markdown(results), highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{output}: results.md, results.csv, results.json, curves.png, panels.png", highlight=False)

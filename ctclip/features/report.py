@@ -1,0 +1,72 @@
+"""The feature analysis as a table and as curves."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ctclip import __version__
+from ctclip.features.study import Similarity
+from ctclip.files import atomic_path
+
+FEATURES = ("F1", "F2", "F3", "F4")
+
+
+def markdown(rows: Sequence[Similarity]) -> str:
+    """A table per encoder: cosine and CKA of each feature, of clean and noisy and, last, of different images."""
+    parts = ["# Similarity of features", ""]
+    parts += ["Cosine / linear CKA of the features of clean and noisy images, means over images."]
+    parts += ["An encoder is robust where these lie well above the last line, that of two different images.", ""]
+    for encoder in dict.fromkeys(row.encoder for row in rows):
+        of_encoder = [row for row in rows if row.encoder == encoder]
+        by_cell = {(row.noise, row.feature): row for row in of_encoder}
+        parts += [f"## {encoder}", "", "| noise | " + " | ".join(FEATURES) + " |", "|---" * 5 + "|"]
+        for noise in dict.fromkeys(row.noise for row in of_encoder):
+            cells = [by_cell[noise, feature] for feature in FEATURES]
+            parts.append(f"| {noise} | " + " | ".join(f"{cell.cosine:.3f} / {cell.cka:.3f}" for cell in cells) + " |")
+        last = [f"{cell.cosine_different:.3f} / {cell.cka_different:.3f}" for cell in cells]
+        parts += ["| different images | " + " | ".join(last) + " |", ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def write_report(rows: Sequence[Similarity], images: int, folder: Path) -> None:
+    """``features.md``, ``features.csv``, ``features.json`` and ``features.png``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "features.md") as partial:
+        partial.write_text(markdown(rows))
+    with atomic_path(folder / "features.csv") as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    with atomic_path(folder / "features.json") as partial:
+        content = {"ctclip": __version__, "images": images, "rows": [asdict(row) for row in rows]}
+        partial.write_text(json.dumps(content, indent=1))
+    _write_plot(rows, folder / "features.png")
+
+
+def _write_plot(rows: Sequence[Similarity], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    encoders = list(dict.fromkeys(row.encoder for row in rows))
+    figure = Figure(figsize=(3 * len(encoders) + 1.8, 5.5), layout="constrained")
+    axes = figure.subplots(2, len(encoders), squeeze=False, sharey="row")
+    for column, encoder in enumerate(encoders):
+        of_encoder = [row for row in rows if row.encoder == encoder]
+        for axis, measure in zip(axes[:, column], ("cosine", "cka"), strict=True):
+            for noise in dict.fromkeys(row.noise for row in of_encoder):
+                values = [getattr(row, measure) for row in of_encoder if row.noise == noise]
+                axis.plot(FEATURES, values, marker="o", markersize=3, label=noise)
+            different = [getattr(row, f"{measure}_different") for row in of_encoder[: len(FEATURES)]]
+            axis.plot(FEATURES, different, "k--", label="different images")
+            axis.grid(alpha=0.3)
+            axis.tick_params(labelsize=7)
+        axes[0, column].set_title(encoder, fontsize=8)
+    axes[0, 0].set_ylabel("cosine")
+    axes[1, 0].set_ylabel("linear CKA")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", fontsize=7)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")

@@ -1,0 +1,98 @@
+"""Images and CT series for the feature analysis, and the noise that belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctclip.data.images import IMAGE_SUFFIXES
+from ctclip.errors import ConfigError
+from ctclip.features.study import AddNoise
+from ctclip.natural.noise import parse_noise
+from ctclip.natural.sets import read_image
+from ctclip.units import MODEL_HU_WINDOW
+
+IMAGE_NOISE = ("gaussian:15,25,50", "spatial:55", "poisson:3.5", "speckle:.04", "saltpepper:.02", "mixture:4")
+CT_NOISE = ("white:20,80", "correlated:20,40,80")
+"""What is tested unless asked for otherwise."""
+
+CT_FAMILIES = ("white", "correlated")
+"""Noise of CT, levels in HU: white, and with the spectrum of filtered back-projection."""
+
+
+def holds_images(source: Path) -> bool:
+    """Whether a file or folder holds photographs rather than CT."""
+    if source.is_file():
+        return source.suffix.lower() in IMAGE_SUFFIXES
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.rglob("*"))
+
+
+def read_photographs(source: Path, count: int) -> list[np.ndarray]:
+    """``count`` images, evenly spread over a folder; (rows, columns, channels) in [0, 1]."""
+    from ctclip.natural.sets import find_sets
+
+    sets, _ = find_sets(source, [str(source)])
+    return [read_image(path) for path in sets[0].spread(count).clean]
+
+
+def read_ct(source: Path, count: int) -> list[np.ndarray]:
+    """``count`` slices, evenly spread over the first series; (rows, columns, 1) with the models' HU window as [0, 1].
+
+    Raises:
+        DataError: when there is no CT.
+    """
+    volume_hu = _first_volume_hu(source)
+    chosen = np.linspace(0, len(volume_hu) - 1, min(count, len(volume_hu))).round().astype(int)
+    low, high = MODEL_HU_WINDOW
+    return [((np.clip(volume_hu[index], low, high) - low) / (high - low))[..., np.newaxis] for index in chosen]
+
+
+def _first_volume_hu(source: Path) -> np.ndarray:
+    """(slices, rows, columns)."""
+    from ctclip.data.sources import find_items
+    from ctclip.data.volumes import is_volume, read_volume
+    from ctclip.transforms import LoadImageCTd
+
+    if is_volume(source):
+        return read_volume(source).hu
+    item: dict[Hashable, Any] = dict(find_items(source)[0].items())
+    return np.asarray(LoadImageCTd("image")(item)["image"])[0].T
+
+
+def noise_for_photographs(texts: Sequence[str]) -> dict[str, AddNoise]:
+    """Noise of :mod:`ctclip.natural.noise` by title."""
+    return {noise.title: noise.add_to for noise in parse_noise(texts or IMAGE_NOISE)}
+
+
+def noise_for_ct(texts: Sequence[str]) -> dict[str, AddNoise]:
+    """Noise such as ``white:80`` or ``correlated:20,40``, in HU, by title.
+
+    Raises:
+        ConfigError: for other families or levels.
+    """
+    found: dict[str, AddNoise] = {}
+    for text in texts or CT_NOISE:
+        family, _, levels = text.partition(":")
+        try:
+            sds_hu = [float(level) for level in levels.split(",")]
+        except ValueError:
+            sds_hu = []
+        if family not in CT_FAMILIES or not sds_hu or min(sds_hu) <= 0:
+            raise ConfigError(f"noise of CT is white:SD or correlated:SD with the SD in HU, found {text!r}")
+        for sd_hu in sds_hu:
+            found[f"{family}, {sd_hu:g} HU"] = partial(_add_ct_noise, family=family, sd_hu=sd_hu)
+    return found
+
+
+def _add_ct_noise(image: np.ndarray, *, family: str, sd_hu: float) -> np.ndarray:
+    from ctclip.phantom import low_dose
+
+    low, high = MODEL_HU_WINDOW
+    if family == "white":
+        return image + np.random.RandomState(0).normal(0, sd_hu / (high - low), image.shape)
+    slice_hu = image[..., 0] * (high - low) + low
+    return ((low_dose(slice_hu[np.newaxis], sd_hu)[0] - low) / (high - low))[..., np.newaxis]

@@ -1,0 +1,253 @@
+"""The grid of methods, image sets and noise: every cell measured once, kept on disk, and never measured again."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctclip import __version__
+from ctclip.errors import DataError
+from ctclip.files import atomic_path
+from ctclip.natural.methods import MethodSpec, make_method
+from ctclip.natural.noise import SEED, Noise
+from ctclip.natural.sets import ImageSet, read_image
+
+PROTOCOL = 1
+"""Version of what is measured; cells of another one are measured again."""
+
+SSIM_SIGMA_PX = 1.5
+"""SD of SSIM's Gaussian weight (11 pixels), over the region where it lies inside the image."""
+
+REAL = "real"
+"""The noise of sets of pairs."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement to make.
+
+    Args:
+        method: what denoises.
+        images: the set.
+        noise: what is added; ``None`` for the set's own noise.
+        batch_size: images of one size that are denoised together.
+    """
+
+    method: MethodSpec
+    images: ImageSet
+    noise: Noise | None
+    batch_size: int = 1
+
+    @property
+    def noise_name(self) -> str:
+        """For tables and files."""
+        return str(self.noise) if self.noise else REAL
+
+    def key(self) -> str:
+        """What the result depends on: the weights, the settings and the content of every image."""
+        method = make_method(self.method)
+        digest = hashlib.sha256(f"{PROTOCOL} {method.sha256} {method.description} {self.noise_name}".encode())
+        for path in (*self.images.clean, *self.images.noisy):
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """PSNR and SSIM of every image of a cell, range 1, values clipped to [0, 1].
+
+    Args:
+        method: the label.
+        set: name of the image set.
+        family: of the noise, or "real".
+        level: of the noise; 0 for real noise.
+        psnr_db: of every image.
+        ssim: of every image.
+        input_psnr_db: of every noisy image.
+    """
+
+    method: str
+    set: str
+    family: str
+    level: float
+    psnr_db: tuple[float, ...]
+    ssim: tuple[float, ...]
+    input_psnr_db: tuple[float, ...]
+
+    def row(self) -> dict[str, Any]:
+        """The means, for tables."""
+        return {
+            "set": self.set,
+            "images": len(self.psnr_db),
+            "family": self.family,
+            "level": self.level,
+            "method": self.method,
+            "psnr_db": float(np.mean(self.psnr_db)),
+            "ssim": float(np.mean(self.ssim)),
+            "input_psnr_db": float(np.mean(self.input_psnr_db)),
+        }
+
+
+def run_cells(
+    cells: Sequence[Cell], folder: Path, *, workers: int = 1, cell_done: Callable[[CellResult], None] | None = None
+) -> list[CellResult]:
+    """Measure the cells that are not in ``folder`` yet.
+
+    Args:
+        cells: the grid.
+        folder: where every finished cell is kept, so that an interrupted run goes on where it stopped.
+        workers: processes; more than one is for CPUs, which they share.
+        cell_done: called after every cell, in the order in which they finish.
+
+    Returns:
+        one result per cell, in their order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results: dict[int, CellResult] = {}
+
+    def keep(index: int, result: CellResult) -> None:
+        results[index] = result
+        if cell_done:
+            cell_done(result)
+
+    if workers <= 1:
+        for index, cell in enumerate(cells):
+            keep(index, _cached(cell, folder))
+        return [results[index] for index in range(len(cells))]
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_use_threads, initargs=(threads,)) as pool:
+        waiting = {pool.submit(_cached, cell, folder): index for index, cell in enumerate(cells)}
+        try:
+            for done in as_completed(waiting):
+                keep(waiting[done], done.result())
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [results[index] for index in range(len(cells))]
+
+
+def measure(cell: Cell) -> CellResult:
+    """Denoise every image of a cell and compare it with the clean one."""
+    method = make_method(cell.method)
+    psnr_db: list[float] = []
+    ssim: list[float] = []
+    before_db: list[float] = []
+    for clean, noisy in _batches(cell):
+        for reference, low, denoised in zip(clean, noisy, method.denoise(noisy), strict=True):
+            quality = image_quality(denoised, reference, rounded=cell.noise is None)
+            psnr_db.append(quality[0])
+            ssim.append(quality[1])
+            before_db.append(image_quality(low, reference)[0])
+    family, level = (cell.noise.family, cell.noise.level) if cell.noise else (REAL, 0.0)
+    return CellResult(cell.method.label, cell.images.name, family, level, tuple(psnr_db), tuple(ssim), tuple(before_db))
+
+
+def image_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = False) -> tuple[float, float]:
+    """PSNR in dB and SSIM of (rows, columns, channels) in [0, 1]; the image is clipped to it first.
+
+    Args:
+        image: what is judged.
+        reference: the clean image.
+        rounded: to 8 bits first, as the published tests on real noise do.
+    """
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    image = np.clip(image, 0, 1).astype(np.float64)
+    image = np.round(image * 255) / 255 if rounded else image
+    reference = reference.astype(np.float64)
+    ssim = structural_similarity(
+        reference,
+        image,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=SSIM_SIGMA_PX,
+        use_sample_covariance=False,
+        channel_axis=-1,
+    )
+    with np.errstate(divide="ignore"):  # equal images have an infinite PSNR
+        return float(peak_signal_noise_ratio(reference, image, data_range=1.0)), float(ssim)
+
+
+def write_results(results: Sequence[CellResult], cells: Sequence[Cell], folder: Path) -> None:
+    """``results.csv`` with the means and ``results.json`` with every image and the methods."""
+    rows = [result.row() for result in results]
+    with atomic_path(folder / "results.csv") as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    methods = {spec.label: make_method(spec) for spec in dict.fromkeys(cell.method for cell in cells)}
+    document = {
+        "ctclip": __version__,
+        "protocol": {
+            "version": PROTOCOL,
+            "psnr": "range 1, values clipped to [0, 1]; rounded to 8 bits for real noise only",
+            "ssim": f"Gaussian weight of {SSIM_SIGMA_PX} px, mean over channels",
+            "noise": f"NumPy's legacy generator, seed {SEED} before every image",
+        },
+        "methods": {
+            label: {"description": method.description, "sha256": method.sha256} for label, method in methods.items()
+        },
+        "cells": [asdict(result) for result in results],
+    }
+    with atomic_path(folder / "results.json") as partial:
+        partial.write_text(json.dumps(document, indent=1))
+
+
+def _batches(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Clean and noisy images, (images, rows, columns, channels), of one size each."""
+    pairs = groupby(_pairs(cell), key=lambda pair: pair[0].shape)
+    for _, same_size in pairs:
+        batch = []
+        for pair in same_size:
+            batch.append(pair)
+            if len(batch) == cell.batch_size:
+                yield _stacked(batch)
+                batch = []
+        if batch:
+            yield _stacked(batch)
+
+
+def _stacked(batch: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    clean, noisy = zip(*batch, strict=True)
+    return np.stack(clean), np.stack(noisy)
+
+
+def _pairs(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for index, path in enumerate(cell.images.clean):
+        clean = read_image(path)
+        noisy = cell.noise.add_to(clean) if cell.noise else read_image(cell.images.noisy[index])
+        if noisy.shape != clean.shape:
+            raise DataError(f"{path.name} has {clean.shape}, its noisy partner {noisy.shape}; expected equal sizes")
+        yield clean, noisy
+
+
+def _cached(cell: Cell, folder: Path) -> CellResult:
+    path = folder / f"{cell.key()}.json"
+    if path.is_file():
+        values = json.loads(path.read_text())
+        # Labels and set names are the caller's; the key says that the numbers are the same.
+        values |= {"method": cell.method.label, "set": cell.images.name}
+        lists = {name: tuple(values[name]) for name in ("psnr_db", "ssim", "input_psnr_db")}
+        return CellResult(**{**values, **lists})
+    result = measure(cell)
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(asdict(result)))
+    return result
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)

@@ -1,0 +1,98 @@
+"""Photographs in, denoised photographs out, with the depth and the format that they had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctclip.data.images import IMAGE_SUFFIXES
+from ctclip.errors import ConfigError, DataError
+from ctclip.files import atomic_path
+from ctclip.natural.methods import ImageMethod
+from ctclip.natural.sets import read_image
+
+JPEG_QUALITY = 95
+
+RGB_CHANNELS = 3
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def holds_images_only(folder: Path) -> bool:
+    """Whether a folder holds photographs, and nothing that could be DICOM, at its top level."""
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return bool(files) and all(is_image(path) for path in files)
+
+
+def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[tuple[Path, Path]]:
+    """Which image goes where.
+
+    Args:
+        source: an image, or a folder of images.
+        target: an image file for an image; otherwise a folder, in which the results have the names of the images.
+        overwrite: replace earlier results.
+
+    Raises:
+        ConfigError: when the target is the source or lies inside it, exists, or is of the wrong kind.
+    """
+    if source.is_file():
+        jobs = [(source, target if is_image(target) else target / source.name)]
+    elif is_image(target):
+        raise ConfigError(f"the input is a folder, so the output must be one too, found {target.name}")
+    else:
+        jobs = [(path, target / path.name) for path in sorted(source.iterdir()) if path.is_file() and is_image(path)]
+    destination = target.resolve()
+    if destination == source.resolve() or (source.is_dir() and destination.is_relative_to(source.resolve())):
+        raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
+    taken = [final for _, final in jobs if final.exists()]
+    if taken and not overwrite:
+        raise ConfigError(f"{taken[0]} exists; give --overwrite to replace it")
+    return jobs
+
+
+def denoise_image_file(source: Path, target: Path, method: ImageMethod, *, strength: float) -> float:
+    """Denoise one image file.
+
+    Args:
+        source: PNG, JPEG, BMP or TIFF; grey or RGB with 8 bits, grey with 16 bits. Transparency and metadata are left
+            out.
+        target: the file to write; its name says the format.
+        method: what denoises.
+        strength: 0 gives the image back, 1 the method's result.
+
+    Returns:
+        the RMS change in grey values of 255.
+
+    Raises:
+        DataError: when the file cannot be read.
+    """
+    image = read_image(source)
+    denoised = np.clip(method.denoise(image[np.newaxis])[0], 0, 1)
+    result = image + strength * (denoised - image)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as partial:
+        _write(result, partial, target.suffix, deep=_is_deep(source))
+    return float(np.sqrt(np.mean((result - image) ** 2)) * 255)
+
+
+def _is_deep(path: Path) -> bool:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.mode.startswith("I")
+
+
+def _write(image: np.ndarray, path: Path, suffix: str, *, deep: bool) -> None:
+    from PIL import Image
+
+    if deep and suffix.lower() not in (".png", ".tif", ".tiff"):
+        raise DataError(f"{suffix} holds 8 bits, the image has 16; write it as .png or .tif")
+    values = np.round(image * (65535 if deep else 255)).astype(np.uint16 if deep else np.uint8)
+    picture = Image.fromarray(values if values.shape[-1] == RGB_CHANNELS else values[..., 0])
+    options: dict[str, Any] = {"quality": JPEG_QUALITY} if suffix.lower() in (".jpg", ".jpeg") else {}
+    picture.save(path, **options)

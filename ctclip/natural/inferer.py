@@ -1,0 +1,36 @@
+"""Adaptation to unseen noise as a MONAI inferer, for bundles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctclip.inferers import PrecisionInferer
+from ctclip.natural.adaptive import TRAINING_SD, AdaptiveDenoiser
+
+
+class AdaptiveInferer(PrecisionInferer):
+    """Brings every image to the network's training noise, runs the network, and brings it back.
+
+    Args:
+        precision: "fp32" or "bf16".
+        training_sd: SD of the white noise that the network was trained on.
+    """
+
+    def __init__(self, precision: str = "fp32", training_sd: float = TRAINING_SD) -> None:
+        super().__init__(precision)
+        self.training_sd = training_sd
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Denoise (B, C, H, W), values nominally in [0, 1]."""
+
+        def denoise(images: np.ndarray) -> np.ndarray:
+            batch = torch.as_tensor(images, dtype=torch.float32, device=inputs.device).movedim(-1, 1)
+            result = super(AdaptiveInferer, self).__call__(batch, network, *args, **kwargs)
+            return result.movedim(1, -1).cpu().numpy()
+
+        images = torch.as_tensor(inputs).movedim(1, -1).cpu().numpy()
+        adapted = AdaptiveDenoiser(denoise, self.training_sd)(images)
+        return torch.as_tensor(adapted, dtype=torch.float32, device=inputs.device).movedim(-1, 1)

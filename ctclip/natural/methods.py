@@ -1,0 +1,146 @@
+"""What denoises natural images: a network, with or without adaptation to the noise, or a classical filter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ctclip.errors import ConfigError
+from ctclip.natural.adaptive import AdaptiveDenoiser
+
+DenoiseImages = Callable[[np.ndarray], np.ndarray]
+"""(images, rows, columns, channels) in [0, 1] to the same."""
+
+RGB_CHANNELS = 3
+
+BASELINES = {
+    "identity": "the noisy image itself",
+    "median": "median 3x3",
+    "bm3d": "CBM3D, or BM3D for grey images, given the measured noise SD",
+}
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method by its name and settings, so that another process can make it.
+
+    Args:
+        name: of a baseline; or of a model, or its checkpoint file.
+        is_model: which of both.
+        adapt: bring the image to the model's training noise first.
+        encoder_weights: for checkpoints without an encoder.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32" or "bf16".
+    """
+
+    name: str
+    is_model: bool
+    adapt: bool = False
+    encoder_weights: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+
+    @property
+    def label(self) -> str:
+        """For tables: the name, and whether the model adapts."""
+        stem = Path(self.name).stem if self.is_model else self.name
+        return f"{stem}, adapted" if self.adapt else stem
+
+
+@dataclass(frozen=True)
+class ImageMethod:
+    """A method that is ready to run.
+
+    Args:
+        label: for tables.
+        description: what it is.
+        sha256: of a model's weights.
+        denoise: what it does.
+    """
+
+    label: str
+    description: str
+    sha256: str
+    denoise: DenoiseImages
+
+
+@cache
+def make_method(spec: MethodSpec) -> ImageMethod:
+    """The method that a spec describes; made once per process.
+
+    Raises:
+        ConfigError: for an unknown baseline, or a package that is not installed.
+        WeightsError: when a model is missing, damaged, or not for natural images.
+    """
+    return _model(spec) if spec.is_model else _baseline(spec)
+
+
+def _baseline(spec: MethodSpec) -> ImageMethod:
+    filters = {"identity": _identity, "median": _median, "bm3d": _bm3d}
+    if spec.name not in filters:
+        raise ConfigError(f"unknown baseline {spec.name!r}; expected one of {', '.join(filters)}")
+    if spec.name == "bm3d":
+        from ctclip.evaluation.baselines import require_bm3d
+
+        require_bm3d()
+    one = filters[spec.name]
+    return ImageMethod(spec.label, BASELINES[spec.name], "", lambda images: np.stack([one(each) for each in images]))
+
+
+def _identity(image: np.ndarray) -> np.ndarray:
+    return image
+
+
+def _median(image: np.ndarray) -> np.ndarray:
+    from scipy import ndimage
+
+    return ndimage.median_filter(image, size=(3, 3, 1))
+
+
+def _bm3d(image: np.ndarray) -> np.ndarray:
+    from bm3d import bm3d, bm3d_rgb
+
+    from ctclip.natural.noise_level import measure_noise
+
+    noise = measure_noise(image)
+    if noise is None:
+        raise ConfigError(f"bm3d needs images in which the noise can be measured, found {image.shape[:2]} pixels")
+    denoised = bm3d_rgb(image, noise.sd) if image.shape[-1] == RGB_CHANNELS else bm3d(image[..., 0], noise.sd)
+    return np.asarray(denoised).reshape(image.shape)
+
+
+def _model(spec: MethodSpec) -> ImageMethod:
+    import torch
+
+    from ctclip.denoise import find_device, find_precision
+    from ctclip.errors import WeightsError
+    from ctclip.inferers import PrecisionInferer
+    from ctclip.weights import load_model
+
+    loaded = load_model(spec.name, encoder_weights=spec.encoder_weights or None)
+    config = loaded.network.config
+    if loaded.hu_window is not None:
+        raise WeightsError(f"{loaded.name} is a model for CT; images need one of natural_clip_denoising")
+    device = find_device(spec.device)
+    precision = find_precision(spec.precision, device)
+    network = loaded.network.to(device).to(memory_format=torch.channels_last)
+    inferer = PrecisionInferer(precision)
+
+    @torch.inference_mode()
+    def denoise(images: np.ndarray) -> np.ndarray:
+        batch = torch.as_tensor(images, dtype=torch.float32, device=device).movedim(-1, 1)
+        # A grey image goes through an RGB network three times at once; a colour one through a grey network per channel.
+        if config.in_channels == RGB_CHANNELS:
+            wide = batch.expand(-1, RGB_CHANNELS, -1, -1)
+            result = inferer(wide.contiguous(memory_format=torch.channels_last), network)
+            result = result if batch.shape[1] == RGB_CHANNELS else result.mean(dim=1, keepdim=True)
+        else:
+            result = inferer(batch.flatten(0, 1)[:, None], network).reshape(batch.shape)
+        return result.movedim(1, -1).float().cpu().numpy()
+
+    description = f"{config.encoder_name}; {device}, {precision}" + ("; adapted to the noise" if spec.adapt else "")
+    return ImageMethod(spec.label, description, loaded.sha256, AdaptiveDenoiser(denoise) if spec.adapt else denoise)

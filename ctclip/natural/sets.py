@@ -1,0 +1,145 @@
+"""Sets of natural images on disk: clean ones for synthetic noise, and pairs of real noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ctclip.data.images import IMAGE_SUFFIXES
+from ctclip.errors import DataError
+
+SOURCES = {
+    "CBSD68": "https://github.com/cszn/FFDNet/tree/master/testsets",
+    "Kodak24": "https://github.com/cszn/FFDNet/tree/master/testsets (500x500 crops) or https://r0k.us/graphics/kodak",
+    "McMaster": "https://www4.comp.polyu.edu.hk/~cslzhang/CDM_Dataset.htm",
+    "Urban100": "https://github.com/jbhuang0604/SelfExSR",
+    "Set12": "https://github.com/cszn/DnCNN/tree/master/testsets",
+    "CC": "https://github.com/csjunxu/MCWNNM-ICCV2017 (folder Real_ccnoise_denoised_part)",
+    "PolyU": "https://github.com/csjunxu/PolyU-Real-World-Noisy-Images-Dataset (folder CroppedImages)",
+    "SIDD": "https://abdokamel.github.io/sidd (sRGB validation blocks, saved as pairs of images)",
+}
+"""Where the sets can be had that people usually test on."""
+
+PAIR_NAMES = (("_real", "_mean"), ("_noisy", "_gt"), ("_noisy", "_clean"), ("noisy_srgb", "gt_srgb"))
+"""How the two files of a pair are told apart: by these parts of their names, case aside."""
+
+PAIR_FOLDERS = (("noisy", "clean"), ("noisy", "gt"), ("input", "target"), ("input", "groundtruth"))
+"""Or by these folders, in which the two have the same name."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A named set of images.
+
+    Args:
+        name: of the folder.
+        clean: files of the clean images.
+        noisy: files of the same images with real noise; empty when noise is to be added.
+    """
+
+    name: str
+    clean: tuple[Path, ...]
+    noisy: tuple[Path, ...] = ()
+
+    def spread(self, count: int | None) -> ImageSet:
+        """``count`` of the images, evenly spread over the set; all of them for ``None`` or a larger count."""
+        if count is None or count >= len(self.clean):
+            return self
+        chosen = np.linspace(0, len(self.clean) - 1, count).round().astype(int)
+        noisy = tuple(self.noisy[index] for index in chosen) if self.noisy else ()
+        return ImageSet(self.name, tuple(self.clean[index] for index in chosen), noisy)
+
+
+def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[list[ImageSet], list[str]]:
+    """The named sets below a folder.
+
+    Args:
+        data: the folder.
+        names: each the name of a folder in it, the start of one ("Kodak24" finds "Kodak24_500x500"), or a path.
+        real: look for pairs of noisy and clean images.
+
+    Returns:
+        the sets, and for every one that is missing a line that says so and where to get it.
+
+    Raises:
+        DataError: when the folder does not exist, or a folder of pairs holds none.
+    """
+    if not data.is_dir():
+        raise DataError(f"no such folder: {data}; give --data with a folder of image sets")
+    found, missing = [], []
+    for name in names:
+        folder = _folder(data, name)
+        if folder is None:
+            where = f"; get it at {SOURCES[name]}" if name in SOURCES else ""
+            missing.append(f"{name}: no folder of that name in {data}{where}")
+            continue
+        found.append(_pairs(folder) if real else ImageSet(folder.name, tuple(_images(folder))))
+    return found, missing
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Rows, columns and 1 or 3 channels of an image file, float32 in [0, 1]; transparency is left out.
+
+    Raises:
+        DataError: when the file cannot be read as an image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            deep = image.mode.startswith("I")
+            values = np.asarray(image if deep else image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path.name} cannot be read as an image ({type(error).__name__})") from error
+    scaled = values.astype(np.float32) / (65535 if deep else 255)
+    return scaled if scaled.ndim == 3 else scaled[..., np.newaxis]
+
+
+def _folder(data: Path, name: str) -> Path | None:
+    if Path(name).is_dir():
+        return Path(name)
+    folders = sorted(path for path in data.iterdir() if path.is_dir())
+    exact = [path for path in folders if path.name.lower() == name.lower()]
+    longer = [path for path in folders if path.name.lower().startswith(name.lower())]
+    return next(iter(exact + longer), None)
+
+
+def _images(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    if not files:
+        raise DataError(f"no images in {folder}: expected {', '.join(IMAGE_SUFFIXES)}")
+    return files
+
+
+def _pairs(folder: Path) -> ImageSet:
+    files = _images(folder)
+    by_key = {path.relative_to(folder).as_posix().lower(): path for path in files}
+    pairs = []
+    for key, path in by_key.items():
+        for partner in _clean_names(key):
+            partner_path = by_key.get(partner) or _other_suffix(by_key, partner)
+            if partner_path is not None:
+                pairs.append((path, partner_path))
+                break
+    if not pairs:
+        shown = " or ".join(f"*{noisy}* beside *{clean}*" for noisy, clean in PAIR_NAMES)
+        raise DataError(f"no pairs of noisy and clean images in {folder}; expected names such as {shown}")
+    return ImageSet(folder.name, tuple(clean for _, clean in pairs), tuple(noisy for noisy, _ in pairs))
+
+
+def _clean_names(key: str) -> list[str]:
+    by_name = [key.replace(noisy, clean) for noisy, clean in PAIR_NAMES if noisy in key]
+    parts = key.split("/")
+    by_folder = [
+        "/".join(clean if part == noisy else part for part in parts) for noisy, clean in PAIR_FOLDERS if noisy in parts
+    ]
+    return by_name + by_folder
+
+
+def _other_suffix(by_key: dict[str, Path], key: str) -> Path | None:
+    """CC and PolyU pairs may differ in their format."""
+    stem = key.rsplit(".", 1)[0]
+    return next((by_key[stem + suffix] for suffix in IMAGE_SUFFIXES if stem + suffix in by_key), None)

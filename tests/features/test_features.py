@@ -1,0 +1,94 @@
+"""Similarity of features: closed forms, and the command on photographs and on CT."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from ctclip.cli.main import app
+from ctclip.errors import ConfigError
+from ctclip.features.encoders import find_encoder
+from ctclip.features.similarity import cosine_similarity, linear_cka
+
+
+def test_cosine_of_known_vectors() -> None:
+    first = torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])
+    second = torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
+    assert cosine_similarity(first, second) == pytest.approx(2**-0.5)
+    assert cosine_similarity(first, 3 * first) == pytest.approx(1)
+
+
+def test_cka_does_not_see_rotation_scale_or_offset() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(6, 20, 20, generator=generator)
+    rotation, _ = torch.linalg.qr(torch.randn(6, 6, generator=generator))
+    turned = torch.einsum("ij,jhw->ihw", rotation, features) * 4 + 7
+    assert linear_cka(features, turned) == pytest.approx(1, abs=1e-6)
+    assert linear_cka(features, torch.randn(6, 20, 20, generator=generator)) < 0.1
+    assert linear_cka(features, torch.ones(3, 20, 20)) == 0
+
+
+def test_cka_of_two_single_channels_is_the_squared_correlation() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, 30, 30, generator=generator)
+    y = 0.6 * x + 0.8 * torch.randn(1, 30, 30, generator=generator)
+    expected = np.corrcoef(x.flatten(), y.flatten())[0, 1] ** 2
+    assert linear_cka(x, y) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_command_on_photographs(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    (tmp_path / "in").mkdir()
+    for index in range(2):
+        image = np.kron(random.integers(0, 255, (8, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / "in" / f"{index}.png")
+    command = ["features", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, [*command, "--noise", "gaussian:5,100"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "out" / "features.json").read_text())["rows"]
+    assert [row["feature"] for row in rows] == ["F1", "F2", "F3", "F4"] * 2
+    for weak, strong in zip(rows[:4], rows[4:], strict=True):
+        assert 1 > weak["cosine"] > strong["cosine"]
+        assert 1 > weak["cka"] > strong["cka"] > strong["cka_different"]
+    assert "| different images |" in (tmp_path / "out" / "features.md").read_text()
+    with Image.open(tmp_path / "out" / "features.png") as plot:
+        assert min(plot.size) > 100
+
+
+def test_the_command_on_ct(tmp_path: Path, shared_data: Path) -> None:
+    source = shared_data / "volumes"
+    volume = next(path for path in sorted(source.rglob("*.nii.gz")))
+    command = ["features", str(volume), "--output", str(tmp_path / "out"), "--encoder", "ct-compact", "--images", "2"]
+    result = CliRunner().invoke(app, [*command, "--noise", "white:20,80"])
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "out" / "features.json").read_text())["rows"]
+    assert {row["noise"] for row in rows} == {"white, 20 HU", "white, 80 HU"}
+    assert rows[0]["cosine"] > rows[4]["cosine"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [("timm:resnet50", "no weights"), ("RN50:/nowhere.pt", "not found"), ("VIT:x", "unknown encoder")],
+)
+def test_wrong_encoders_are_named(tmp_path: Path, encoder: str, message: str) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    result = CliRunner().invoke(
+        app, ["features", str(tmp_path), "--output", str(tmp_path / "out"), "--encoder", encoder]
+    )
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+
+
+def test_a_peer_has_no_encoder(tmp_path: Path) -> None:
+    from ctclip.networks import PeerDenoiser
+    from ctclip.weights import save_checkpoint
+
+    save_checkpoint(PeerDenoiser({"architecture": "DnCNN", "width": 4, "depth": 3}), tmp_path / "p.pt", hu_window=None)
+    with pytest.raises(ConfigError, match="has no encoder"):
+        find_encoder(str(tmp_path / "p.pt"))

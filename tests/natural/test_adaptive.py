@@ -1,0 +1,160 @@
+"""Measuring noise, bringing it to the training level, and back: against known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ctclip.natural.adaptive import TRAINING_SD, AdaptiveDenoiser
+from ctclip.natural.impulses import find_impulses, keep_noise, replace_impulses
+from ctclip.natural.noise import Noise
+from ctclip.natural.noise_level import NoiseLevel, measure_noise
+from ctclip.natural.stabilize import VarianceStabilizer
+
+
+def _even(sd: float) -> NoiseLevel:
+    return NoiseLevel(sd, sd, np.linspace(0, 1, 10), np.full(10, sd**2))
+
+
+def _measured(image: np.ndarray) -> NoiseLevel:
+    noise = measure_noise(image)
+    assert noise is not None
+    return noise
+
+
+@pytest.mark.parametrize("sigma", [5, 15, 25, 50])
+def test_the_sd_of_white_noise_is_found(picture: np.ndarray, sigma: int) -> None:
+    noise = _measured(Noise("gaussian", sigma).add_to(picture))
+    assert noise.sd * 255 == pytest.approx(sigma, rel=0.06)
+    assert noise.coarseness == pytest.approx(1, abs=0.25)
+    assert noise.sd_at(np.array([0.2, 0.5, 0.8])) * 255 == pytest.approx(np.full(3, sigma), rel=0.12)
+
+
+def test_noise_after_a_box_is_three_times_coarser(picture: np.ndarray) -> None:
+    # The box divides the diagonal Haar band's SD by 9 and that of the image averaged over 2x2 by 3.
+    noise = _measured(Noise("spatial", 45).add_to(picture))
+    assert noise.coarseness == pytest.approx(3, rel=0.12)
+
+
+def test_noise_is_found_by_brightness(picture: np.ndarray) -> None:
+    noise = _measured(Noise("speckle", 0.01).add_to(picture))
+    brightness = np.array([0.2, 0.5, 0.8])
+    assert noise.sd_at(brightness) == pytest.approx(0.1 * brightness, rel=0.2)
+
+
+def test_small_images_cannot_be_measured() -> None:
+    assert measure_noise(np.zeros((20, 300, 3))) is None
+
+
+def test_a_stabilizer_of_even_noise_changes_the_contrast_only() -> None:
+    stabilizer = VarianceStabilizer(_even(0.2), 0.05, (0.0, 1.0))
+    x = np.linspace(0, 1, 11)
+    np.testing.assert_allclose(stabilizer.forward(x), 0.5 + (x - 0.5) * 0.25, atol=1e-6)
+    np.testing.assert_allclose(stabilizer.inverse(stabilizer.forward(x)), x, atol=1e-6)
+
+
+def test_a_stabilizer_of_speckle_is_a_logarithm() -> None:
+    brightness = np.linspace(0.1, 1, 40)
+    noise = NoiseLevel(0.1, 0.1, brightness, (0.2 * brightness) ** 2)
+    stabilizer = VarianceStabilizer(noise, 0.01, (0.1, 1.0))
+    x = np.array([0.2, 0.4, 0.8])
+    stable = stabilizer.forward(x)
+    # f(x) = 0.01 / 0.2 * log(x) + constant: every doubling is one step.
+    np.testing.assert_allclose(np.diff(stable), 0.05 * np.log(2), rtol=0.01)
+
+
+def test_a_stabilizer_makes_noise_even(picture: np.ndarray) -> None:
+    noisy = Noise("poisson-fixed", 3).add_to(picture)
+    stabilizer = VarianceStabilizer(_measured(noisy), TRAINING_SD, (noisy.min(), noisy.max()))
+    stable = stabilizer.forward(noisy)
+    for value in (0.15, 0.5, 0.85):
+        disc = (np.abs(picture - value) < 1e-9).all(axis=-1)
+        assert stable[disc].std() == pytest.approx(TRAINING_SD, rel=0.15)
+
+
+def test_noise_near_the_target_is_left_alone_and_weak_noise_gains_no_more_than_allowed() -> None:
+    x = np.linspace(0, 1, 11)
+    near = VarianceStabilizer(_even(0.055), 0.05, (0.0, 1.0))
+    np.testing.assert_allclose(near.forward(x), x, atol=1e-6)
+    weak = VarianceStabilizer(_even(0.001), 0.05, (0.0, 1.0), max_gain=2.0)
+    np.testing.assert_allclose(np.diff(weak.forward(x)), 0.2, atol=1e-6)
+
+
+def test_impulses_are_found_and_replaced(picture: np.ndarray) -> None:
+    noisy = Noise("saltpepper", 0.02).add_to(picture)
+    true = noisy != picture
+    outstanding = true & (np.abs(noisy - picture) > 0.3)
+    found = find_impulses(noisy, _measured(noisy))
+    assert found[outstanding].mean() > 0.9
+    assert found[~true].mean() < 0.001
+    restored = replace_impulses(noisy, found)
+    assert np.abs(restored - picture)[found].mean() < 0.02
+    np.testing.assert_array_equal(restored[~found], noisy[~found])
+
+
+def test_highlights_of_all_channels_are_no_noise() -> None:
+    random = np.random.default_rng(0)
+    specks = np.repeat(random.uniform(size=(200, 200, 1)) < 0.01, 3, axis=-1)
+    single = random.uniform(size=(200, 200, 3)) < 0.02
+    assert not keep_noise(specks).any()
+    np.testing.assert_array_equal(keep_noise(single), single)
+    both = keep_noise(specks | single)
+    assert both[single & ~specks & (single.sum(axis=-1, keepdims=True) == 1)].all()
+    assert not both[specks].any()
+    assert not keep_noise(random.uniform(size=(200, 200, 3)) < 0.001).any()
+
+
+def test_gaussian_noise_holds_no_impulses(picture: np.ndarray) -> None:
+    noisy = Noise("gaussian", 50).add_to(picture)
+    assert find_impulses(noisy, _measured(noisy)).mean() < 0.0005
+
+
+def test_the_network_sees_its_training_noise_whatever_the_noise(picture: np.ndarray) -> None:
+    seen: list[float] = []
+
+    def spy(images: np.ndarray) -> np.ndarray:
+        seen.append(_measured(images[0]).sd)
+        return images
+
+    for noise in (Noise("gaussian", 15), Noise("gaussian", 50), Noise("poisson-fixed", 3.5)):
+        AdaptiveDenoiser(spy)(noise.add_to(picture)[np.newaxis])
+    assert np.array(seen) * 255 == pytest.approx(np.full(3, 15), rel=0.12)
+
+
+def test_a_network_that_does_nothing_gives_the_image_back(picture: np.ndarray) -> None:
+    for noise in (Noise("gaussian", 15), Noise("gaussian", 50), Noise("spatial", 45)):
+        noisy = noise.add_to(picture)
+        result = AdaptiveDenoiser(lambda images: images)(noisy[np.newaxis])[0]
+        assert np.abs(result - noisy).max() < 2e-3
+
+
+def test_an_ideal_network_leaves_no_coarse_noise(picture: np.ndarray) -> None:
+    """A network that gives the mean of its surroundings, on a flat image: what is left is what it cannot average."""
+    from scipy import ndimage
+
+    flat = np.full((256, 256, 3), 0.5)
+    noisy = Noise("spatial", 50).add_to(flat)
+    result = AdaptiveDenoiser(lambda x: ndimage.uniform_filter(x, (1, 7, 7, 1)))(noisy[np.newaxis])[0]
+    once = ndimage.uniform_filter(noisy, (7, 7, 1))
+    assert result.std() < 0.6 * once.std()
+
+
+def test_images_of_a_batch_do_not_influence_each_other(picture: np.ndarray) -> None:
+    batch = np.stack(
+        [Noise(*noise).add_to(picture) for noise in (("gaussian", 50), ("saltpepper", 0.02), ("spatial", 55))]
+    )
+    denoise = AdaptiveDenoiser(lambda images: 0.5 * images + 0.25)
+    together = denoise(batch)
+    for index, image in enumerate(batch):
+        np.testing.assert_allclose(denoise(image[np.newaxis])[0], together[index], atol=1e-9)
+
+
+def test_a_grey_image_gets_less_noise_than_a_colour_one(picture: np.ndarray) -> None:
+    seen: list[float] = []
+
+    def spy(images: np.ndarray) -> np.ndarray:
+        seen.append(_measured(images[0]).sd)
+        return images
+
+    AdaptiveDenoiser(spy)(Noise("gaussian", 30).add_to(picture[..., :1])[np.newaxis])
+    assert seen[0] * 255 == pytest.approx(15 / 3**0.5, rel=0.15)

@@ -1,0 +1,239 @@
+"""Image sets, cells of the benchmark and what is written, on small images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ctclip.cli.main import app
+from ctclip.errors import ConfigError, DataError, WeightsError
+from ctclip.natural.benchmark import Cell, image_quality, run_cells
+from ctclip.natural.methods import MethodSpec, make_method
+from ctclip.natural.noise import Noise
+from ctclip.natural.published import PUBLISHED
+from ctclip.natural.sets import ImageSet, find_sets, read_image
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.weights import save_checkpoint
+
+IDENTITY = MethodSpec("identity", is_model=False)
+
+
+def _save(image: np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.round(image * 255).astype(np.uint8)
+    Image.fromarray(values if values.shape[-1] == 3 else values[..., 0]).save(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path, picture: np.ndarray) -> Path:
+    """A folder "data" with the sets "Small" (two pictures) and "Grey"."""
+    data = tmp_path / "data"
+    _save(picture[:96, :128], data / "Small" / "a.png")
+    _save(picture[96:192, :128], data / "Small" / "b.png")
+    _save(picture[:96, :128, :1], data / "Grey_v2" / "g.png")
+    return data
+
+
+@pytest.fixture(scope="session")
+def rgb_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random RGB network."""
+    path = tmp_path_factory.mktemp("rgb") / "tiny.pt"
+    config = DenoiserConfig((1, 1, 1), 4, 4, in_channels=3, out_channels=3, residual=True)
+    save_checkpoint(DenseFeatureDenoiser(config), path, hu_window=None)
+    return path
+
+
+def test_quality_against_closed_forms(picture: np.ndarray) -> None:
+    psnr_db, ssim = image_quality(picture + 0.01, picture)
+    assert psnr_db == pytest.approx(40)
+    assert 0.99 < ssim < 1
+    assert image_quality(picture, picture) == (float("inf"), pytest.approx(1))
+    # 0.4 / 255 is rounded away.
+    assert (
+        image_quality(np.round(picture * 255) / 255 + 0.4 / 255, np.round(picture * 255) / 255, rounded=True)[0] > 200
+    )
+
+
+def test_values_outside_the_range_are_clipped_before_they_are_judged() -> None:
+    assert image_quality(np.full((32, 32, 3), 1.7), np.ones((32, 32, 3)))[0] == float("inf")
+
+
+def test_the_identity_has_the_psnr_of_its_noise(images: Path, tmp_path: Path) -> None:
+    (found,), _ = find_sets(images, ["Small"])
+    (result,) = run_cells([Cell(IDENTITY, found, Noise("gaussian", 25))], tmp_path / "cells")
+    assert result.psnr_db == result.input_psnr_db
+    # 20 log10(255 / 25) = 20.17 dB, a little more because values are clipped.
+    assert np.mean(result.psnr_db) == pytest.approx(20.3, abs=0.3)
+
+
+def test_a_finished_cell_is_not_measured_again(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,), _ = find_sets(images, ["Small"])
+    cells = [Cell(IDENTITY, found, Noise("gaussian", level)) for level in (15, 25)]
+    first = run_cells(cells[:1], tmp_path / "cells")
+    measured: list[Cell] = []
+    from ctclip.natural import benchmark
+
+    real = benchmark.measure
+    monkeypatch.setattr(benchmark, "measure", lambda cell: measured.append(cell) or real(cell))
+    again = run_cells(cells, tmp_path / "cells")
+    assert again[0] == first[0]
+    assert measured == cells[1:]
+    _save(np.zeros((96, 128, 3)), images / "Small" / "a.png")  # another content is another cell
+    run_cells(cells[:1], tmp_path / "cells")
+    assert len(measured) == 2
+
+
+def test_batches_and_processes_give_the_same_numbers(images: Path, rgb_model: Path, tmp_path: Path) -> None:
+    (found,), _ = find_sets(images, ["Small"])
+    spec = MethodSpec(str(rgb_model), True, adapt=True, device="cpu")
+    alone = run_cells([Cell(spec, found, Noise("gaussian", 50))], tmp_path / "1")
+    together = run_cells([Cell(spec, found, Noise("gaussian", 50), batch_size=2)], tmp_path / "2", workers=2)
+    np.testing.assert_allclose(alone[0].psnr_db, together[0].psnr_db, atol=1e-4)
+
+
+def test_sets_are_found_by_name_or_its_start_and_missing_ones_are_reported(images: Path) -> None:
+    found, missing = find_sets(images, ["small", "Grey", "Urban100"])
+    assert [each.name for each in found] == ["Small", "Grey_v2"]
+    assert len(missing) == 1
+    assert "Urban100" in missing[0]
+    assert "https://" in missing[0]
+    with pytest.raises(DataError, match="no such folder"):
+        find_sets(images / "nowhere", ["Small"])
+
+
+def test_spread_takes_evenly(images: Path) -> None:
+    many = ImageSet("many", tuple(Path(str(index)) for index in range(11)))
+    assert [path.name for path in many.spread(3).clean] == ["0", "5", "10"]
+    assert many.spread(None) is many
+
+
+@pytest.mark.parametrize(
+    ("noisy", "clean"),
+    [
+        ("5dmark3_1_Real.png", "5dmark3_1_mean.png"),
+        ("Canon_real.JPG", "Canon_mean.JPG"),
+        ("0001_NOISY_SRGB_010.PNG", "0001_GT_SRGB_010.PNG"),
+        ("noisy/1.png", "clean/1.png"),
+        ("input/1.png", "groundtruth/1.jpg"),
+    ],
+)
+def test_pairs_of_real_noise_by_their_usual_names(tmp_path: Path, picture: np.ndarray, noisy: str, clean: str) -> None:
+    _save(picture[:64, :64], tmp_path / "set" / clean)
+    _save(picture[:64, :64], tmp_path / "set" / noisy)
+    (found,), _ = find_sets(tmp_path, ["set"], real=True)
+    assert [path.name for path in found.noisy] == [Path(noisy).name]
+    assert [path.name for path in found.clean] == [Path(clean).name]
+    _save(picture, tmp_path / "other" / "x.png")
+    with pytest.raises(DataError, match="no pairs"):
+        find_sets(tmp_path, ["other"], real=True)
+
+
+def test_images_are_read_with_their_depth_and_channels(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 51], [255, 102]], np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.full((2, 3, 4), 255, np.uint8)).save(tmp_path / "alpha.png")
+    Image.fromarray(np.array([[0, 65535]], np.uint16)).save(tmp_path / "deep.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "grey.png")[..., 0], [[0, 0.2], [1, 0.4]])
+    assert read_image(tmp_path / "alpha.png").shape == (2, 3, 3)
+    np.testing.assert_allclose(read_image(tmp_path / "deep.tif")[..., 0], [[0, 1]])
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"broken\.png cannot be read"):
+        read_image(tmp_path / "broken.png")
+
+
+def test_a_ct_model_is_refused() -> None:
+    with pytest.raises(WeightsError, match="is a model for CT"):
+        make_method(MethodSpec("ct-compact", is_model=True))
+    with pytest.raises(ConfigError, match="unknown baseline"):
+        make_method(MethodSpec("nothing", is_model=False))
+
+
+def test_the_command_writes_tables_curves_and_panels(images: Path, rgb_model: Path, tmp_path: Path) -> None:
+    command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--sets"]
+    command += ["Small,Grey,Urban100", "--noise", "gaussian:15,50 saltpepper:.02", "--model", str(rgb_model)]
+    result = CliRunner().invoke(app, [*command, "--adapt", "both", "--baseline", "identity,median", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "not found: Urban100" in result.output
+    document = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(document["cells"]) == 2 * 3 * 4
+    assert set(document["methods"]) == {"identity", "median", "tiny", "tiny, adapted"}
+    assert str(tmp_path) not in json.dumps(document)
+    table = (tmp_path / "out" / "results.md").read_text()
+    assert "| noise | identity | median | tiny | tiny, adapted |" in table
+    assert "## Small (2 images)" in table
+    rows = (tmp_path / "out" / "results.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 * 3 * 4
+    for name in ("curves.png", "panels.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert min(picture.size) > 100
+
+
+def test_real_noise_is_a_column_of_its_own(tmp_path: Path, picture: np.ndarray) -> None:
+    _save(picture[:64, :64], tmp_path / "data" / "CC" / "a_mean.png")
+    _save(picture[:64, :64] + 2 / 255, tmp_path / "data" / "CC" / "a_real.png")
+    command = [
+        "benchmark",
+        "natural",
+        "--data",
+        str(tmp_path / "data"),
+        "--output",
+        str(tmp_path / "out"),
+        "--sets",
+        "",
+    ]
+    result = CliRunner().invoke(app, [*command, "--real", "CC", "--model", "none"])
+    assert result.exit_code == 0, result.output
+    row = json.loads((tmp_path / "out" / "results.json").read_text())["cells"][0]
+    assert row["family"] == "real"
+    assert row["psnr_db"][0] == pytest.approx(20 * np.log10(255 / 2), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--noise", "gauss:15"], "unknown noise 'gauss'"),
+        (["--baseline", "nlm"], "unknown baseline 'nlm'"),
+        (["--model", "ct-compact"], "is a model for CT"),
+        (["--sets", "Nowhere"], "nothing to measure"),
+        (["--adapt", "maybe"], "--adapt must be"),
+    ],
+)
+def test_wrong_input_is_one_line(images: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--sets", "Small"]
+    if "--model" not in arguments:
+        arguments = [*arguments, "--model", "none"]
+    result = CliRunner().invoke(app, command + arguments)
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_published_numbers_are_those_of_their_sources() -> None:
+    assert PUBLISHED["CBSD68", "gaussian", 15]["CBM3D"] == 33.52
+    assert PUBLISHED["CBSD68", "gaussian", 50]["IDF"] == 25.73
+    assert PUBLISHED["CBSD68", "saltpepper", 0.02]["IDF"] == 33.38
+    assert PUBLISHED["CBSD68", "speckle", 0.04]["IDF"] == 29.18
+
+
+@pytest.mark.parametrize(("name", "depth"), [("n.png", np.uint8), ("n.tif", np.uint16)])
+def test_photographs_keep_their_format(
+    tmp_path: Path, picture: np.ndarray, rgb_model: Path, name: str, depth: type
+) -> None:
+    values = np.round(np.clip(Noise("gaussian", 25).add_to(picture[..., :1])[..., 0], 0, 1) * np.iinfo(depth).max)
+    source = tmp_path / "in" / name
+    source.parent.mkdir()
+    Image.fromarray(values.astype(depth)).save(source)
+    before = source.read_bytes()
+    command = ["denoise", str(source.parent), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--strength", "0"])
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / name)), values.astype(depth))
+    assert source.read_bytes() == before
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code != 0
+    assert "give --overwrite" in again.output
