@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,13 +13,15 @@ import torch
 
 from ctclip.errors import ConfigError, DataError
 from ctclip.inferers import predict_stacks
-from ctclip.networks import DenseFeatureDenoiser
+from ctclip.networks import Network
 from ctclip.transforms.hu_window import RestoreOutsideHUWindow, ScaleHUWindow
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.catalogue import DEFAULT_MODEL
 from ctclip.weights.loading import load_model
 
 SliceProgress = Callable[[int, int], None]
+
+logger = logging.getLogger(__name__)
 
 AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "cuda": 16 * 512 * 512}
 """Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a
@@ -45,7 +48,7 @@ class Denoiser:
 
     def __init__(
         self,
-        network: DenseFeatureDenoiser,
+        network: Network,
         *,
         hu_window: HUWindow = MODEL_HU_WINDOW,
         model_name: str = "unnamed",
@@ -67,6 +70,7 @@ class Denoiser:
         if network.config.out_channels != 1:
             raise ConfigError(f"a CT model has one output channel, this one has {network.config.out_channels}")
         self.batch_size, self.roi_size, self.overlap = batch_size, roi_size, overlap
+        self._largest_batch: int | None = None  # once memory has run out
         self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
         self.num_slices = network.config.in_channels
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
@@ -158,21 +162,57 @@ class Denoiser:
         for batch in batched_stacks(slices_hu, self.num_slices, self._batch_of):
             stacks = torch.from_numpy(np.stack(batch)).float()
             originals = stacks[:, self.num_slices // 2]
-            predicted = predict_stacks(
-                torch.as_tensor(self._scale(stacks)),
+            predicted = self._predict(torch.as_tensor(self._scale(stacks)))
+            denoised = torch.as_tensor(self._restore(self._scale.inverse(predicted[:, 0]), originals))
+            yield from torch.lerp(originals, denoised, strength).numpy()
+
+    def _predict(self, stacks: torch.Tensor) -> torch.Tensor:
+        """One pass of the network; in smaller batches and then on the CPU when the memory does not suffice."""
+        try:
+            return predict_stacks(
+                stacks,
                 self.network,
                 device=self.device,
                 precision=self.precision,
                 roi_size=self.roi_size,
                 overlap=self.overlap,
             )
-            denoised = torch.as_tensor(self._restore(self._scale.inverse(predicted[:, 0]), originals))
-            yield from torch.lerp(originals, denoised, strength).numpy()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
+        self._need_less_memory(stacks)
+        parts, rest = [], stacks
+        while len(rest):
+            size = self._largest_batch or len(rest)  # may shrink while the parts are being predicted
+            parts.append(self._predict(rest[:size]))
+            rest = rest[size:]
+        return torch.cat(parts)
+
+    def _need_less_memory(self, stacks: torch.Tensor) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(stacks) > 1:
+            self._largest_batch = len(stacks) // 2
+            logger.warning("out of memory on %s: going on with batches of %d slices", self.device, self._largest_batch)
+        elif self.device.type != "cpu":
+            logger.warning("out of memory on %s for a single slice: going on on the CPU, which is slower", self.device)
+            self.device = torch.device("cpu")
+            self.network = self.network.to(self.device)
+        else:
+            rows, columns = stacks.shape[-2:]
+            raise DataError(f"out of memory: a slice of {rows} x {columns} does not fit; give --roi 256")
 
     def _batch_of(self, shape: tuple[int, ...]) -> int:
-        if isinstance(self.batch_size, int):
-            return self.batch_size
-        return max(1, AUTO_BATCH_PIXELS[self.device.type] // (shape[0] * shape[1]))
+        wanted = self.batch_size
+        if not isinstance(wanted, int):
+            wanted = max(1, AUTO_BATCH_PIXELS[self.device.type] // (shape[0] * shape[1]))
+        return min(wanted, self._largest_batch or wanted)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # The CPU's allocator raises a bare RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def batched_stacks(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +21,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+PARTIAL_PREFIX = ".ctclip-partial-"
+
+
 def partial_name(path: Path) -> Path:
     """A name beside ``path``, with its extensions, for something that is not complete yet."""
-    return path.with_name(f".ctclip-partial-{secrets.token_hex(4)}-{path.name}")
+    return path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
 
 
 @contextmanager
@@ -39,6 +44,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``final``; move it to ``final`` on success, leave nothing behind on any failure.
 
+    What a killed run has left behind is removed by the next one for the same ``final``: the folder is locked while it
+    is being written, and the system gives the lock back when its process ends.
+
     Args:
         final: the folder to make, with the folders above it.
         overwrite: replace an existing folder.
@@ -49,21 +57,55 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if final.exists() and not overwrite:
         raise ConfigError(f"{final} exists; give --overwrite to replace it")
     missing = [folder for folder in final.parents if not folder.exists()]
+    _remove_abandoned(final)
     partial = partial_name(final)
     partial.mkdir(parents=True)
+    lock = _lock(partial)
     try:
         yield partial
-        _replace_folder(partial, final)
+        _replace_folder(partial, final, overwrite)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(missing)
         raise
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
-def _replace_folder(partial: Path, final: Path) -> None:
+def _lock(folder: Path) -> int | None:
+    """A file descriptor that holds the folder, or ``None`` when somebody else does, or the system has no such locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(final: Path) -> None:
+    """Remove what killed runs have left beside ``final``; what another run is writing is locked and stays."""
+    for left in final.parent.glob(f"{PARTIAL_PREFIX}*-{glob.escape(final.name)}"):
+        lock = _lock(left)
+        if lock is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+
+
+def _replace_folder(partial: Path, final: Path, overwrite: bool) -> None:
     if not final.exists():
         os.replace(partial, final)
         return
+    if not overwrite:
+        raise ConfigError(f"{final} was written by another run meanwhile, which is kept")
     old = partial_name(final)
     os.replace(final, old)
     os.replace(partial, final)

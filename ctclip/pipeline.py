@@ -21,6 +21,7 @@ from ctclip.dicom import (
     derived_series_number,
     derived_series_uid,
     read_slice,
+    sop_instance_uid,
     write_derived_slices,
 )
 from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError
@@ -40,7 +41,7 @@ class SeriesResult:
     Args:
         source: source SeriesInstanceUID, or "volume".
         slices: number of slices.
-        status: "done" or "failed".
+        status: "done", "failed", or "kept" for a result of an earlier run.
         message: why it failed.
         derived: derived SeriesInstanceUID.
         seconds: time that it took.
@@ -126,6 +127,22 @@ def check_folders(source: Path, target: Path) -> None:
         raise ConfigError("the output is a file, expected a folder for DICOM series")
 
 
+def require_readable(chosen: Sequence[Series], slice_done: SliceDone | None = None) -> None:
+    """Read every slice of the series, so that nothing is written when one of them is bad.
+
+    Raises:
+        SeriesError: for the first slice that cannot be read; the message says how.
+    """
+    for series in chosen:
+        for item in series.slices:
+            try:
+                read_slice(item.path)
+            except (CtclipError, OSError) as error:
+                raise SeriesError(f"nothing was written: series {series.uid}: {_one_line(error)}") from error
+            if slice_done:
+                slice_done()
+
+
 def denoise_series(
     series: Series,
     target: Path,
@@ -134,6 +151,7 @@ def denoise_series(
     strength: float,
     taken_numbers: frozenset[int],
     overwrite: bool = False,
+    resume: bool = False,
     keep_private: bool = False,
     slice_done: SliceDone | None = None,
 ) -> SeriesResult:
@@ -146,6 +164,7 @@ def denoise_series(
         strength: 0 to 1.
         taken_numbers: SeriesNumbers in use.
         overwrite: replace an earlier result of the same series, model and settings.
+        resume: keep such a result, which is complete because it has its final name; the status is "kept".
         keep_private: copy private elements.
         slice_done: called after every slice.
 
@@ -164,6 +183,9 @@ def denoise_series(
         keep_private=keep_private,
     )
     result.derived = derived_series_uid(series.uid, derivation)
+    if resume and (target / result.derived).is_dir():
+        result.status = "kept"
+        return result
     number = derived_series_number(series.series_number, taken_numbers)
     try:
         with atomic_folder(target / result.derived, overwrite=overwrite) as folder:
@@ -259,6 +281,8 @@ def _network_input(stack: Sequence[SliceFile], waiting: list[CTSlice], denoiser:
     """HU of each slice for the network, with the lowest HU of its window in place of padding."""
     for item in stack:
         ct = read_slice(item.path)
+        if (sop_instance_uid(ct.header), *ct.stored.shape) != (item.sop_instance_uid, item.rows, item.columns):
+            raise SeriesError(f"slice {item.sop_instance_uid} was replaced by another while the series was being read")
         waiting.append(ct)
         yield np.where(ct.padding, np.float32(denoiser.hu_window[0]), ct.hu)
 
@@ -266,5 +290,5 @@ def _network_input(stack: Sequence[SliceFile], waiting: list[CTSlice], denoiser:
 def _one_line(error: Exception) -> str:
     """An error for people; OSErrors without the file name, which may hold patient data."""
     if isinstance(error, OSError):
-        return f"{error.strerror or type(error).__name__} (while writing the output)"
+        return f"{error.strerror or type(error).__name__} (while reading or writing)"
     return str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from ctclip.dicom import CTSlice, read_slice, scan
-from ctclip.dicom.lenient import text_of, texts_of, value_of
+from ctclip.dicom import CTSlice, Scan, frame_uid, opened_export, read_slice, scan
+from ctclip.dicom.lenient import int_of, text_of, texts_of, value_of
 from ctclip.dicom.uids import sop_instance_uid
 from ctclip.errors import CtclipError, SeriesError
 from ctclip.metrics.noise import compare_noise
@@ -92,16 +93,17 @@ def check_series(derived: Path, source: Path | None = None) -> list[Finding]:
         _uids_are_unique(slices),
         *(_every(rule, slices, holds) for rule, holds in OWN_RULES.items()),
     ]
-    sources = {} if source is None else _slices_by_uid(source)
-    if source is not None:
-        findings += _against_source(slices, sources)
-    if shutil.which("dciodvfy"):
-        findings.append(_validated(paths, slices, sources))
+    with nullcontext(None) if source is None else opened_export(source) as found:
+        sources = {} if found is None else _slices_by_uid(found)
+        if found is not None:
+            findings += _against_source(slices, sources)
+        if shutil.which("dciodvfy"):
+            findings.append(_validated(paths, slices, sources))
     return findings
 
 
-def _slices_by_uid(source: Path) -> dict[str, Path]:
-    return {item.sop_instance_uid: item.path for series in scan(source).series for item in series.slices}
+def _slices_by_uid(found: Scan) -> dict[str, Path]:
+    return {item.sop_instance_uid: item.path for series in found.series for item in series.slices}
 
 
 def _only_series(folder: Path) -> list[Path]:
@@ -165,7 +167,8 @@ OWN_RULES: dict[str, Callable[[CTSlice], bool]] = {
 
 def _source_uid(header: Dataset) -> str:
     items = value_of(header, "SourceImageSequence") or [Dataset()]
-    return text_of(items[0], "ReferencedSOPInstanceUID")
+    uid, frame = text_of(items[0], "ReferencedSOPInstanceUID"), int_of(items[0], "ReferencedFrameNumber")
+    return frame_uid(uid, frame) if frame else uid
 
 
 def _against_source(slices: Sequence[CTSlice], files: Mapping[str, Path]) -> list[Finding]:

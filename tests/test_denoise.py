@@ -139,3 +139,35 @@ def test_noise_of_a_flat_slice() -> None:
     assert noise_sd_hu(40 + noise) == pytest.approx(20, rel=0.1)
     assert comparison.shift_hu == pytest.approx(3, abs=0.5)
     assert np.isnan(noise_sd_hu(np.full((64, 64), -1000.0)))
+
+
+class _OutOfMemory(torch.nn.Module):
+    """A network that adds one, until a batch is larger than the memory."""
+
+    def __init__(self, largest: int) -> None:
+        super().__init__()
+        self.config = DenoiserConfig()
+        self.largest, self.batches = largest, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.batches.append(len(x))
+        return x + 10 / 4096
+
+
+def test_out_of_memory_makes_smaller_batches_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    network = _OutOfMemory(largest=2)
+    volume_hu = np.linspace(-900, 900, 12 * 64).reshape(12, 8, 8).astype(np.float32)
+    denoised_hu = Denoiser(network, device="cpu", batch_size=8).denoise(volume_hu)
+    np.testing.assert_allclose(denoised_hu, volume_hu + 10, atol=0.01)
+    assert network.batches == [2, 2, 2, 2, 2, 2], "the first batch in parts, the others small from the start"
+    assert [record.getMessage() for record in caplog.records] == [
+        "out of memory on cpu: going on with batches of 4 slices",
+        "out of memory on cpu: going on with batches of 2 slices",
+    ]
+
+
+def test_a_slice_that_does_not_fit_is_one_line() -> None:
+    with pytest.raises(DataError, match="a slice of 8 x 8 does not fit; give --roi"):
+        Denoiser(_OutOfMemory(largest=0), device="cpu").denoise(np.full((2, 8, 8), -100.0))

@@ -1,4 +1,4 @@
-"""``ctclip denoise``: a CT export or volume in, a denoised series or volume out."""
+"""``ctclip denoise``: a CT export, a volume or photographs in, the same denoised out."""
 
 from __future__ import annotations
 
@@ -19,19 +19,25 @@ from ctclip.strength import DEFAULT_STRENGTH, find_strength
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
     from ctclip.dicom import Scan, Series
+    from ctclip.natural.methods import MethodSpec
     from ctclip.pipeline import SeriesResult
 
 
 def denoise(
-    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder or file, or a NIfTI, NRRD or MHA volume."),
-    target: Path = typer.Argument(..., metavar="DST", help="Folder for the derived series, or a volume file."),
+    source: Path = typer.Argument(
+        ..., metavar="SRC", help="DICOM folder, file or zip, a NIfTI, NRRD or MHA volume, or images."
+    ),
+    target: Path = typer.Argument(..., metavar="DST", help="Folder for the results, or a volume or image file."),
     series: list[str] = typer.Option([], help="SeriesInstanceUID to denoise, repeatable; 'all' adds non-axial series."),
-    model: str = typer.Option("ct-compact", help="Name from 'ctclip weights list', or a checkpoint file."),
+    model: str = typer.Option(
+        "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."
+    ),
     encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
     strength: str = typer.Option(
-        DEFAULT_STRENGTH, help="low, medium, high, or 0 (the input) to 1 (the network's result)."
+        "",
+        help="low, medium, high, or 0 (the input) to 1 (the network's result). Default: medium; for photographs 1.",
     ),
     batch: str = typer.Option("auto", help="Slices per pass of the network, or auto."),
     roi: int = typer.Option(0, min=0, help="Side of sliding windows in pixels; 0 takes whole slices."),
@@ -41,18 +47,26 @@ def denoise(
     check: bool = typer.Option(False, "--check", help="Verify each derived series, as 'ctclip check' does."),
     dry_run: bool = typer.Option(False, "--dry-run", help="List what would be done and write nothing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
+    resume: bool = typer.Option(False, "--resume", help="Keep series that an earlier run has finished."),
+    strict: bool = typer.Option(False, "--strict", help="Read every slice first; write nothing when one is bad."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Print warnings about unusual input."),
 ) -> None:
-    """Denoise every axial CT series in a folder, or a volume.
+    """Denoise every axial CT series in a folder, a volume, or photographs.
 
     Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series failed. Research use only; keep the original
     series.
     """
     console = Console(quiet=quiet)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")
+    logging.getLogger("ctclip").setLevel(logging.INFO if verbose else logging.WARNING)
     with one_line_errors():
         from ctclip.data.volumes import is_volume
+        from ctclip.dicom import opened_export
+        from ctclip.natural.files import holds_images_only, is_image
+        from ctclip.natural.methods import MethodSpec
+        from ctclip.pipeline import check_folders
+        from ctclip.weights import DEFAULT_MODEL, NATURAL_MODEL
 
         settings: dict[str, Any] = {
             "device": device,
@@ -61,19 +75,59 @@ def denoise(
             "roi_size": roi or None,
             "overlap": overlap,
         }
-        share = find_strength(strength)
-        load = partial(_load, console, model, encoder_weights, settings)
+        photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
+        share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
+        if photographs:
+            spec = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision)
+            _photographs(console, source, target, spec, share, dry_run, overwrite)
+            raise typer.Exit(ALL_DONE)
+        load = partial(_load, console, model or DEFAULT_MODEL, encoder_weights, settings)
+        found: Scan | None = None
         if is_volume(source) and source.is_file():
-            results, denoiser, found = _volume(console, source, target, load, share, dry_run, overwrite)
+            results, denoiser = _volume(console, source, target, load, share, dry_run, overwrite)
         else:
-            results, denoiser, found = _dicom(
-                console, source, target, load, series, share, dry_run, overwrite, keep_private, verbose, check
-            )
+            check_folders(source, target)
+            with opened_export(source) as found:
+                results, denoiser = _dicom(
+                    console,
+                    found,
+                    source,
+                    target,
+                    load,
+                    series,
+                    share,
+                    dry_run,
+                    overwrite,
+                    keep_private,
+                    verbose,
+                    check,
+                    resume,
+                    strict,
+                )
         if denoiser is None:
             raise typer.Exit(ALL_DONE)
         _write_report(report, results, denoiser, share, found)
         failed = sum(result.status == "failed" for result in results)
         raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
+
+
+def _photographs(
+    console: Console, source: Path, target: Path, spec: MethodSpec, strength: float, dry_run: bool, overwrite: bool
+) -> None:
+    from ctclip.cli.progress import cell_progress
+    from ctclip.natural.files import denoise_image_file, image_jobs
+    from ctclip.natural.methods import make_method
+
+    jobs = image_jobs(source, target, overwrite=overwrite)
+    if dry_run:
+        console.print(f"Would denoise {len(jobs)} images")
+        return
+    method = make_method(spec)
+    console.print(f"{method.label}: {method.description}", highlight=False)
+    with cell_progress(console) as bar:
+        for origin, final in bar.track(jobs, description="denoising"):
+            change = denoise_image_file(origin, final, method, strength=strength)
+            console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)", highlight=False)
 
 
 def _batch(text: str) -> int | str:
@@ -101,7 +155,7 @@ def _volume(
     strength: float,
     dry_run: bool,
     overwrite: bool,
-) -> tuple[list[SeriesResult], Denoiser | None, Scan | None]:
+) -> tuple[list[SeriesResult], Denoiser | None]:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError
     from ctclip.pipeline import denoise_volume_file
@@ -110,7 +164,7 @@ def _volume(
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
     if dry_run:
         console.print("Would denoise one volume")
-        return [], None, None
+        return [], None
     denoiser = load()
     with slice_progress(console) as bar:
         task = bar.add_task("denoising", total=None)
@@ -123,11 +177,12 @@ def _volume(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     _print_result(console, result)
-    return [result], denoiser, None
+    return [result], denoiser
 
 
 def _dicom(
     console: Console,
+    found: Scan,
     source: Path,
     target: Path,
     load: Callable[[], Denoiser],
@@ -138,19 +193,21 @@ def _dicom(
     keep_private: bool,
     verbose: bool,
     check: bool,
-) -> tuple[list[SeriesResult], Denoiser | None, Scan | None]:
-    from ctclip.dicom import scan
-    from ctclip.pipeline import check_folders, choose_series, denoise_series
+    resume: bool,
+    strict: bool,
+) -> tuple[list[SeriesResult], Denoiser | None]:
+    from ctclip.pipeline import choose_series, denoise_series, require_readable
 
-    check_folders(source, target)
-    found = scan(source)
     chosen = choose_series(found, wanted)
     _print_scan(console, found, chosen, verbose)
     if dry_run:
-        return [], None, found
+        return [], None
     denoiser = load()
     results = []
     with slice_progress(console) as bar:
+        if strict:
+            task = bar.add_task("reading", total=sum(series.slice_count for series in chosen))
+            require_readable(chosen, partial(bar.advance, task))
         for number, series in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)
             result = denoise_series(
@@ -160,6 +217,7 @@ def _dicom(
                 strength=strength,
                 taken_numbers=found.series_numbers,
                 overwrite=overwrite,
+                resume=resume,
                 keep_private=keep_private,
                 slice_done=partial(bar.advance, task),
             )
@@ -168,7 +226,7 @@ def _dicom(
             results.append(result)
     for result in results:
         _print_result(console, result)
-    return results, denoiser, found
+    return results, denoiser
 
 
 def _check(result: SeriesResult, source: Path, target: Path) -> None:
@@ -194,6 +252,9 @@ def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bo
 def _print_result(console: Console, result: SeriesResult) -> None:
     if result.status == "failed":
         typer.secho(f"ctclip: series {result.source} failed: {result.message}", fg="red", err=True)
+        return
+    if result.status == "kept":
+        console.print(f"{result.source}: {result.slices} slices, done by an earlier run", highlight=False)
         return
     console.print(
         f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, noise {result.noise_before_hu:.1f} -> "

@@ -14,7 +14,7 @@ from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
 
 
 def inspect(
-    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder or file."),
+    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder, file or zip."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """List the series in a folder: geometry, kernel, dose, noise, and what would be denoised or skipped and why.
@@ -22,13 +22,13 @@ def inspect(
     Nothing is written. Exit codes: 0 something can be denoised, 1 nothing can.
     """
     with one_line_errors():
-        from ctclip.dicom import scan
+        from ctclip.dicom import opened_export
         from ctclip.inspection import inspect_series, inspection_report
 
-        found = scan(source)
         console = Console(stderr=True, quiet=as_json)
-        series = track(found.series, description="reading", console=console, transient=True)
-        facts = [inspect_series(each) for each in series]
+        with opened_export(source) as found:
+            series = track(found.series, description="reading", console=console, transient=True)
+            facts = [inspect_series(each) for each in series]
         if as_json:
             typer.echo(json.dumps(inspection_report(facts, found), indent=1))
         else:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import typer
 
 from ctclip import __version__
+from ctclip.cli.benchmark import benchmark_app
 from ctclip.cli.check import check
 from ctclip.cli.demo import demo
 from ctclip.cli.denoise import denoise
 from ctclip.cli.evaluate import evaluate
+from ctclip.cli.features import features
 from ctclip.cli.inspect import inspect
 from ctclip.cli.matrix import matrix
 from ctclip.cli.simulate import simulate
@@ -22,10 +24,12 @@ app = typer.Typer(
 app.command()(denoise)
 app.command()(demo)
 app.command()(evaluate)
+app.command()(features)
 app.command()(inspect)
 app.command()(check)
 app.command()(matrix)
 app.command()(simulate)
+app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(weights_app, name="weights")
 
 

@@ -15,11 +15,12 @@ from ctclip.dicom.derivation import (
     derived_series_uid,
 )
 from ctclip.dicom.derived import derive_slice, save_slice
+from ctclip.dicom.export import opened_export
 from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
 from ctclip.dicom.series import write_derived_slices
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
-from ctclip.dicom.uids import derived_uid, patient_key, source_series_uid
+from ctclip.dicom.uids import derived_uid, frame_uid, patient_key, sop_instance_uid, source_series_uid
 
 __all__ = [
     "Acquisition",
@@ -36,10 +37,13 @@ __all__ = [
     "derived_series_number",
     "derived_series_uid",
     "derived_uid",
+    "frame_uid",
+    "opened_export",
     "patient_key",
     "read_slice",
     "save_slice",
     "scan",
+    "sop_instance_uid",
     "source_series_uid",
     "stack_affine",
     "to_stored",

@@ -11,7 +11,7 @@ from pydicom.valuerep import VR
 from ctclip.dicom.lenient import int_of, text_of, texts_of
 from ctclip.dicom.uids import sop_class_uid, sop_instance_uid
 
-__all__ = ["START_BYTES", "looks_like_dicom", "why_unsuitable"]
+__all__ = ["ENHANCED", "START_BYTES", "looks_like_dicom", "why_unsuitable"]
 
 PREAMBLE_BYTES = 128
 """A DICOM file starts with this many free bytes, then "DICM" (PS3.10 7.1)."""
@@ -27,6 +27,9 @@ LEGACY_CONVERTED_ENHANCED_CT = UID("1.2.840.10008.5.1.4.1.1.2.2")
 
 SECONDARY_CAPTURE_PREFIX = "1.2.840.10008.5.1.4.1.1.7"
 """Secondary Capture and its multi-frame variants .7.1 to .7.4."""
+
+ENHANCED = "Enhanced multi-frame CT: to be split into frames"
+"""What the scan says of an object that :mod:`ctclip.dicom.export` makes slices of."""
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
@@ -54,7 +57,7 @@ def why_unsuitable(dataset: pydicom.Dataset) -> str | None:
     if modality not in ("", "CT"):
         return f"Modality {modality if _CODE_STRING.fullmatch(modality) else 'unknown'}"
     if sop_class in (EnhancedCTImageStorage, LEGACY_CONVERTED_ENHANCED_CT):
-        return "Enhanced multi-frame CT: not supported yet"
+        return ENHANCED
     if sop_class.startswith(SECONDARY_CAPTURE_PREFIX):
         return "Secondary Capture"
     if sop_class and sop_class != CTImageStorage:

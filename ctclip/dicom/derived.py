@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from ctclip.dicom.derivation import Code, Derivation, derived_series_uid
 from ctclip.dicom.elements import drop_stale, keep_undecodable, swap_words
-from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of, value_of
+from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.slices import CTSlice, pixel_format
 from ctclip.dicom.uids import derived_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
@@ -183,8 +183,15 @@ def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, n
 
 def _source_item(source: Dataset) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID = str(sop_class_uid(source) or CTImageStorage)
-    item.ReferencedSOPInstanceUID = sop_instance_uid(source)
+    origin = next(iter(value_of(source, "ConversionSourceAttributesSequence") or []), None)
+    if origin is not None and int_of(origin, "ReferencedFrameNumber"):
+        # A frame of an Enhanced object: nobody but ctclip knows the single image that it was read as.
+        item.ReferencedSOPClassUID = text_of(origin, "ReferencedSOPClassUID")
+        item.ReferencedSOPInstanceUID = text_of(origin, "ReferencedSOPInstanceUID")
+        item.ReferencedFrameNumber = int_of(origin, "ReferencedFrameNumber")
+    else:
+        item.ReferencedSOPClassUID = str(sop_class_uid(source) or CTImageStorage)
+        item.ReferencedSOPInstanceUID = sop_instance_uid(source)
     item.SpatialLocationsPreserved = "YES"
     item.PurposeOfReferenceCodeSequence = [_code(SOURCE_IMAGE)]
     return item

@@ -16,6 +16,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pydicom.valuerep import VR
 
 from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, value_of
@@ -39,6 +40,8 @@ NATIVE_SYNTAXES = (
     DeflatedExplicitVRLittleEndian,
 )
 """Transfer syntaxes that hold the pixels uncompressed."""
+
+KNOWN_VRS = frozenset(vr.value for vr in VR)
 
 EXPORT_AGAIN = "Export or transfer the slice again"
 
@@ -200,9 +203,21 @@ def _check_header(header: pydicom.Dataset) -> PixelFormat:
     if (frames, samples) != (1, 1):
         found = f"{frames} frames with {samples} samples per pixel"
         raise _unusable(header, found, "one frame with one sample", "Export single-frame CT images")
+    _check_representations(header)
     pixels = pixel_format(header)
     _check_length(header, geometry.rows * geometry.columns * pixels.bits_allocated // 8)
     return pixels
+
+
+def _check_representations(header: pydicom.Dataset) -> None:
+    """Check that every element can be copied or replaced: pydicom can do neither with an unknown VR."""
+    for tag in header.keys():  # noqa: SIM118 - a Dataset iterates over elements, which parses them
+        try:
+            stated = header.get_item(tag).VR
+        except NotImplementedError:  # get_item parses some elements
+            stated = "unknown"
+        if stated is not None and stated not in KNOWN_VRS:
+            raise _unusable(header, f"element {tag} has an unknown VR", "a VR of the standard", EXPORT_AGAIN)
 
 
 def _check_length(header: pydicom.Dataset, expected: int) -> None:

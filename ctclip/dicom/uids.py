@@ -12,7 +12,15 @@ from pydicom.uid import UID
 
 from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
 
-__all__ = ["derived_uid", "patient_key", "printable_uid", "sop_class_uid", "sop_instance_uid", "source_series_uid"]
+__all__ = [
+    "derived_uid",
+    "frame_uid",
+    "patient_key",
+    "printable_uid",
+    "sop_class_uid",
+    "sop_instance_uid",
+    "source_series_uid",
+]
 
 CTCLIP_NAMESPACE = uuid.UUID("6b1d5c5e-3f0a-5d0c-9a57-0c7a6a1f2e43")
 """Namespace of all UIDs that ctclip makes. Changing it changes every derived UID, so a re-run would no longer be
@@ -32,6 +40,11 @@ def derived_uid(*parts: str) -> str:
     """
     # JSON keeps the boundaries: ("a", "bc") and ("ab", "c") must not give the same UID
     return f"2.25.{uuid.uuid5(CTCLIP_NAMESPACE, json.dumps(parts)).int}"
+
+
+def frame_uid(instance_uid: str, frame: int) -> str:
+    """The SOPInstanceUID under which ctclip reads one frame, counted from 1, of a multi-frame object."""
+    return derived_uid("frame", instance_uid, str(frame))
 
 
 def printable_uid(uid: str) -> str:

@@ -47,19 +47,44 @@ def test_what_ct_bundles_share_is_the_same_file(file: str) -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("name", [*CT_BUNDLES, "natural_clip_denoising"])
-def test_training_and_inference_build_the_same_network(name: str) -> None:
-    configs = [json.loads((BUNDLES / name / "configs" / f"{kind}.json").read_text()) for kind in ("train", "inference")]
+@pytest.mark.parametrize(
+    ("name", "training"),
+    [*((name, "train") for name in CT_BUNDLES), ("natural_clip_denoising", "train_compact")],
+)
+def test_training_and_inference_build_the_same_network(name: str, training: str) -> None:
+    configs = [
+        json.loads((BUNDLES / name / "configs" / f"{kind}.json").read_text()) for kind in (training, "inference")
+    ]
     assert configs[0]["network_config"] == configs[1]["network_config"]
 
 
-def test_the_shipped_checkpoint_fits_its_bundle() -> None:
+@pytest.mark.parametrize("name", ["ct_compact_denoising", "natural_clip_denoising"])
+def test_the_shipped_checkpoint_fits_its_bundle(name: str) -> None:
     from ctclip.networks import DenoiserConfig
     from ctclip.weights import read_checkpoint
 
-    header, _ = read_checkpoint(COMPACT / "models" / "model.pt")
-    config = json.loads((COMPACT / "configs" / "inference.json").read_text())["network_config"]
+    header, _ = read_checkpoint(BUNDLES / name / "models" / "model.pt")
+    config = json.loads((BUNDLES / name / "configs" / "inference.json").read_text())["network_config"]
     assert header.config == DenoiserConfig(**config)
+
+
+@pytest.mark.parametrize("peer", ["dncnn", "restormer"])
+def test_peers_train_with_the_same_bundle(image_folder: Path, tmp_path: Path, peer: str) -> None:
+    natural = BUNDLES / "natural_clip_denoising"
+    files = ["configs/train.json", "configs/train_compact.json", f"configs/train_{peer}.json"]
+    arguments = {"dataset_dir": str(image_folder), "epochs": 1, "batches_per_epoch": 2, "patch_size": 32}
+    arguments |= {"network_config#width": 8, "network_config#depth": 2, "output_dir": str(tmp_path / "out")}
+    run = _bundle(
+        str(files), natural, *command_line({**arguments, "held_out_images": 0.5, "bundle_root": str(natural)})
+    )
+    output, _ = run.communicate()
+    assert run.returncode == 0, output[-3000:]
+    from ctclip.networks import PeerDenoiser
+    from ctclip.weights import load_network
+
+    network = load_network(tmp_path / "out" / "model.pt")
+    assert isinstance(network, PeerDenoiser)
+    assert network.config.architecture.lower() == peer
 
 
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(ct_folder: Path, tmp_path: Path) -> None:

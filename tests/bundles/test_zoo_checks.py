@@ -36,7 +36,7 @@ def test_1_shipped_weights_are_the_recorded_ones(name: str) -> None:
     """Stands for the check of large files: no bundle has any, and the one model in the repository has its hash."""
     assert not list((BUNDLES / name).glob("large_files.*"))
     shipped = [model for model in MODELS.values() if model.bundle == name]
-    assert len(shipped) == (name == "ct_compact_denoising")
+    assert len(shipped) == (name != "ct_clip_denoising")
     for model in shipped:
         assert file_sha256(model.path) == model.sha256
 

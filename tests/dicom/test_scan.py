@@ -172,7 +172,7 @@ class TestSkippedFiles:
             ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "colour image"),
             ({"PhotometricInterpretation": "PALETTE COLOR"}, "not monochrome"),
             ({"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture"),
-            ({"SOPClassUID": ENHANCED_CT, "NumberOfFrames": 5}, "Enhanced multi-frame CT: not supported yet"),
+            ({"SOPClassUID": ENHANCED_CT, "NumberOfFrames": 5}, "Enhanced multi-frame CT: to be split into frames"),
             ({"NumberOfFrames": 5}, "multi-frame image: not supported yet"),
             ({"Modality": "SEG"}, "Modality SEG"),
             ({"Modality": "MR"}, "Modality MR"),

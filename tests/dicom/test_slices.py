@@ -13,6 +13,7 @@ import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -97,7 +98,7 @@ class TestHU:
 class TestEncodings:
     """The same pixels, whatever the transfer syntax."""
 
-    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
     def test_native(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
         ct = read_slice(write_native(fake_slice(), tmp_path / "a", syntax))
         assert np.array_equal(ct.stored, fake_pixels())

@@ -1,0 +1,77 @@
+"""Exports that come as a zip file: unpacked into a private temporary folder, under names that mean nothing."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ctclip.errors import SeriesError
+
+MAX_RATIO = 200
+"""Unpacked over packed size, from which a file is a trap: CT compresses by less than 20, text by less than 100."""
+
+FREE_BYTES_KEPT = 1 << 30
+"""Space that unpacking leaves on the disk."""
+
+
+def is_zip(source: Path) -> bool:
+    """Whether the source is a zip file, by content."""
+    return source.is_file() and zipfile.is_zipfile(source)
+
+
+@contextmanager
+def unpacked(source: Path) -> Iterator[Path]:
+    """The source itself, or a folder with the files of a zip file, removed afterwards.
+
+    Only this user can read the folder. Its files are numbered, in the archive's order: names in the archive never
+    become paths. An archive inside an archive is not opened.
+
+    Raises:
+        SeriesError: when the archive is damaged, encrypted, too large for the disk, or made to fill it.
+    """
+    if not is_zip(source):
+        yield source
+        return
+    folder = Path(tempfile.mkdtemp(prefix="ctclip-"))
+    try:
+        _unpack(source, folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unpack(source: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            _require_harmless(members, source.stat().st_size, shutil.disk_usage(folder).free)
+            for number, member in enumerate(members, start=1):
+                with archive.open(member) as packed, (folder / f"{number:06d}").open("wb") as file:
+                    # The declared size was checked; zipfile reads no more than that.
+                    shutil.copyfileobj(packed, file)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zipfile.LargeZipFile) as error:
+        raise SeriesError(
+            f"the zip file is damaged or of an unknown kind ({type(error).__name__}); "
+            "unpack it by hand and give the folder"
+        ) from error
+
+
+def _require_harmless(members: list[zipfile.ZipInfo], packed_bytes: int, free_bytes: int) -> None:
+    if not members:
+        raise SeriesError("the zip file is empty: expected DICOM files in it")
+    if any(member.flag_bits & 1 for member in members):
+        raise SeriesError("the zip file is encrypted; unpack it by hand and give the folder")
+    unpacked_bytes = sum(member.file_size for member in members)
+    if unpacked_bytes > MAX_RATIO * packed_bytes:
+        raise SeriesError(
+            f"the zip file would grow {unpacked_bytes / packed_bytes:.0f} times; images do so by less than 20 times"
+        )
+    if unpacked_bytes > free_bytes - FREE_BYTES_KEPT:
+        raise SeriesError(
+            f"the zip file needs {unpacked_bytes / 1e9:.1f} GB unpacked, the temporary folder has "
+            f"{free_bytes / 1e9:.1f} GB; set TMPDIR to a larger disk"
+        )

@@ -1,0 +1,54 @@
+"""An export as the commands see it: zip files unpacked, multi-frame objects as slices, and then scanned."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ctclip.dicom.archive import unpacked
+from ctclip.dicom.classify import ENHANCED
+from ctclip.dicom.enhanced import split_frames
+from ctclip.dicom.scan import Scan, SkippedFile, scan
+from ctclip.errors import SeriesError
+
+__all__ = ["opened_export"]
+
+
+@contextmanager
+def opened_export(source: Path) -> Iterator[Scan]:
+    """Scan a folder, a file or a zip file; what had to be unpacked is removed afterwards.
+
+    Frames of Enhanced CT lie, uncompressed or as compressed as they were, in a private temporary folder while the scan
+    is in use.
+
+    Raises:
+        SeriesError: if the source does not exist, holds no files, or is a zip file that cannot be unpacked.
+    """
+    with unpacked(source) as folder:
+        found = scan(folder)
+        enhanced = [item for item in found.skipped if item.reason == ENHANCED]
+        if not enhanced:
+            yield found
+            return
+        with tempfile.TemporaryDirectory(prefix="ctclip-") as frames:
+            yield _with_frames(found, enhanced, Path(frames))
+
+
+def _with_frames(found: Scan, enhanced: list[SkippedFile], folder: Path) -> Scan:
+    count, failed = 0, []
+    for item in enhanced:
+        try:
+            count += split_frames(item.path, folder, count + 1)
+        except SeriesError as error:
+            failed.append(SkippedFile(item.path, str(error)))
+    others = tuple(item for item in found.skipped if item.reason != ENHANCED)
+    if not count:
+        return Scan(found.series, others + tuple(failed), found.series_numbers)
+    frames = scan(folder)
+    return Scan(
+        series=found.series + frames.series,
+        skipped=others + frames.skipped + tuple(failed),
+        series_numbers=found.series_numbers | frames.series_numbers,
+    )

@@ -1,0 +1,253 @@
+"""What users' machines do: kill, fill the disk, run twice at once, give zip files and bad slices."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from typer.testing import CliRunner, Result
+
+from ctclip.cli.main import app
+from ctclip.demo import write_ct_series
+from ctclip.errors import ConfigError
+from ctclip.files import PARTIAL_PREFIX, atomic_folder
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.weights import save_checkpoint
+
+KILLS = 20
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """A network that costs nothing: what is tested are files."""
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), path)
+    return path
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Two series of three and two slices."""
+    write_ct_series(tmp_path / "in" / "first", low_dose(body_phantom_hu(3, 64), 30))
+    write_ct_series(tmp_path / "in" / "second", low_dose(body_phantom_hu(2, 64), 30))
+    for path in (tmp_path / "in" / "second").iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SeriesInstanceUID += ".9"
+        dataset.SeriesNumber = 77
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID + ".9"
+        dataset.save_as(path)
+    return tmp_path / "in"
+
+
+def _cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def _content(folder: Path) -> dict[str, str]:
+    """Every slice below a folder without the date and time at which it was made."""
+    found = {}
+    for path in sorted(folder.rglob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        for element in list(dataset.iterall()):
+            if element.VR in ("DA", "TM", "DT") and element.keyword not in ("StudyDate", "StudyTime"):
+                element.value = ""
+        found[path.relative_to(folder).as_posix()] = hashlib.sha256(dataset.to_json().encode()).hexdigest()
+    return found
+
+
+def test_resume_keeps_what_is_done_and_adds_the_rest(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    bad = export / "second" / "0001.dcm"
+    whole = bad.read_bytes()
+    _cut_off(bad)
+    options = ["--model", tiny_model, "--device", "cpu"]
+    assert _run("denoise", export, tmp_path / "out", *options).exit_code == 3
+    (first,) = (tmp_path / "out").iterdir()
+    before = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
+    bad.write_bytes(whole)
+    result = _run("denoise", export, tmp_path / "out", "--resume", *options)
+    assert result.exit_code == 0, result.output
+    assert "done by an earlier run" in result.output
+    assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == before
+    assert _run("denoise", export, tmp_path / "whole", *options).exit_code == 0
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+
+
+def test_strict_writes_nothing_when_one_slice_is_bad(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    _cut_off(export / "second" / "0002.dcm")
+    result = _run("denoise", export, tmp_path / "out", "--strict", "--model", tiny_model)
+    assert result.exit_code == 1
+    assert "nothing was written" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_killed_run_leaves_nothing_half_done(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    chance = random.Random(0)
+    source_before = {path: path.read_bytes() for path in sorted(export.rglob("*.dcm"))}
+    undisturbed = tmp_path / "undisturbed"
+    command = [sys.executable, "-m", "tests.cli.run_ctclip", "denoise", str(export)]
+    options = ["--model", str(tiny_model), "--device", "cpu"]
+    start = time.monotonic()
+    subprocess.run([*command, str(undisturbed), *options], check=True, capture_output=True, env=_environment())
+    duration = time.monotonic() - start
+    expected = _content(undisturbed)
+    target = tmp_path / "killed"
+    killed = 0
+    for attempt in range(KILLS):
+        if attempt % 2 == 0 and target.exists():
+            # Every other run starts anew, so that kills also hit the first series.
+            for path in sorted(target.rglob("*"), reverse=True):
+                path.unlink() if path.is_file() else path.rmdir()
+        process = subprocess.Popen(
+            [*command, str(target), "--resume", *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**_environment(), "CTCLIP_TEST_SECONDS_PER_SLICE": "0.1"},
+        )
+        # The imports take most of the time; the kills shall hit the work.
+        deadline = time.monotonic() + 4 * duration + 30
+        while process.poll() is None and not list(target.glob("*")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+            if target.exists() and chance.random() < 0.05:
+                break
+        time.sleep(chance.uniform(0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert {path: path.read_bytes() for path in sorted(export.rglob("*.dcm"))} == source_before
+        for series in target.glob("[0-9]*"):
+            names = {f"{series.name}/{path.name}" for path in series.iterdir()}
+            assert names == {name for name in expected if name.startswith(series.name)}, "complete or absent"
+    assert killed >= KILLS // 2
+    subprocess.run([*command, str(target), "--resume", *options], check=True, capture_output=True, env=_environment())
+    assert _content(target) == expected
+    assert not list(target.glob(f"{PARTIAL_PREFIX}*")), "what the killed runs left is gone"
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_a_full_disk_leaves_nothing(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: it needs no rights, and writing fails in the same way."""
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.cli.run_ctclip", "denoise", str(export), str(tmp_path / "out")),
+            *("--model", str(tiny_model), "--device", "cpu"),
+        ],
+        env={**_environment(), "CTCLIP_TEST_MAX_FILE_BYTES": "6000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1, result.stderr
+    assert "File too large" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_target_that_cannot_be_made_is_one_line(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = _run("denoise", export, tmp_path / "file" / "out", "--model", tiny_model)
+    assert result.exit_code == 1
+    assert "Not a directory" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_two_runs_at_once_do_not_touch_each_other(tmp_path: Path) -> None:
+    def slower() -> None:
+        with atomic_folder(tmp_path / "series") as first:
+            (first / "a").write_text("slower")
+            with atomic_folder(tmp_path / "series") as second:
+                (second / "a").write_text("faster")
+                assert first.exists(), "what the other run is writing stays"
+
+    with pytest.raises(ConfigError, match="written by another run meanwhile"):
+        slower()
+    assert (tmp_path / "series" / "a").read_text() == "faster"
+    assert [path.name for path in tmp_path.iterdir()] == ["series"]
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / f"{PARTIAL_PREFIX}0123-series"
+    left.mkdir()
+    (left / "0001.dcm").write_bytes(b"half")
+    other = tmp_path / f"{PARTIAL_PREFIX}0123-other"
+    other.mkdir()
+    with atomic_folder(tmp_path / "series") as folder:
+        (folder / "a").write_text("whole")
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_a_slice_that_is_replaced_while_it_is_read_fails_its_series(
+    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctclip import pipeline
+
+    first, second = export / "first" / "0001.dcm", export / "first" / "0002.dcm"
+    read = pipeline.read_slice
+
+    def replace_then_read(path: Path) -> object:
+        if path == first:
+            second.write_bytes(first.read_bytes())
+        return read(path)
+
+    monkeypatch.setattr(pipeline, "read_slice", replace_then_read)
+    result = _run("denoise", export, tmp_path / "out", "--model", tiny_model, "--device", "cpu")
+    assert result.exit_code == 3
+    assert "was replaced by another" in result.output
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_zip_gives_the_same_as_its_folder(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "export.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for number, path in enumerate(sorted(export.rglob("*.dcm"))):
+            # Names that would leave the folder, and repeat: they never become paths.
+            file.write(path, ("../../../evil.dcm", "/etc/evil", "same", "same ")[number % 4] + str(number // 2))
+        file.writestr("readme.txt", "hello")
+    options = ["--model", tiny_model, "--device", "cpu"]
+    result = _run("denoise", archive, tmp_path / "from_zip", *options)
+    assert result.exit_code == 0, result.output
+    assert _run("denoise", export, tmp_path / "from_folder", *options).exit_code == 0
+    assert _content(tmp_path / "from_zip") == _content(tmp_path / "from_folder")
+    assert not list(tmp_path.parent.rglob("evil*"))
+    listed = _run("inspect", archive, "--json")
+    assert listed.exit_code == 0
+    assert "readme" not in listed.output
+
+
+@pytest.mark.parametrize("case", ["damaged", "empty", "encrypted", "bomb"])
+def test_bad_zip_files_are_one_line(case: str, tiny_model: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "bad.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        if case != "empty":
+            file.writestr("a", b"\0" * 3_000_000 if case == "bomb" else np.random.default_rng(0).bytes(3000))
+    content = bytearray(archive.read_bytes())
+    if case == "damaged":
+        content[100:2000] = b"x" * 1900
+    if case == "encrypted":
+        for mark, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            struct.pack_into("<H", content, content.index(mark) + offset, 1)
+    archive.write_bytes(content)
+    result = _run("denoise", archive, tmp_path / "out", "--model", tiny_model)
+    assert result.exit_code == 1
+    assert {"damaged": "damaged", "empty": "empty", "encrypted": "encrypted", "bomb": "would grow"}[
+        case
+    ] in result.output
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,123 @@
+"""Enhanced multi-frame CT: frames become slices, and the derived slices name the frame that they came from."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RLELossless
+from typer.testing import CliRunner
+
+from ctclip.cli.main import app
+from ctclip.dicom import opened_export, read_slice
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.verification import check_series
+from ctclip.weights import save_checkpoint
+from tests.dicom.fake import write
+from tests.dicom.fake_enhanced import ENHANCED_UID, enhanced
+
+HEIGHTS, INTERCEPTS = (4.0, 0.0, 2.0), (-1024.0, -1000.0, -8192.0)
+
+
+@pytest.fixture
+def frames() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.integers(0, 900, (32, 40)).astype(np.int16) for _ in range(3)]
+
+
+@pytest.fixture
+def source(tmp_path: Path, frames: list[np.ndarray]) -> Path:
+    """A folder with one Enhanced object, whose frames are not in the order of their positions."""
+    write(enhanced(frames, HEIGHTS, INTERCEPTS), tmp_path / "in" / "multi")
+    return tmp_path / "in"
+
+
+def test_frames_become_slices_with_their_own_rescale_in_the_order_of_their_positions(
+    source: Path, frames: list[np.ndarray]
+) -> None:
+    with opened_export(source) as found:
+        (series,) = found.series
+        assert series.skip_reason is None
+        assert [item.position_mm for item in series.slices] == [0.0, 2.0, 4.0]
+        slices = [read_slice(item.path) for item in series.slices]
+        temporary = series.slices[0].path.parent
+    for ct, index in zip(slices, (1, 2, 0), strict=True):
+        np.testing.assert_array_equal(ct.hu, frames[index].astype(np.float32) + INTERCEPTS[index])
+        header = ct.header
+        assert header.SOPClassUID == CTImageStorage
+        assert (header.KVP, header.ConvolutionKernel, header.SliceThickness) == (120, "Br38f", 2)
+        assert (header.ExposureTime, header.XRayTubeCurrent, header.AcquisitionNumber) == (500, 100, 3)
+        assert list(header.ImageType) == ["ORIGINAL", "PRIMARY", "AXIAL"]
+        assert header.InstanceNumber == index + 1
+        assert "NumberOfFrames" not in header
+        assert "PerFrameFunctionalGroupsSequence" not in header
+    assert not temporary.exists(), "frames are removed afterwards"
+
+
+def test_compressed_frames_give_the_same(source: Path, frames: list[np.ndarray], tmp_path: Path) -> None:
+    packed = enhanced(frames, HEIGHTS, INTERCEPTS)
+    encoded = []
+    for frame in frames:
+        single = enhanced([frame], HEIGHTS[:1], INTERCEPTS[:1])
+        del single.NumberOfFrames
+        single.compress(RLELossless, generate_instance_uid=False)
+        encoded.append(next(pydicom.encaps.generate_frames(single.PixelData, number_of_frames=1)))
+    packed.PixelData = encapsulate(encoded)
+    packed["PixelData"].VR = "OB"
+    packed["PixelData"].is_undefined_length = True
+    packed.file_meta.TransferSyntaxUID = RLELossless
+    write(packed, tmp_path / "packed" / "multi")
+    with opened_export(source) as plain, opened_export(tmp_path / "packed") as compressed:
+        pairs = zip(plain.series[0].slices, compressed.series[0].slices, strict=True)
+        for one, other in pairs:
+            np.testing.assert_array_equal(read_slice(one.path).hu, read_slice(other.path).hu)
+
+
+def test_the_derived_series_names_object_and_frame_and_passes_the_check(source: Path, tmp_path: Path) -> None:
+    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), tmp_path / "tiny.pt")
+    command = ["denoise", str(source), str(tmp_path / "out"), "--model", str(tmp_path / "tiny.pt"), "--device", "cpu"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    (series,) = (tmp_path / "out").iterdir()
+    derived = [pydicom.dcmread(path) for path in sorted(series.iterdir())]
+    references = [ds.SourceImageSequence[0] for ds in derived]
+    assert [item.ReferencedSOPClassUID for item in references] == [EnhancedCTImageStorage] * 3
+    assert [item.ReferencedSOPInstanceUID for item in references] == [ENHANCED_UID] * 3
+    assert [item.ReferencedFrameNumber for item in references] == [2, 3, 1]
+    assert len({ds.SOPInstanceUID for ds in derived}) == 3
+    broken = [finding for finding in check_series(series, source) if not finding.passed]
+    assert broken == []
+    if shutil.which("dciodvfy"):
+        report = subprocess.run(["dciodvfy", str(next(series.iterdir()))], capture_output=True, text=True, check=False)
+        assert "Error" not in report.stderr + report.stdout
+
+
+def test_frames_that_do_not_fit_the_header_are_a_reason(source: Path, frames: list[np.ndarray]) -> None:
+    lying = enhanced(frames, HEIGHTS, INTERCEPTS)
+    lying.NumberOfFrames = 2_000_000_000
+    write(lying, source / "multi")
+    with opened_export(source) as found:
+        assert found.series == ()
+        (reason,) = found.skip_summary()
+        assert "2000000000 frames and describes 3" in reason
+    short = enhanced(frames, HEIGHTS, INTERCEPTS)
+    short.PixelData = short.PixelData[:-100]
+    write(short, source / "multi")
+    with opened_export(source) as found:
+        (reason,) = found.skip_summary()
+        assert "bytes of pixels" in reason
+
+
+def test_localizer_frames_are_skipped(source: Path, frames: list[np.ndarray]) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    shared.CTImageFrameTypeSequence[0].FrameType = ["ORIGINAL", "PRIMARY", "LOCALIZER", "NONE"]
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        assert found.series == ()
+        assert found.skip_summary() == {"localizer": 3}
