@@ -14,7 +14,7 @@ from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_uid, read_slice, scan
 from ctclip.metrics.image import image_quality
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.pipeline import SeriesResult, denoise_series
+from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
 
 SD_HU, SEED = 35.0, 7
@@ -37,14 +37,8 @@ def run_demo(output: Path, *, slices: int = 20, overwrite: bool = False) -> Demo
     truth = body_phantom_hu(slices)
     write_ct_series(output / "noisy", low_dose(truth, SD_HU, seed=SEED))
     found = scan(output / "noisy")
-    result = denoise_series(
-        found.series[0],
-        output / "denoised",
-        Denoiser.load(),
-        strength=1.0,
-        taken_numbers=found.series_numbers,
-        overwrite=overwrite,
-    )
+    job = SeriesJob(output / "denoised", strength=1.0, taken_numbers=found.series_numbers, overwrite=overwrite)
+    result = denoise_series(found.series[0], job, Denoiser.load())
     series, picture = output / "denoised" / result.derived, output / "before_after.png"
     if result.status == "failed":
         return DemoOutcome(result, [], series, picture)

@@ -25,3 +25,10 @@ class ConfigError(CtclipError):
 
 class DataError(CtclipError):
     """An image or volume is not what it should be, for example not in HU."""
+
+
+def one_line(error: Exception) -> str:
+    """An error for people; that of a file system without the file's name, which may hold patient data."""
+    if isinstance(error, OSError):
+        return f"{error.strerror or type(error).__name__} (while reading or writing)"
+    return str(error)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
     from ctclip.dicom import Scan, Series
     from ctclip.natural.methods import MethodSpec
-    from ctclip.pipeline import SeriesResult
+    from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
+
+LOCAL, RAY = ENGINES = ("local", "ray")
 
 
 def denoise(
@@ -45,6 +47,8 @@ def denoise(
     report: Path | None = typer.Option(None, help="Write a JSON report without patient data."),
     keep_private: bool = typer.Option(False, "--keep-private", help="Copy private DICOM elements."),
     check: bool = typer.Option(False, "--check", help="Verify each derived series, as 'ctclip check' does."),
+    qc: Path | None = typer.Option(None, metavar="DIR", help="Write a quality report of each series, HTML and JSON."),
+    engine: str = typer.Option(LOCAL, help="local, or ray: series are spread over a Ray cluster."),
     dry_run: bool = typer.Option(False, "--dry-run", help="List what would be done and write nothing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
     resume: bool = typer.Option(False, "--resume", help="Keep series that an earlier run has finished."),
@@ -63,50 +67,50 @@ def denoise(
     with one_line_errors():
         from ctclip.data.volumes import is_volume
         from ctclip.dicom import opened_export
+        from ctclip.errors import ConfigError
         from ctclip.natural.files import holds_images_only, is_image
         from ctclip.natural.methods import MethodSpec
-        from ctclip.pipeline import check_folders
+        from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series
         from ctclip.weights import DEFAULT_MODEL, NATURAL_MODEL
 
-        settings: dict[str, Any] = {
-            "device": device,
-            "precision": precision,
-            "batch_size": _batch(batch),
-            "roi_size": roi or None,
-            "overlap": overlap,
-        }
         photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
         if photographs:
-            spec = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision)
-            _photographs(console, source, target, spec, share, dry_run, overwrite)
+            if qc or check or report or engine != LOCAL:
+                raise ConfigError("--qc, --check, --report and --engine are for CT, but the input are images")
+            method = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision)
+            _photographs(console, source, target, method, share, dry_run, overwrite)
             raise typer.Exit(ALL_DONE)
-        load = partial(_load, console, model or DEFAULT_MODEL, encoder_weights, settings)
-        found: Scan | None = None
+        spec = DenoiserSpec(
+            model or DEFAULT_MODEL, encoder_weights, device, precision, _batch(batch), roi or None, overlap
+        )
         if is_volume(source) and source.is_file():
-            results, denoiser = _volume(console, source, target, load, share, dry_run, overwrite)
-        else:
-            check_folders(source, target)
-            with opened_export(source) as found:
-                results, denoiser = _dicom(
-                    console,
-                    found,
-                    source,
-                    target,
-                    load,
-                    series,
-                    share,
-                    dry_run,
-                    overwrite,
-                    keep_private,
-                    verbose,
-                    check,
-                    resume,
-                    strict,
-                )
-        if denoiser is None:
+            if qc or check or engine != LOCAL:
+                raise ConfigError("--qc, --check and --engine are for DICOM series, but the input is a volume")
+            _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
-        _write_report(report, results, denoiser, share, found)
+        if engine not in ENGINES:
+            raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
+        check_folders(source, target)
+        with opened_export(source) as found:
+            job = SeriesJob(
+                target,
+                strength=share,
+                taken_numbers=found.series_numbers,
+                overwrite=overwrite,
+                resume=resume,
+                keep_private=keep_private,
+                check_against=source if check else None,
+                qc_folder=qc,
+            )
+            chosen = choose_series(found, series)
+            _print_scan(console, found, chosen, verbose)
+            if dry_run:
+                raise typer.Exit(ALL_DONE)
+            denoiser = _load(console, spec)
+            results = _run(console, chosen, job, spec, denoiser, engine, strict)
+            _print_results(console, results)
+            _write_report(report, results, denoiser, share, found)
         failed = sum(result.status == "failed" for result in results)
         raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
 
@@ -138,10 +142,8 @@ def _batch(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _load(console: Console, model: str, encoder_weights: str, settings: dict[str, Any]) -> Denoiser:
-    from ctclip.denoise import Denoiser
-
-    denoiser = Denoiser.load(model, encoder_weights=encoder_weights or None, **settings)
+def _load(console: Console, spec: DenoiserSpec) -> Denoiser:
+    denoiser = spec.load()
     name = denoiser.network.config.encoder_name
     console.print(f"Model {denoiser.model_name} ({name}), {denoiser.device}, {denoiser.precision}", highlight=False)
     return denoiser
@@ -151,11 +153,12 @@ def _volume(
     console: Console,
     source: Path,
     target: Path,
-    load: Callable[[], Denoiser],
+    spec: DenoiserSpec,
     strength: float,
     dry_run: bool,
     overwrite: bool,
-) -> tuple[list[SeriesResult], Denoiser | None]:
+    report: Path | None,
+) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError
     from ctclip.pipeline import denoise_volume_file
@@ -164,8 +167,8 @@ def _volume(
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
     if dry_run:
         console.print("Would denoise one volume")
-        return [], None
-    denoiser = load()
+        return
+    denoiser = _load(console, spec)
     with slice_progress(console) as bar:
         task = bar.add_task("denoising", total=None)
         result = denoise_volume_file(
@@ -176,67 +179,35 @@ def _volume(
             overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    _print_result(console, result)
-    return [result], denoiser
+    _print_results(console, [result])
+    _write_report(report, [result], denoiser, strength, None)
 
 
-def _dicom(
+def _run(
     console: Console,
-    found: Scan,
-    source: Path,
-    target: Path,
-    load: Callable[[], Denoiser],
-    wanted: list[str],
-    strength: float,
-    dry_run: bool,
-    overwrite: bool,
-    keep_private: bool,
-    verbose: bool,
-    check: bool,
-    resume: bool,
+    chosen: list[Series],
+    job: SeriesJob,
+    spec: DenoiserSpec,
+    denoiser: Denoiser,
+    engine: str,
     strict: bool,
-) -> tuple[list[SeriesResult], Denoiser | None]:
-    from ctclip.pipeline import choose_series, denoise_series, require_readable
+) -> list[SeriesResult]:
+    from ctclip.pipeline import denoise_series, require_readable
 
-    chosen = choose_series(found, wanted)
-    _print_scan(console, found, chosen, verbose)
-    if dry_run:
-        return [], None
-    denoiser = load()
-    results = []
     with slice_progress(console) as bar:
+        total = sum(series.slice_count for series in chosen)
         if strict:
-            task = bar.add_task("reading", total=sum(series.slice_count for series in chosen))
-            require_readable(chosen, partial(bar.advance, task))
+            require_readable(chosen, partial(bar.advance, bar.add_task("reading", total=total)))
+        if engine == RAY:
+            from ctclip.pipeline.ray_engine import denoise_on_ray
+
+            task = bar.add_task(f"{len(chosen)} series on Ray", total=total)
+            return denoise_on_ray(chosen, job, spec, lambda result: bar.advance(task, result.slices))
+        results = []
         for number, series in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)
-            result = denoise_series(
-                series,
-                target,
-                denoiser,
-                strength=strength,
-                taken_numbers=found.series_numbers,
-                overwrite=overwrite,
-                resume=resume,
-                keep_private=keep_private,
-                slice_done=partial(bar.advance, task),
-            )
-            if check and result.status == "done":
-                _check(result, source, target)
-            results.append(result)
-    for result in results:
-        _print_result(console, result)
-    return results, denoiser
-
-
-def _check(result: SeriesResult, source: Path, target: Path) -> None:
-    """Turn the result into a failed one when the written series breaks a rule; it stays there to be looked at."""
-    from ctclip.verification import check_series
-
-    broken = [finding for finding in check_series(target / result.derived, source) if not finding.passed]
-    if broken:
-        result.status = "failed"
-        result.message = "written, but " + "; ".join(f"not: {each.rule} ({each.detail})" for each in broken)
+            results.append(denoise_series(series, job, denoiser, partial(bar.advance, task)))
+        return results
 
 
 def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bool) -> None:
@@ -247,6 +218,19 @@ def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bo
             console.print(f"  {warning}", highlight=False)
     for reason, count in found.skip_summary().items():
         console.print(f"skipped {count} files: {reason}", highlight=False)
+
+
+def _print_results(console: Console, results: list[SeriesResult]) -> None:
+    for result in results:
+        _print_result(console, result)
+    if len(results) > 1:
+        status = Counter(result.status for result in results)
+        slices = sum(result.slices for result in results if result.status == "done")
+        console.print(
+            f"{len(results)} series: {status['done']} done ({slices} slices), {status['kept']} kept, "
+            f"{status['failed']} failed",
+            highlight=False,
+        )
 
 
 def _print_result(console: Console, result: SeriesResult) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from ctclip.dicom.derivation import Derivation
 from ctclip.dicom.derived import derive_slice, save_slice
 from ctclip.dicom.slices import CTSlice, to_stored
+from ctclip.threads import map_ahead
 
 
 def write_derived_slices(
@@ -24,12 +25,17 @@ def write_derived_slices(
         derivation: what was done.
         series_number: of the derived series.
 
-    Yields:
-        each source slice with the HU that its file now holds, rounded to the file's own slope and intercept.
+    Returns:
+        an iterator that does the work, in a thread of its own: each source slice with the HU that its file now holds,
+        rounded to the file's own slope and intercept.
     """
     now = datetime.now()
-    for index, (ct, hu) in enumerate(denoised, start=1):
+
+    def write(numbered: tuple[int, tuple[CTSlice, np.ndarray]]) -> tuple[CTSlice, np.ndarray]:
+        index, (ct, hu) = numbered
         stored = to_stored(ct, np.where(ct.padding, ct.hu, hu))
         derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
         save_slice(derived, folder / f"{index:04d}.dcm")
-        yield ct, ct.slope * stored.astype(np.float64) + ct.intercept
+        return ct, ct.slope * stored.astype(np.float64) + ct.intercept
+
+    return map_ahead(write, enumerate(denoised, start=1), ahead=2)

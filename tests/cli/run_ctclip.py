@@ -13,7 +13,7 @@ def main() -> None:
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
     if seconds := os.environ.get("CTCLIP_TEST_SECONDS_PER_SLICE"):
-        from ctclip import pipeline
+        from ctclip.pipeline import series as pipeline
 
         read_slice = pipeline.read_slice
 

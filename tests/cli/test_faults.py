@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -197,14 +198,17 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 def test_a_slice_that_is_replaced_while_it_is_read_fails_its_series(
     export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ctclip import pipeline
+    from ctclip.pipeline import series as pipeline
 
-    first, second = export / "first" / "0001.dcm", export / "first" / "0002.dcm"
-    read = pipeline.read_slice
+    first, last = export / "first" / "0001.dcm", export / "first" / "0003.dcm"
+    read, replaced = pipeline.read_slice, threading.Event()
 
     def replace_then_read(path: Path) -> object:
         if path == first:
-            second.write_bytes(first.read_bytes())
+            last.write_bytes(first.read_bytes())
+            replaced.set()
+        if path == last:  # files are read ahead
+            replaced.wait(60)
         return read(path)
 
     monkeypatch.setattr(pipeline, "read_slice", replace_then_read)

@@ -1,0 +1,19 @@
+"""One job: find the series, denoise them slice by slice, write derived series, report. Nothing half-written remains."""
+
+from ctclip.pipeline.choose import check_folders, choose_series, require_readable
+from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
+from ctclip.pipeline.report import report
+from ctclip.pipeline.series import denoise_series
+from ctclip.pipeline.volume import denoise_volume_file
+
+__all__ = [
+    "DenoiserSpec",
+    "SeriesJob",
+    "SeriesResult",
+    "check_folders",
+    "choose_series",
+    "denoise_series",
+    "denoise_volume_file",
+    "report",
+    "require_readable",
+]

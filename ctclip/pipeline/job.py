@@ -1,0 +1,92 @@
+"""What to do with every series of an export, and what became of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctclip.denoise import Denoiser
+
+
+@dataclass(frozen=True)
+class DenoiserSpec:
+    """A denoiser by its model and settings, so that another process can load it. See
+    :class:`~ctclip.denoise.Denoiser`."""
+
+    model: str
+    encoder_weights: str = ""
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | str = "auto"
+    roi_size: int | None = None
+    overlap: float = 0.25
+
+    def load(self) -> Denoiser:
+        """The denoiser itself; raises as :meth:`Denoiser.load`."""
+        from ctclip.denoise import Denoiser
+
+        return Denoiser.load(
+            self.model,
+            encoder_weights=self.encoder_weights or None,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            roi_size=self.roi_size,
+            overlap=self.overlap,
+        )
+
+
+@dataclass(frozen=True)
+class SeriesJob:
+    """What to do with every series of an export.
+
+    Args:
+        target: folder for derived series; made when missing.
+        strength: 0 to 1.
+        taken_numbers: SeriesNumbers in use.
+        overwrite: replace an earlier result of the same series, model and settings.
+        resume: keep such a result, which is complete because it has its final name; its status is "kept".
+        keep_private: copy private elements.
+        check_against: the export; verifies each derived series against it.
+        qc_folder: for a quality report of each series.
+    """
+
+    target: Path
+    strength: float
+    taken_numbers: frozenset[int] = frozenset()
+    overwrite: bool = False
+    resume: bool = False
+    keep_private: bool = False
+    check_against: Path | None = None
+    qc_folder: Path | None = None
+
+
+@dataclass
+class SeriesResult:
+    """What became of one series or volume; holds no patient data.
+
+    Args:
+        source: source SeriesInstanceUID, or "volume".
+        slices: number of slices.
+        status: "done", "failed", or "kept" for a result of an earlier run.
+        message: why it failed.
+        derived: derived SeriesInstanceUID.
+        seconds: time that it took.
+        noise_before_hu: median over evenly spread slices of the noise SD in flat soft tissue; NaN without any.
+        noise_after_hu: the same places after denoising.
+        shift_hu: mean change of the mean value there.
+        warnings: what was unusual.
+    """
+
+    source: str
+    slices: int
+    status: str = "done"
+    message: str = ""
+    derived: str = ""
+    seconds: float = 0.0
+    noise_before_hu: float = float("nan")
+    noise_after_hu: float = float("nan")
+    shift_hu: float = float("nan")
+    warnings: tuple[str, ...] = ()

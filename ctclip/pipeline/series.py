@@ -1,0 +1,120 @@
+"""One series: read, denoise and write slice by slice. Nothing half-written remains."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctclip import __version__
+from ctclip.dicom import (
+    CTSlice,
+    Denoising,
+    Series,
+    SliceFile,
+    derived_series_number,
+    derived_series_uid,
+    read_slice,
+    sop_instance_uid,
+    write_derived_slices,
+)
+from ctclip.errors import CtclipError, DataError, SeriesError, one_line
+from ctclip.files import atomic_folder
+from ctclip.pipeline.choose import READING_THREADS
+from ctclip.pipeline.job import SeriesJob, SeriesResult
+from ctclip.pipeline.noise import SeriesNoise
+from ctclip.threads import map_ahead
+
+if TYPE_CHECKING:
+    from ctclip.denoise import Denoiser
+
+SliceDone = Callable[[], None]
+
+
+def denoise_series(
+    series: Series, job: SeriesJob, denoiser: Denoiser, slice_done: SliceDone | None = None
+) -> SeriesResult:
+    """Denoise one series into ``target/<derived SeriesInstanceUID>/0001.dcm ...``; all of it, or nothing.
+
+    Args:
+        series: from a scan.
+        job: where to, and how.
+        denoiser: does the work.
+        slice_done: called after every slice.
+
+    Returns:
+        the result; a failure that lies in the data or the disk is a result too, with status "failed".
+    """
+    result = SeriesResult(series.uid, series.slice_count, warnings=series.warnings)
+    start = time.monotonic()
+    derivation = Denoising(
+        model_name=denoiser.model_name,
+        model_sha256=denoiser.model_sha256,
+        strength=job.strength,
+        hu_window=denoiser.hu_window,
+        parameters=denoiser.parameters,
+        version=__version__,
+        keep_private=job.keep_private,
+    )
+    result.derived = derived_series_uid(series.uid, derivation)
+    if job.resume and (job.target / result.derived).is_dir():
+        result.status = "kept"
+        return result
+    try:
+        with atomic_folder(job.target / result.derived, overwrite=job.overwrite) as folder:
+            number = derived_series_number(series.series_number, job.taken_numbers)
+            denoised = _denoised_slices(series, denoiser, job.strength)
+            noise = SeriesNoise(series.slice_count)
+            for ct, written_hu in write_derived_slices(denoised, folder, derivation, series_number=number):
+                noise.add(ct.hu, written_hu)
+                if slice_done:
+                    slice_done()
+            noise.put_into(result)
+        if job.check_against is not None:
+            _check(result, job)
+    except (CtclipError, OSError) as error:
+        result.status, result.message = "failed", one_line(error)
+    result.seconds = time.monotonic() - start
+    return result
+
+
+def _check(result: SeriesResult, job: SeriesJob) -> None:
+    """Turn the result into a failed one when the written series breaks a rule; it stays there to be looked at."""
+    from ctclip.verification import check_series
+
+    broken = [each for each in check_series(job.target / result.derived, job.check_against) if not each.passed]
+    if broken:
+        result.status = "failed"
+        result.message = "written, but " + "; ".join(f"not: {each.rule} ({each.detail})" for each in broken)
+
+
+def _denoised_slices(series: Series, denoiser: Denoiser, strength: float) -> Iterator[tuple[CTSlice, np.ndarray]]:
+    """Each slice with its denoised HU, stack after stack, only a few of them in memory."""
+    below_zero = False
+    for stack in series.stacks:
+        waiting: deque[CTSlice] = deque()
+        for denoised in denoiser.denoise_slices(_network_input(stack, waiting, denoiser), strength=strength):
+            ct = waiting.popleft()
+            below_zero = below_zero or bool(ct.hu.min() < 0)
+            yield ct, denoised
+    if not below_zero:
+        raise DataError(
+            f"series {series.uid} holds no value below 0 HU, so it is not CT in HU (a mask, or stored values?)"
+        )
+
+
+def _network_input(stack: Sequence[SliceFile], waiting: deque[CTSlice], denoiser: Denoiser) -> Iterator[np.ndarray]:
+    """HU of each slice for the network, with the lowest HU of its window in place of padding."""
+    for ct in map_ahead(_read, stack, workers=READING_THREADS):
+        waiting.append(ct)
+        yield np.where(ct.padding, np.float32(denoiser.hu_window[0]), ct.hu)
+
+
+def _read(item: SliceFile) -> CTSlice:
+    ct = read_slice(item.path)
+    if (sop_instance_uid(ct.header), *ct.stored.shape) != (item.sop_instance_uid, item.rows, item.columns):
+        raise SeriesError(f"slice {item.sop_instance_uid} was replaced by another while the series was being read")
+    return ct

@@ -1,0 +1,50 @@
+"""A volume file in, a denoised volume file out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctclip.data.volumes import Volume, read_volume, write_volume
+from ctclip.errors import ConfigError
+from ctclip.pipeline.job import SeriesResult
+from ctclip.pipeline.noise import SeriesNoise
+
+if TYPE_CHECKING:
+    from ctclip.denoise import Denoiser
+
+
+def denoise_volume_file(
+    source: Path,
+    target: Path,
+    denoiser: Denoiser,
+    *,
+    strength: float,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> SeriesResult:
+    """Denoise a NIfTI, NRRD or MetaImage volume into another file.
+
+    Raises:
+        ConfigError: when the target is the source, or exists and ``overwrite`` is not given.
+        DataError: when the source cannot be read or is not in HU.
+    """
+    if source.resolve() == target.resolve():
+        raise ConfigError("the output is the input, which is never modified; choose another file")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists; give --overwrite to replace it")
+    start = time.monotonic()
+    volume = read_volume(source)
+    denoised = denoiser.denoise(volume.hu, strength=strength, progress=progress)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(target, Volume(np.asarray(denoised), volume.affine, volume.dtype))
+    result = SeriesResult("volume", len(volume.hu), seconds=time.monotonic() - start)
+    noise = SeriesNoise(len(volume.hu))
+    for before, after in zip(volume.hu, denoised, strict=True):
+        noise.add(before, after)
+    noise.put_into(result)
+    return result

@@ -1,0 +1,41 @@
+"""Work in threads beside the caller's own: files are read and written while the network runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 1, ahead: int = 4
+) -> Iterator[Result]:
+    """``map(function, items)`` in threads, a few items ahead of the consumer.
+
+    Items are drawn in the consumer's thread, results come in the order of the items, and the first error of an item or
+    of the function is raised where its result is due. No more than ``ahead`` results wait, so that memory stays flat.
+
+    Args:
+        function: called in the threads.
+        items: drawn as the results are consumed.
+        workers: threads.
+        ahead: results that may be in work or wait.
+
+    Yields:
+        the results.
+    """
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ctclip")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
