@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctclip.devices import find_device, find_precision
 from ctclip.errors import ConfigError, DataError
 from ctclip.inferers import predict_stacks
-from ctclip.networks import Network
+from ctclip.networks import Network, optimized_network
 from ctclip.transforms.hu_window import RestoreOutsideHUWindow, ScaleHUWindow
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.catalogue import DEFAULT_MODEL
@@ -37,10 +38,12 @@ class Denoiser:
         model_name: for reports.
         model_sha256: for reports and derived UIDs.
         device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:N".
-        precision: "fp32", "bf16", or "auto": bf16 on CUDA, fp32 elsewhere.
+        precision: "fp32", "bf16", or "auto": bf16 where the device is faster with it. See
+            :class:`~ctclip.networks.FastDenoiser` for what it changes.
         batch_size: slices per pass of the network, or "auto".
         roi_size: side of square sliding windows in pixels; ``None`` takes whole slices, which is faster and exact.
         overlap: part of a window shared with the next one.
+        compiled: compile the network; pays for some hundred slices of one size.
 
     Raises:
         ConfigError: when a setting is out of range or the device does not exist.
@@ -58,6 +61,7 @@ class Denoiser:
         batch_size: int | str = "auto",
         roi_size: int | None = None,
         overlap: float = 0.25,
+        compiled: bool = False,
     ) -> None:
         self.device = find_device(device)
         self.precision = find_precision(precision, self.device)
@@ -71,8 +75,9 @@ class Denoiser:
             raise ConfigError(f"a CT model has one output channel, this one has {network.config.out_channels}")
         self.batch_size, self.roi_size, self.overlap = batch_size, roi_size, overlap
         self._largest_batch: int | None = None  # once memory has run out
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
-        self.num_slices = network.config.in_channels
+        self.compiled = compiled
+        self.config, self.num_slices = network.config, network.config.in_channels
+        self.network = optimized_network(network.eval().to(self.device), precision=self.precision, compiled=compiled)
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
         self._scale, self._restore = ScaleHUWindow(*hu_window), RestoreOutsideHUWindow(*hu_window)
 
@@ -106,7 +111,7 @@ class Denoiser:
     def parameters(self) -> str:
         """Every setting that changes pixels beside model and strength, in one canonical line."""
         roi = "none" if self.roi_size is None else f"{self.roi_size} overlap={self.overlap:g}"
-        return f"precision={self.precision} roi={roi}"
+        return f"precision={self.precision} roi={roi}" + " compiled" * self.compiled
 
     def denoise(
         self,
@@ -173,7 +178,6 @@ class Denoiser:
                 stacks,
                 self.network,
                 device=self.device,
-                precision=self.precision,
                 roi_size=self.roi_size,
                 overlap=self.overlap,
             )
@@ -275,37 +279,3 @@ def require_hu(volume: np.ndarray) -> None:
             f"below 0; apply RescaleSlope and "
             "RescaleIntercept first, or pass check_hu=False if this is a crop without any"
         )
-
-
-def find_device(device: str) -> torch.device:
-    """The device of a name: "auto" is CUDA when there is one and the CPU otherwise.
-
-    Raises:
-        ConfigError: for an unknown name, or a CUDA device that is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N") from error
-    if found.type not in AUTO_BATCH_PIXELS:
-        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"there is no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu"
-        )
-    return found
-
-
-def find_precision(precision: str, device: torch.device) -> str:
-    """The precision of a name: "auto" is bf16 on CUDA and fp32 elsewhere.
-
-    Raises:
-        ConfigError: for an unknown name.
-    """
-    if precision == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
-    if precision not in ("fp32", "bf16"):
-        raise ConfigError(f"unknown precision {precision!r}; expected auto, fp32 or bf16")
-    return precision

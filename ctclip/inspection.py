@@ -13,6 +13,7 @@ from ctclip.dicom import Scan, Series, read_slice
 from ctclip.dicom.lenient import float_of, floats_of, quiet_pydicom, texts_of
 from ctclip.errors import SeriesError
 from ctclip.metrics.noise import noise_correlation, noise_sd_hu
+from ctclip.sampling import evenly_spread
 
 TRAINED_SD_HU = (8.0, 110.0)
 """Noise that the shipped model was trained with."""
@@ -84,8 +85,7 @@ def inspect_series(series: Series) -> SeriesFacts:
     stack = series.stacks[0]
     middle = stack[len(stack) // 2]
     header = _header(middle.path)
-    spread = np.unique(np.linspace(0, len(stack) - 1, MEASURED_SLICES + 2)[1:-1].round().astype(int))
-    noise, remark = _noise([stack[index].path for index in spread])
+    noise, remark = _noise([stack[index].path for index in evenly_spread(len(stack), MEASURED_SLICES)])
     steps = np.diff([item.position_mm for item in stack])
     return SeriesFacts(
         SeriesInstanceUID=series.uid,

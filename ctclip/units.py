@@ -10,11 +10,17 @@ MODEL_HU_WINDOW: HUWindow = (-1024.0, 3072.0)
 SOFT_TISSUE_HU_WINDOW: HUWindow = (-160.0, 240.0)
 """Abdominal soft-tissue display window (centre 40, width 400), the usual window for PSNR of low-dose CT."""
 
+LUNG_HU_WINDOW: HUWindow = (-1350.0, 150.0)
+"""Lung display window (centre -600, width 1500)."""
+
+BONE_HU_WINDOW: HUWindow = (-450.0, 1050.0)
+"""Bone display window (centre 300, width 1500)."""
+
 WINDOWS_HU: dict[str, HUWindow] = {
     "soft": SOFT_TISSUE_HU_WINDOW,
-    "lung": (-1350.0, 150.0),
+    "lung": LUNG_HU_WINDOW,
     "brain": (0.0, 80.0),
-    "bone": (-450.0, 1050.0),
+    "bone": BONE_HU_WINDOW,
     "full": MODEL_HU_WINDOW,
 }
 """Windows by the names that users give: the usual display windows (centre/width 40/400, -600/1500, 40/80, 300/1500) and

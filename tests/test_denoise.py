@@ -11,7 +11,7 @@ from ctclip.denoise import batched_stacks
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.metrics.image import image_quality
 from ctclip.metrics.noise import compare_noise, noise_sd_hu
-from ctclip.networks import DenoiserConfig
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.weights import build_network
 
@@ -171,3 +171,18 @@ def test_out_of_memory_makes_smaller_batches_and_says_so(caplog: pytest.LogCaptu
 def test_a_slice_that_does_not_fit_is_one_line() -> None:
     with pytest.raises(DataError, match="a slice of 8 x 8 does not fit; give --roi"):
         Denoiser(_OutOfMemory(largest=0), device="cpu").denoise(np.full((2, 8, 8), -100.0))
+
+
+def test_bf16_stays_within_two_hu_and_two_hundredths_of_a_decibel() -> None:
+    truth = body_phantom_hu(1, 256)
+    noisy = low_dose(truth, 30)
+    exact, fast = (Denoiser.load(device="cpu", precision=each).denoise(noisy) for each in ("fp32", "bf16"))
+    assert 0 < np.abs(exact - fast).max() <= 2
+    psnr_db = [image_quality(each, truth, (-160, 240))["psnr_db"] for each in (exact, fast)]
+    assert abs(psnr_db[0] - psnr_db[1]) <= 0.02
+
+
+def test_whether_the_network_is_compiled_is_a_setting_of_its_own() -> None:
+    network = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True))
+    settings = [Denoiser(network, device="cpu", compiled=compiled).parameters for compiled in (False, True)]
+    assert settings[0] != settings[1]

@@ -36,7 +36,7 @@ def denoise(
     ),
     encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
+    precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
     strength: str = typer.Option(
         "",
         help="low, medium, high, or 0 (the input) to 1 (the network's result). Default: medium; for photographs 1.",
@@ -144,7 +144,7 @@ def _batch(text: str) -> int | str:
 
 def _load(console: Console, spec: DenoiserSpec) -> Denoiser:
     denoiser = spec.load()
-    name = denoiser.network.config.encoder_name
+    name = denoiser.config.encoder_name
     console.print(f"Model {denoiser.model_name} ({name}), {denoiser.device}, {denoiser.precision}", highlight=False)
     return denoiser
 
@@ -245,6 +245,8 @@ def _print_result(console: Console, result: SeriesResult) -> None:
         f"{result.noise_after_hu:.1f} HU, mean shift {result.shift_hu:+.2f} HU",
         highlight=False,
     )
+    for warning in result.quality_warnings:
+        console.print(f"  quality: {warning}", highlight=False)
 
 
 def _write_report(

@@ -39,7 +39,7 @@ def simulate(
     console = Console(quiet=quiet)
     with one_line_errors():
         from ctclip.data.volumes import is_volume
-        from ctclip.denoise import find_device
+        from ctclip.devices import find_device
         from ctclip.simulation.files import Amount, Settings
 
         settings = Settings(Amount(dose, noise_sd, photons), domain, texture, seed, find_device(device))

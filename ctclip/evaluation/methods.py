@@ -80,7 +80,7 @@ def model(name_or_file: str, *, strength: float = 1.0, **settings: Any) -> Metho
         return np.asarray(denoiser.denoise(volume_hu, strength=strength, check_hu=False, progress=progress))
 
     label = denoiser.model_name if strength == 1 else f"{denoiser.model_name} strength {strength:g}"
-    description = f"{denoiser.network.config.encoder_name}; strength {strength:g}; {denoiser.parameters}"
+    description = f"{denoiser.config.encoder_name}; strength {strength:g}; {denoiser.parameters}"
     return Method(label, description, denoise, denoiser.model_sha256)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,38 +11,12 @@ from ctclip.evaluation.bench import BenchResult
 from ctclip.evaluation.evaluate import Evaluation
 from ctclip.evaluation.measures import Row
 from ctclip.evaluation.statistics import Difference, Interval, compare, interval, patient_means
+from ctclip.metrics.acceptance import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, Criterion
 from ctclip.report.content import IDENTITY, Measure
 
 EDGE_CONTRAST_HU, VESSEL_CONTRAST_HU = 1000.0, 300.0
 """Rods whose sharpness decides: the contrast of bone, at which the MTF of scanners is stated, and that of enhanced
 vessels, at which a non-linear filter blurs more."""
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """A bar that a denoiser for clinical images should pass.
-
-    Args:
-        name: what is judged.
-        unit: of the value.
-        limit: in words.
-        passes: whether a value is within the limit.
-    """
-
-    name: str
-    unit: str
-    limit: str
-    passes: Callable[[float], bool]
-
-
-NOISE = Criterion("noise change", "%", "-30 to -50 %", lambda value: -50 <= value <= -30)
-BIAS = Criterion("largest bias by tissue", "HU", "at most 1 HU", lambda value: value <= 1)
-TEXTURE = Criterion("NPS mean frequency, ratio", "", "at least 0.85", lambda value: value >= 0.85)
-EDGE_SHARPNESS = Criterion("MTF50 change at 1000 HU", "%", "at most 5 %", lambda value: abs(value) <= 5)
-SHARPNESS = Criterion("MTF50 change at 300 HU", "%", "at most 5 %", lambda value: abs(value) <= 5)
-LESIONS = Criterion("lesion d', ratio", "", "at least 0.95", lambda value: value >= 0.95)
-"""The figures that products with FDA clearance publish (noise, texture, sharpness), CT number accuracy, and that
-lesions stay as visible as they were: no filter adds information, and 0.05 is twice the standard error of d'."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, sliding_window_inference
 
-from ctclip.inferers.precision import autocast
 from ctclip.transforms.stack import StackNeighborSlices
 
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -20,7 +19,6 @@ def predict_stacks(
     network: Network,
     *,
     device: torch.device | str,
-    precision: str = "fp32",
     roi_size: int | None = None,
     overlap: float = 0.25,
 ) -> torch.Tensor:
@@ -30,14 +28,13 @@ def predict_stacks(
         stacks: (N, C, H, W) in [0, 1], on any device.
         network: takes and returns such batches; its weights are on ``device``.
         device: where the network runs.
-        precision: "fp32" or "bf16".
         roi_size: side of square windows in pixels; ``None`` takes whole slices.
         overlap: part of a window shared with the next one; windows are blended with Gaussian weights.
 
     Returns:
         (N, C', H, W) float32 on the device of ``stacks``.
     """
-    with torch.inference_mode(), autocast(precision, device):
+    with torch.inference_mode():
         moved = stacks.to(device, memory_format=torch.channels_last)
         if roi_size is None or roi_size >= max(stacks.shape[-2:]):
             result = network(moved).float()
@@ -67,7 +64,6 @@ class SliceStackInferer(Inferer):
         num_slices: slices in a stack, the network's input channels: 1 or 3.
         batch_size: stacks per pass of the network.
         device: where the network runs; the volume stays where it is. ``None``: the volume's device.
-        precision: "fp32" or "bf16".
         roi_size: side of square sliding windows in pixels; ``None`` takes whole slices, which is faster and exact.
         overlap: part of a window shared with the next one.
         progress: called with (slices done, slices in all) after every batch.
@@ -78,7 +74,6 @@ class SliceStackInferer(Inferer):
         num_slices: int = 1,
         batch_size: int = 1,
         device: torch.device | str | None = None,
-        precision: str = "fp32",
         roi_size: int | None = None,
         overlap: float = 0.25,
         progress: SliceProgress | None = None,
@@ -88,7 +83,7 @@ class SliceStackInferer(Inferer):
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
         self.stack = StackNeighborSlices(num_slices, slice_dim=0)
         self.batch_size, self.device = batch_size, device
-        self.precision, self.roi_size, self.overlap, self.progress = precision, roi_size, overlap, progress
+        self.roi_size, self.overlap, self.progress = roi_size, overlap, progress
 
     def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(B, 1, X, Y, Z) in [0, 1] to the same shape."""
@@ -112,7 +107,6 @@ class SliceStackInferer(Inferer):
                 stacks[batch],
                 network,
                 device=self.device or volume.device,
-                precision=self.precision,
                 roi_size=self.roi_size,
                 overlap=self.overlap,
             )[:, 0]

@@ -88,12 +88,27 @@ def compare_noise(before_hu: np.ndarray, after_hu: np.ndarray) -> NoiseCompariso
     Returns:
         three numbers in HU, all NaN for a slice with too little soft tissue.
     """
-    mean, sd = local_mean_and_sd(before_hu)
-    tissue = _soft_tissue(mean)
+    before = local_mean_and_sd(before_hu)
+    return compare_local_noise(before, local_mean_and_sd(after_hu), _soft_tissue(before[0]))
+
+
+def compare_local_noise(
+    before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray], tissue: np.ndarray
+) -> NoiseComparison:
+    """As :func:`compare_noise`, in any tissue.
+
+    Args:
+        before: from :func:`local_mean_and_sd`.
+        after: the same of the denoised slice.
+        tissue: mask of the pixels to choose from.
+
+    Returns:
+        three numbers in HU, all NaN for fewer than 500 pixels.
+    """
+    (mean, sd), (mean_after, sd_after) = before, after
     if tissue.sum() < MIN_TISSUE_PX:
         return NoiseComparison(*[float("nan")] * 3)
     flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
-    mean_after, sd_after = local_mean_and_sd(after_hu)
     return NoiseComparison(
         before_hu=_root_mean_square(sd[flat]),
         after_hu=_root_mean_square(sd_after[flat]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctclip.errors import DataError
+from ctclip.units import SOFT_TISSUE_HU_RANGE
 
 MIN_ROI_PX = 32
 """A smaller region has too few frequencies for a curve."""
@@ -20,6 +21,9 @@ frequencies: its spread is below 0.4, while an organ border of two noise SDs giv
 
 MAX_VARIANCE_RATIO = 5.0
 """Largest variance in a block over the median of all blocks: in noise below 3, with a thin bright vessel far above."""
+
+REGIONS_PER_SLICE = 8
+"""Regions that are taken from a patient's slice."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,7 @@ def noise_power_spectrum(rois_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
         raise DataError(f"a noise spectrum needs 2 or more regions of {MIN_ROI_PX} px or more, found {rois_hu.shape}")
     noise = rois_hu.astype(np.float64) - rois_hu.mean(axis=(1, 2), keepdims=True)
     _refuse_objects(noise)
-    rows, columns = noise.shape[1:]
-    return pixel_mm**2 / (rows * columns) * np.mean(np.abs(np.fft.fft2(noise)) ** 2, axis=0)
+    return _mean_spectrum(noise, pixel_mm)
 
 
 def noise_power_spectrum_of_repeats(images_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
@@ -88,9 +91,59 @@ def noise_power_spectrum_of_repeats(images_hu: np.ndarray, pixel_mm: float) -> n
     if repeats < 2:
         raise DataError(f"a noise spectrum of repeats needs two or more of them, found {repeats}")
     differences = images_hu.astype(np.float64) - images_hu.mean(axis=0, dtype=np.float64)
-    rows, columns = differences.shape[1:]
-    spectra = np.abs(np.fft.fft2(differences)) ** 2
-    return pixel_mm**2 / (rows * columns) * spectra.mean(axis=0) * repeats / (repeats - 1)
+    return _mean_spectrum(differences, pixel_mm) * repeats / (repeats - 1)
+
+
+def uniform_tissue(before_hu: np.ndarray, after_hu: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Regions of a patient's slice that show soft tissue and noise only.
+
+    Noise hides faint anatomy, which denoising uncovers: of all regions that look uniform before, those that vary least
+    after are taken. Where less than about 1 HU of noise is left even these show anatomy.
+
+    Args:
+        before_hu: (rows, columns).
+        after_hu: the same slice, denoised.
+        valid: mask of the pixels to choose from.
+
+    Returns:
+        (regions, 32, 32) in HU, before and after; at most 8 regions, maybe none.
+    """
+    low, high = SOFT_TISSUE_HU_RANGE
+    rows, columns = before_hu.shape
+    squares = [
+        (slice(y, y + MIN_ROI_PX), slice(x, x + MIN_ROI_PX))
+        for y in range(0, rows - MIN_ROI_PX + 1, BLOCK_PX)
+        for x in range(0, columns - MIN_ROI_PX + 1, BLOCK_PX)
+    ]
+    uniform = [
+        each
+        for each in squares
+        if low < before_hu[each].mean() < high and valid[each].all() and _is_uniform(before_hu[each])
+    ]
+    chosen = sorted(uniform, key=lambda each: float(after_hu[each].std()))[:REGIONS_PER_SLICE]
+    before, after = (
+        np.array([image[each] for each in chosen]).reshape(-1, MIN_ROI_PX, MIN_ROI_PX)
+        for image in (before_hu, after_hu)
+    )
+    return before, after
+
+
+def tissue_nps(regions_hu: np.ndarray, pixel_mm: float) -> RadialNPS:
+    """Noise power spectrum of regions of tissue.
+
+    Not only the mean of each region is taken away but a polynomial of second order, since tissue shades off (AAPM
+    TG-233).
+
+    Args:
+        regions_hu: (regions, rows, columns) from :func:`uniform_tissue`; better 20 or more.
+        pixel_mm: side of the square pixels.
+    """
+    rows, columns = regions_hu.shape[1:]
+    y, x = (np.indices((rows, columns)).reshape(2, -1) - rows / 2) / rows
+    shade = np.stack([np.ones_like(x), y, x, y * y, x * y, x * x], axis=1)
+    flat = regions_hu.reshape(len(regions_hu), -1).astype(np.float64)
+    noise = flat - flat @ np.linalg.pinv(shade).T @ shade.T
+    return radial_nps(_mean_spectrum(noise.reshape(regions_hu.shape), pixel_mm), pixel_mm)
 
 
 def radial_nps(nps_hu2_mm2: np.ndarray, pixel_mm: float) -> RadialNPS:
@@ -110,16 +163,31 @@ def radial_nps(nps_hu2_mm2: np.ndarray, pixel_mm: float) -> RadialNPS:
     return RadialNPS(step * np.arange(1, rings), sums / counts)
 
 
+def _mean_spectrum(noise_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
+    rows, columns = noise_hu.shape[1:]
+    return pixel_mm**2 / (rows * columns) * np.mean(np.abs(np.fft.fft2(noise_hu)) ** 2, axis=0)
+
+
+def _spread_and_ratio(region_hu: np.ndarray) -> tuple[float, float]:
+    """SD of the blocks' means in noise SDs, and the largest variance of a block over the median one."""
+    rows, columns = (side // BLOCK_PX for side in region_hu.shape)
+    blocks = region_hu[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX)
+    blocks = blocks.astype(np.float64)
+    variance = blocks.var(axis=(1, 3))
+    typical = max(float(np.median(variance)), np.finfo(np.float64).tiny)
+    return float(blocks.mean(axis=(1, 3)).std() / np.sqrt(typical)), float(variance.max() / typical)
+
+
+def _is_uniform(region_hu: np.ndarray) -> bool:
+    mean_spread, ratio = _spread_and_ratio(region_hu)
+    return mean_spread <= MAX_MEAN_SPREAD and ratio <= MAX_VARIANCE_RATIO
+
+
 def _refuse_objects(noise_hu: np.ndarray) -> None:
     """Noise looks alike in every block of a region; objects do not."""
     for region in noise_hu:
-        rows, columns = (side // BLOCK_PX for side in region.shape)
-        blocks = region[: rows * BLOCK_PX, : columns * BLOCK_PX].reshape(rows, BLOCK_PX, columns, BLOCK_PX)
-        variance = blocks.var(axis=(1, 3))
-        typical = max(float(np.median(variance)), np.finfo(np.float64).tiny)
-        mean_spread = float(blocks.mean(axis=(1, 3)).std() / np.sqrt(typical))
-        ratio = float(variance.max() / typical)
-        if mean_spread > MAX_MEAN_SPREAD or ratio > MAX_VARIANCE_RATIO:
+        if not _is_uniform(region):
+            mean_spread, ratio = _spread_and_ratio(region)
             raise DataError(
                 f"a region is not uniform: the means of its blocks vary by {mean_spread:.2f} noise SDs (at most "
                 f"{MAX_MEAN_SPREAD}), their variances by a factor of {ratio:.1f} (at most {MAX_VARIANCE_RATIO:g}); "

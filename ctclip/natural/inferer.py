@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.inferers import SimpleInferer
 
-from ctclip.inferers import PrecisionInferer
 from ctclip.natural.adaptive import TRAINING_SD, AdaptiveDenoiser
 
 
-class AdaptiveInferer(PrecisionInferer):
+class AdaptiveInferer(SimpleInferer):
     """Brings every image to the network's training noise, runs the network, and brings it back.
 
     Args:
-        precision: "fp32" or "bf16".
         training_sd: SD of the white noise that the network was trained on.
     """
 
-    def __init__(self, precision: str = "fp32", training_sd: float = TRAINING_SD) -> None:
-        super().__init__(precision)
+    def __init__(self, training_sd: float = TRAINING_SD) -> None:
+        super().__init__()
         self.training_sd = training_sd
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:

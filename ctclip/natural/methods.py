@@ -116,9 +116,9 @@ def _bm3d(image: np.ndarray) -> np.ndarray:
 def _model(spec: MethodSpec) -> ImageMethod:
     import torch
 
-    from ctclip.denoise import find_device, find_precision
+    from ctclip.devices import find_device, find_precision
     from ctclip.errors import WeightsError
-    from ctclip.inferers import PrecisionInferer
+    from ctclip.networks import optimized_network
     from ctclip.weights import load_model
 
     loaded = load_model(spec.name, encoder_weights=spec.encoder_weights or None)
@@ -127,8 +127,7 @@ def _model(spec: MethodSpec) -> ImageMethod:
         raise WeightsError(f"{loaded.name} is a model for CT; images need one of natural_clip_denoising")
     device = find_device(spec.device)
     precision = find_precision(spec.precision, device)
-    network = loaded.network.to(device).to(memory_format=torch.channels_last)
-    inferer = PrecisionInferer(precision)
+    network = optimized_network(loaded.network.to(device), precision=precision)
 
     @torch.inference_mode()
     def denoise(images: np.ndarray) -> np.ndarray:
@@ -136,10 +135,10 @@ def _model(spec: MethodSpec) -> ImageMethod:
         # A grey image goes through an RGB network three times at once; a colour one through a grey network per channel.
         if config.in_channels == RGB_CHANNELS:
             wide = batch.expand(-1, RGB_CHANNELS, -1, -1)
-            result = inferer(wide.contiguous(memory_format=torch.channels_last), network)
+            result = network(wide)
             result = result if batch.shape[1] == RGB_CHANNELS else result.mean(dim=1, keepdim=True)
         else:
-            result = inferer(batch.flatten(0, 1)[:, None], network).reshape(batch.shape)
+            result = network(batch.flatten(0, 1)[:, None]).reshape(batch.shape)
         return result.movedim(1, -1).float().cpu().numpy()
 
     description = f"{config.encoder_name}; {device}, {precision}" + ("; adapted to the noise" if spec.adapt else "")

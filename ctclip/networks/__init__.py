@@ -9,6 +9,7 @@ from ctclip.networks.config import DenoiserConfig
 from ctclip.networks.decoder import DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser
 from ctclip.networks.encoder import DenseFeatureEncoder, FreezableEncoder
+from ctclip.networks.fast import FastDenoiser, optimized_network
 from ctclip.networks.peers import PeerConfig, PeerDenoiser
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DenseFeatureDecoder",
     "DenseFeatureDenoiser",
     "DenseFeatureEncoder",
+    "FastDenoiser",
     "FreezableEncoder",
     "Network",
     "NetworkConfig",
@@ -26,4 +28,5 @@ __all__ = [
     "as_config",
     "config_from_dict",
     "network_from_config",
+    "optimized_network",
 ]

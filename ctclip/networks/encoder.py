@@ -80,10 +80,17 @@ class DenseFeatureEncoder(FreezableEncoder):
             F1..F4 with strides 2, 4, 8, 16 and ``width`` times 1, 4, 8, 16 channels. F1 is taken before the stem's
             pooling.
         """
+        f1 = self.stem(image)
+        return [f1] + self.after_stem(f1)  # noqa: RUF005  TorchScript has no star
+
+    def stem(self, image: torch.Tensor) -> torch.Tensor:
+        """F1 of an image."""
         x = self.act1(self.bn1(self.conv1(image)))
         x = self.act2(self.bn2(self.conv2(x)))
-        f1 = self.act3(self.bn3(self.conv3(x)))
+        return self.act3(self.bn3(self.conv3(x)))
+
+    def after_stem(self, f1: torch.Tensor) -> list[torch.Tensor]:
+        """F2..F4 from F1."""
         f2 = self.layer1(self.avgpool(f1))
         f3 = self.layer2(f2)
-        f4 = self.layer3(f3)
-        return [f1, f2, f3, f4]
+        return [f2, f3, self.layer3(f3)]

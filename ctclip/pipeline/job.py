@@ -77,7 +77,8 @@ class SeriesResult:
         noise_before_hu: median over evenly spread slices of the noise SD in flat soft tissue; NaN without any.
         noise_after_hu: the same places after denoising.
         shift_hu: mean change of the mean value there.
-        warnings: what was unusual.
+        warnings: what was unusual in the input.
+        quality_warnings: of the quality report, when one was asked for.
     """
 
     source: str
@@ -90,3 +91,4 @@ class SeriesResult:
     noise_after_hu: float = float("nan")
     shift_hu: float = float("nan")
     warnings: tuple[str, ...] = ()
+    quality_warnings: tuple[str, ...] = ()

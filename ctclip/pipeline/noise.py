@@ -6,6 +6,7 @@ import numpy as np
 
 from ctclip.metrics.noise import compare_noise
 from ctclip.pipeline.job import SeriesResult
+from ctclip.sampling import evenly_spread
 
 MEASURED_SLICES = 16
 """Evenly spread; measuring one costs as much time as reading and writing two."""
@@ -19,8 +20,7 @@ class SeriesNoise:
     """
 
     def __init__(self, slice_count: int) -> None:
-        count = min(slice_count, MEASURED_SLICES)
-        self._measured = set(np.linspace(0, slice_count - 1, count).round().astype(int).tolist())
+        self._measured = frozenset(evenly_spread(slice_count, MEASURED_SLICES))
         self._seen = 0
         self._rows: list[tuple[float, float, float]] = []
 

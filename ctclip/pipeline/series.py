@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from ctclip.threads import map_ahead
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
+    from ctclip.qc import QualityControl
 
 SliceDone = Callable[[], None]
 
@@ -68,17 +69,48 @@ def denoise_series(
             number = derived_series_number(series.series_number, job.taken_numbers)
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
+            quality = _quality_control(series, job)
             for ct, written_hu in write_derived_slices(denoised, folder, derivation, series_number=number):
                 noise.add(ct.hu, written_hu)
+                if quality:
+                    quality.add(ct, written_hu)
                 if slice_done:
                     slice_done()
             noise.put_into(result)
+            if quality and job.qc_folder:
+                # Before the series gets its name: with --resume a finished series has its report.
+                result.quality_warnings = quality.write(
+                    job.qc_folder, _facts(result, job, denoiser), name=result.derived
+                ).warnings
         if job.check_against is not None:
             _check(result, job)
     except (CtclipError, OSError) as error:
         result.status, result.message = "failed", one_line(error)
     result.seconds = time.monotonic() - start
     return result
+
+
+def _quality_control(series: Series, job: SeriesJob) -> QualityControl | None:
+    if job.qc_folder is None:
+        return None
+    from ctclip.qc import QualityControl  # draws charts: not needed otherwise
+
+    return QualityControl(series.slice_count)
+
+
+def _facts(result: SeriesResult, job: SeriesJob, denoiser: Denoiser) -> dict[str, Any]:
+    """What a quality report says about the run; UIDs and settings, nothing about the patient."""
+    return {
+        "source series": result.source,
+        "derived series": result.derived,
+        "slices": result.slices,
+        "model": denoiser.model_name,
+        "model SHA-256": denoiser.model_sha256,
+        "strength": job.strength,
+        "settings": denoiser.parameters,
+        "HU window": list(denoiser.hu_window),
+        "ctclip": __version__,
+    }
 
 
 def _check(result: SeriesResult, job: SeriesJob) -> None:

@@ -9,12 +9,9 @@ from markupsafe import Markup
 
 from ctclip.report.charts import box_plots, curve_charts, method_styles
 from ctclip.report.content import Panel, Report
-from ctclip.report.images import png_data_uri
+from ctclip.report.images import DIFFERENCE_HU, png_data_uri
 from ctclip.report.labels import count, signed
 from ctclip.report.tables import acceptance_table, comparison_tables, summary_tables
-
-DIFFERENCE_HU = 50.0
-"""Differences are shown from minus this (black) to plus this (white): noise of low dose fits in."""
 
 NPS_LABEL, TTF_LABEL = "NPS, HU² mm²", "TTF"
 
@@ -37,22 +34,24 @@ class Pictures:
 
 
 def environment() -> Environment:
-    """The templates of the package, with everything escaped that is put into them."""
-    return Environment(
+    """The templates of the package. Everything that is put into them is escaped, but for the charts by the filter
+    "drawing": matplotlib has escaped their text."""
+    templates = Environment(
         loader=PackageLoader("ctclip.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["drawing"] = Markup
+    return templates
 
 
 def render_page(report: Report) -> str:
-    """The HTML of a report; everything in it is escaped but for the charts, whose text matplotlib has escaped."""
-    templates = environment()
-    templates.filters["drawing"] = Markup
+    """The HTML of a report."""
     styles = method_styles(report.method_names)
-    return templates.get_template("page.html").render(
+    page = environment().get_template("page.html")
+    return page.render(
         report=report,
         patients=count(len({row.patient for row in report.patients}), "patient"),
         slices=count(len({(row.patient, row.scan, row.index) for row in report.slices}), "slice"),

@@ -29,7 +29,7 @@ DISTANCE_FROM_BEST: dict[str, Callable[[float], float]] = {
 """Smallest for the best value, by the first word of a metric. Noise and residual structure are missing: a blur has the
 least noise, and the identity leaves no residual."""
 
-DIGITS = {"dB": 2, "HU": 2, "%": 1}
+DIGITS = {"dB": 2, "HU": 2, "HU/mm": 1, "%": 1}
 """Decimals by unit."""
 
 DIGITS_OF_RATIOS = 3

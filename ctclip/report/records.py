@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ def write_csv(path: Path, rows: Sequence[SummaryRow] | Sequence[PatientRow] | Se
 
 
 def write_json(path: Path, report: Report) -> None:
-    """Write all but slices and images; JSON has no NaN and no infinity, both become null."""
+    """Write all but slices and images."""
     content = {
         "title": report.title,
         "settings": report.settings,
@@ -42,8 +42,12 @@ def write_json(path: Path, report: Report) -> None:
         "ttf": [record(curve) for curve in report.ttf],
         "problems": report.problems,
     }
-    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(json_text(content), encoding="utf-8")
+
+
+def json_text(content: Record) -> str:
+    """Content as JSON, with null for NaN and infinity."""
+    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def record(row: Any) -> Record:
@@ -64,7 +68,7 @@ def _plain(value: Any) -> Any:
     """Only what JSON knows."""
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]

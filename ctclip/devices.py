@@ -1,0 +1,53 @@
+"""Where a network runs and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from ctclip.errors import ConfigError
+
+DEVICE_TYPES = ("cpu", "cuda")
+
+
+def find_device(device: str) -> torch.device:
+    """The device of a name: "auto" is CUDA when there is one and the CPU otherwise.
+
+    Raises:
+        ConfigError: for an unknown name, or a CUDA device that is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N") from error
+    if found.type not in DEVICE_TYPES:
+        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"there is no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu"
+        )
+    return found
+
+
+def find_precision(precision: str, device: torch.device) -> str:
+    """The precision of a name: "auto" is bf16 where the device multiplies it faster than fp32.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if precision == "auto":
+        return "bf16" if has_fast_bf16(device) else "fp32"
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(f"unknown precision {precision!r}; expected auto, fp32 or bf16")
+    return precision
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Every CUDA device that PyTorch supports has; of CPUs only those with instructions for it: on the others bf16 is
+    several times slower than fp32."""
+    if device.type == "cuda":
+        return True
+    # Versions of PyTorch before 2.10 or so cannot tell.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

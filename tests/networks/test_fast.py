@@ -1,0 +1,89 @@
+"""The fast form of a network is the same network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ctclip.networks import (
+    DenoiserConfig,
+    DenseFeatureDenoiser,
+    FastDenoiser,
+    PeerConfig,
+    PeerDenoiser,
+    optimized_network,
+)
+
+SMALL = {"encoder_layers": (1, 2, 1), "encoder_width": 8, "decoder_width": 8}
+
+CONFIGS = {
+    "default": DenoiserConfig(**SMALL),
+    "residual": DenoiserConfig(**SMALL, residual=True),
+    "three slices": DenoiserConfig(**SMALL, in_channels=3, residual=True),
+    "RGB": DenoiserConfig(**SMALL, in_channels=3, out_channels=3),
+    "published": DenoiserConfig.reference(**SMALL),
+}
+
+
+def _network(config: DenoiserConfig) -> DenseFeatureDenoiser:
+    """With BatchNorm statistics that differ from 0 and 1, so that a fold that ignores them shows."""
+    torch.manual_seed(0)
+    network = DenseFeatureDenoiser(config, freeze_encoder=False)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 2)
+                module.weight.uniform_(0.5, 1.5)
+                module.bias.normal_(0, 0.3)
+    return network.eval()
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_float32_is_equal_up_to_rounding(config: DenoiserConfig) -> None:
+    network, image = _network(config), torch.rand(2, config.in_channels, 50, 67)
+    before = {name: values.clone() for name, values in network.state_dict().items()}
+    with torch.no_grad():
+        expected = network(image)
+        found = optimized_network(network, precision="fp32")(image)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(values, before[name]) for name, values in network.state_dict().items())
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_bfloat16_changes_little(config: DenoiserConfig) -> None:
+    network, image = _network(config), torch.rand(2, config.in_channels, 64, 64)
+    with torch.no_grad():
+        expected = network(image)
+        found = optimized_network(network, precision="bf16")(image)
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).square().mean().sqrt() < 0.02 * expected.std()
+
+
+def test_a_constant_image_is_not_rounded_to_bfloat16() -> None:
+    """40 HU in a window of 4096: bfloat16 alone would know it to 8 HU."""
+    network = _network(CONFIGS["residual"])
+    with torch.no_grad():
+        network.decoder.last.weight.zero_()
+    image = torch.full((1, 1, 32, 32), (40 + 1024) / 4096)
+    with torch.no_grad():
+        assert torch.equal(optimized_network(network, precision="bf16")(image), image)
+
+
+def test_other_networks_run_as_they_are() -> None:
+    network = PeerDenoiser(PeerConfig("DnCNN", 8, 3)).eval()
+    image = torch.rand(1, 3, 20, 20)
+    fast = optimized_network(network, precision="fp32")
+    assert not isinstance(fast, FastDenoiser)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(image), network(image), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_compiled_is_equal_up_to_rounding() -> None:
+    network, image = _network(CONFIGS["residual"]), torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        eager = optimized_network(network, precision="bf16")(image)
+        compiled = optimized_network(network, precision="bf16", compiled=True)(image)
+        exact = network(image)
+    assert (compiled - exact).square().mean() < 2 * (eager - exact).square().mean()
