@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint
+.PHONY: demo test lint bench
 demo: $(READY)
 	$(VENV)/bin/ctclip demo --output demo --overwrite
 
@@ -11,8 +11,11 @@ test: $(READY)
 	$(VENV)/bin/python -m pytest
 
 lint: $(READY)
-	$(VENV)/bin/ruff check ctclip tests
+	$(VENV)/bin/ruff check benchmarks ctclip tests
 	$(VENV)/bin/mypy
+
+bench: $(READY)
+	$(VENV)/bin/python -m benchmarks --output bench
 
 $(READY): setup.cfg pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)

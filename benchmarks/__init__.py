@@ -1,0 +1,1 @@
+"""Speed and memory of ctclip as ratios that are measured inside one run: ``python -m benchmarks``."""

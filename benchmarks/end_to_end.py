@@ -1,0 +1,98 @@
+"""DICOM in to DICOM out, against the network alone on the same slices."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from benchmarks.phantom_slices import noisy_slices_hu, unit_images, write_series
+from benchmarks.report import Case, Row
+from benchmarks.settings import IMAGE_SIZE, Settings
+from benchmarks.timing import Call, interleaved, ratio, spread
+
+if TYPE_CHECKING:
+    import torch
+
+    from ctclip import Denoiser
+
+FILES, ARRAYS, NETWORK = "DICOM to DICOM", "HU to HU", "network alone"
+
+
+def end_to_end(settings: Settings) -> Case:
+    """Time a series through the whole pipeline, through the denoiser alone and through the network alone."""
+    from ctclip import Denoiser
+
+    denoiser = Denoiser.load("ct-compact", device=settings.device)
+    with TemporaryDirectory() as folder:
+        write_series(Path(folder) / "one", 1)
+        write_series(Path(folder) / "all", settings.slices)
+        for warm_up in _candidates(denoiser, Path(folder), "one", 1, settings).values():
+            warm_up()
+        seconds = interleaved(
+            _candidates(denoiser, Path(folder), "all", settings.slices, settings),
+            repeats=settings.repeats,
+            device=settings.device,
+        )
+    return Case(f"End to end, {settings.slices} slices", _note(settings), _rows(seconds, settings.slices))
+
+
+def _candidates(denoiser: Denoiser, folder: Path, name: str, slices: int, settings: Settings) -> dict[str, Call]:
+    slices_hu = noisy_slices_hu(slices)
+    batches = unit_images(slices).split(settings.batch)
+    targets = (folder / f"{name}_out_{index}" for index in count())
+    return {
+        FILES: lambda: denoise_export(folder / name, next(targets), denoiser),
+        ARRAYS: lambda: [*denoiser.denoise_slices(slices_hu)],
+        NETWORK: lambda: [run_network(denoiser, batch) for batch in batches],
+    }
+
+
+def denoise_export(source: Path, target: Path, denoiser: Denoiser) -> None:
+    """What ``ctclip denoise`` does once the model is loaded: scan, read, denoise, measure, write.
+
+    Raises:
+        RuntimeError: when the series could not be denoised.
+    """
+    from ctclip.dicom import scan
+    from ctclip.pipeline import SeriesJob, choose_series, denoise_series
+
+    found = scan(source)
+    job = SeriesJob(target, strength=1.0, taken_numbers=found.series_numbers)
+    for series in choose_series(found, []):
+        result = denoise_series(series, job, denoiser)
+        if result.status != "done":
+            raise RuntimeError(f"the phantom was not denoised: {result.message}")
+
+
+def run_network(denoiser: Denoiser, images: torch.Tensor) -> torch.Tensor:
+    """The denoiser's network on (B, 1, H, W) in [0, 1], in the denoiser's precision."""
+    from ctclip.inferers import predict_stacks
+
+    return predict_stacks(images, denoiser.network, device=denoiser.device)
+
+
+def _rows(seconds: dict[str, list[float]], slices: int) -> list[Row]:
+    rows: list[Row] = []
+    for name, values in seconds.items():
+        longer, network_share = ratio(values, seconds[NETWORK]), ratio(seconds[NETWORK], values)
+        rows.append(
+            {
+                "what": name,
+                "ms/slice": 1e3 * spread(values).median / slices,
+                "times as long as the network": longer.median,
+                "lowest": longer.low,
+                "highest": longer.high,
+                "share beside the network %": 100 * (1 - network_share.median),
+            }
+        )
+    return rows
+
+
+def _note(settings: Settings) -> str:
+    return (
+        f"ct-compact on slices of {IMAGE_SIZE}x{IMAGE_SIZE}, in one process with the model loaded; median of "
+        f"{settings.repeats} rounds. {FILES} scans the folder, reads, denoises, measures the noise and writes; "
+        f"{ARRAYS} is `Denoiser.denoise_slices`: scaling, network, scaling back."
+    )
