@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.utils import convert_to_tensor
 
 from ctclip.devices import find_device, find_precision
 from ctclip.errors import ConfigError, DataError
@@ -167,7 +168,7 @@ class Denoiser:
         for batch in batched_stacks(slices_hu, self.num_slices, self._batch_of):
             stacks = torch.from_numpy(np.stack(batch)).float()
             originals = stacks[:, self.num_slices // 2]
-            predicted = self._predict(torch.as_tensor(self._scale(stacks)))
+            predicted = self._predict(convert_to_tensor(self._scale(stacks)))
             denoised = torch.as_tensor(self._restore(self._scale.inverse(predicted[:, 0]), originals))
             yield from torch.lerp(originals, denoised, strength).numpy()
 

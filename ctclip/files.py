@@ -21,6 +21,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where ctclip keeps what it can make again: ``$CTCLIP_CACHE`` or ``~/.cache/ctclip``."""
+    return Path(os.environ.get("CTCLIP_CACHE", "~/.cache/ctclip")).expanduser()
+
+
 PARTIAL_PREFIX = ".ctclip-partial-"
 
 
@@ -57,13 +62,16 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     if final.exists() and not overwrite:
         raise ConfigError(f"{final} exists; give --overwrite to replace it")
     missing = [folder for folder in final.parents if not folder.exists()]
-    _remove_abandoned(final)
+    final.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(final)
-    partial.mkdir(parents=True)
-    lock = _lock(partial)
+    with _locked(final.parent):  # nobody may find the new folder before it is locked
+        _remove_abandoned(final)
+        partial.mkdir(parents=True)
+        lock = _lock(partial)
     try:
         yield partial
-        _replace_folder(partial, final, overwrite)
+        with _locked(final.parent):
+            _replace_folder(partial, final, overwrite)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(missing)
@@ -73,7 +81,18 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
             os.close(lock)
 
 
-def _lock(folder: Path) -> int | None:
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for the folder and hold it: for what takes a moment."""
+    lock = _lock(folder, wait=True)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path, *, wait: bool = False) -> int | None:
     """A file descriptor that holds the folder, or ``None`` when somebody else does, or the system has no such locks."""
     if sys.platform == "win32":
         return None
@@ -84,7 +103,7 @@ def _lock(folder: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
         os.close(descriptor)
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ def denoise(
     encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
+    compiling: str = typer.Option(
+        "auto", "--compile", help="Compile the network: on, off, or auto, for many slices on a CPU with bf16."
+    ),
     strength: str = typer.Option(
         "",
         help="low, medium, high, or 0 (the input) to 1 (the network's result). Default: medium; for photographs 1.",
@@ -66,7 +70,7 @@ def denoise(
     logging.getLogger("ctclip").setLevel(logging.INFO if verbose else logging.WARNING)
     with one_line_errors():
         from ctclip.data.volumes import is_volume
-        from ctclip.dicom import opened_export
+        from ctclip.dicom import derived_series_numbers, opened_export
         from ctclip.errors import ConfigError
         from ctclip.natural.files import holds_images_only, is_image
         from ctclip.natural.methods import MethodSpec
@@ -87,16 +91,17 @@ def denoise(
         if is_volume(source) and source.is_file():
             if qc or check or engine != LOCAL:
                 raise ConfigError("--qc, --check and --engine are for DICOM series, but the input is a volume")
+            spec = replace(spec, compiled=_compiled(compiling, 0, spec))
             _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
-        check_folders(source, target)
+        check_folders(source, target, *(path for path in (qc, report) if path))
         with opened_export(source) as found:
             job = SeriesJob(
                 target,
                 strength=share,
-                taken_numbers=found.series_numbers,
+                series_numbers=derived_series_numbers(found),
                 overwrite=overwrite,
                 resume=resume,
                 keep_private=keep_private,
@@ -107,7 +112,8 @@ def denoise(
             _print_scan(console, found, chosen, verbose)
             if dry_run:
                 raise typer.Exit(ALL_DONE)
-            denoiser = _load(console, spec)
+            spec = replace(spec, compiled=_compiled(compiling, sum(each.slice_count for each in chosen), spec))
+            denoiser = _load(console, spec, engine)
             results = _run(console, chosen, job, spec, denoiser, engine, strict)
             _print_results(console, results)
             _write_report(report, results, denoiser, share, found)
@@ -142,10 +148,23 @@ def _batch(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _load(console: Console, spec: DenoiserSpec) -> Denoiser:
+def _compiled(choice: str, slices: int, spec: DenoiserSpec) -> bool:
+    from ctclip.compilation import shall_compile
+    from ctclip.devices import find_device, find_precision
+
+    device = find_device(spec.device)
+    return shall_compile(choice, slices, device, find_precision(spec.precision, device))
+
+
+def _load(console: Console, spec: DenoiserSpec, engine: str = LOCAL) -> Denoiser:
     denoiser = spec.load()
     name = denoiser.config.encoder_name
-    console.print(f"Model {denoiser.model_name} ({name}), {denoiser.device}, {denoiser.precision}", highlight=False)
+    how = (
+        f"{denoiser.device}, {denoiser.precision}"
+        + ", compiled (the first slice takes some ten seconds)" * spec.compiled
+    )
+    # The workers of a cluster have devices of their own, which the report names.
+    console.print(f"Model {denoiser.model_name} ({name}), {how if engine == LOCAL else 'Ray'}", highlight=False)
     return denoiser
 
 
@@ -257,5 +276,6 @@ def _write_report(
 
     if path is None:
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         partial.write_text(json.dumps(report(results, denoiser, strength=strength, found=found), indent=1))

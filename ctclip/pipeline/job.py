@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ class DenoiserSpec:
     batch_size: int | str = "auto"
     roi_size: int | None = None
     overlap: float = 0.25
+    compiled: bool = False
 
     def load(self) -> Denoiser:
         """The denoiser itself; raises as :meth:`Denoiser.load`."""
@@ -35,6 +37,7 @@ class DenoiserSpec:
             batch_size=self.batch_size,
             roi_size=self.roi_size,
             overlap=self.overlap,
+            compiled=self.compiled,
         )
 
 
@@ -46,6 +49,8 @@ class SeriesJob:
         target: folder for derived series; made when missing.
         strength: 0 to 1.
         taken_numbers: SeriesNumbers in use.
+        series_numbers: SeriesNumber of each derived series, by the source's SeriesInstanceUID; a series that is not in
+            it gets the first one that is free.
         overwrite: replace an earlier result of the same series, model and settings.
         resume: keep such a result, which is complete because it has its final name; its status is "kept".
         keep_private: copy private elements.
@@ -61,6 +66,7 @@ class SeriesJob:
     keep_private: bool = False
     check_against: Path | None = None
     qc_folder: Path | None = None
+    series_numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,6 +80,8 @@ class SeriesResult:
         message: why it failed.
         derived: derived SeriesInstanceUID.
         seconds: time that it took.
+        device: that the network ran on; "" when it did not.
+        settings: :attr:`~ctclip.denoise.Denoiser.parameters`.
         noise_before_hu: median over evenly spread slices of the noise SD in flat soft tissue; NaN without any.
         noise_after_hu: the same places after denoising.
         shift_hu: mean change of the mean value there.
@@ -87,6 +95,8 @@ class SeriesResult:
     message: str = ""
     derived: str = ""
     seconds: float = 0.0
+    device: str = ""
+    settings: str = ""
     noise_before_hu: float = float("nan")
     noise_after_hu: float = float("nan")
     shift_hu: float = float("nan")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from ctclip.errors import WeightsError
-from ctclip.files import atomic_path, file_sha256
+from ctclip.files import atomic_path, cache_folder, file_sha256
 from ctclip.networks.config import DenoiserConfig, open_clip_resnet_shape
 
 
@@ -175,8 +174,8 @@ def fetched_encoders() -> list[FetchedEncoder]:
 
 
 def record_path() -> Path:
-    """Where fetched encoders are recorded: ``$CTCLIP_CACHE`` or ``~/.cache/ctclip``."""
-    return Path(os.environ.get("CTCLIP_CACHE", "~/.cache/ctclip")).expanduser() / "encoders.json"
+    """Where fetched encoders are recorded."""
+    return cache_folder() / "encoders.json"
 
 
 def _record(fetched: FetchedEncoder) -> None:
