@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -15,13 +17,15 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from ctclip.dicom import CTSlice, Scan, frame_uid, opened_export, read_slice, scan
 from ctclip.dicom.lenient import int_of, text_of, texts_of, value_of
-from ctclip.dicom.uids import sop_instance_uid
+from ctclip.dicom.uids import printable_uid, sop_instance_uid
 from ctclip.errors import CtclipError, SeriesError
 from ctclip.metrics.noise import compare_noise
 from ctclip.units import MODEL_HU_WINDOW
 
 MAX_BIAS_HU = 1.0
 """Mean shift in flat soft tissue, over the series."""
+
+DECODED = "every slice can be decoded"
 
 MAX_LO = 64
 SOURCE_IMAGE, PROCESSING_EQUIPMENT = "121322", "109102"
@@ -71,7 +75,7 @@ class Finding:
 
 
 def check_series(derived: Path, source: Path | None = None) -> list[Finding]:
-    """Check a derived series, by itself and against its source.
+    """Check a derived series, by itself and against its source; holds one slice and its source at a time.
 
     Args:
         derived: folder of the series.
@@ -81,25 +85,63 @@ def check_series(derived: Path, source: Path | None = None) -> list[Finding]:
         one finding per rule.
 
     Raises:
-        SeriesError: when the folder holds no series, or several.
+        SeriesError: when the folder holds no series, or several, or when a source slice cannot be read.
     """
     paths = _only_series(derived)
-    try:
-        slices = [read_slice(path) for path in paths]
-    except CtclipError as error:
-        return [Finding("every slice can be decoded", False, str(error))]
-    findings = [
-        Finding("every slice can be decoded", True),
-        _uids_are_unique(slices),
-        *(_every(rule, slices, holds) for rule, holds in OWN_RULES.items()),
-    ]
     with nullcontext(None) if source is None else opened_export(source) as found:
-        sources = {} if found is None else _slices_by_uid(found)
-        if found is not None:
-            findings += _against_source(slices, sources)
-        if shutil.which("dciodvfy"):
-            findings.append(_validated(paths, slices, sources))
-    return findings
+        files = {} if found is None else _slices_by_uid(found)
+        own: list[_Check] = [_UniqueUIDs(), *(_Every(rule, _own(holds)) for rule, holds in OWN_RULES.items())]
+        complete = None if found is None else _Complete(found)
+        compared: list[_Check] = [] if found is None else _comparisons()
+        validated: list[_Check] = [_Validated()] if shutil.which("dciodvfy") else []
+        checks = (*own, *([complete] if complete else []), *compared, *validated)
+        try:
+            for path in paths:
+                _check_slice(path, files, checks)
+        except _UnreadableError as error:
+            return [Finding(DECODED, False, str(error))]
+        findings = [Finding(DECODED, True), *(check.finding() for check in own)]
+        if complete:
+            findings += complete.findings()
+            # without its sources nothing can be said of a series
+            findings += [check.finding() for check in compared if complete.has_sources]
+        return findings + [check.finding() for check in validated]
+
+
+def _check_slice(path: Path, files: Mapping[str, Path], checks: Iterable[_Check]) -> None:
+    """Show one slice to every check; nothing of it stays in memory."""
+    try:
+        ct = read_slice(path)
+    except CtclipError as error:
+        raise _UnreadableError(str(error)) from None
+    source_path = files.get(_source_uid(ct.header))
+    pair = _Pair(path, ct, source_path, None if source_path is None else read_slice(source_path))
+    for check in checks:
+        check.add(pair)
+
+
+class _UnreadableError(Exception):
+    """A slice of the derived series cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A derived slice, and its source where the source is at hand."""
+
+    path: Path
+    derived: CTSlice
+    source_path: Path | None
+    source: CTSlice | None
+
+
+class _Check(Protocol):
+    """A rule that sees one slice after the other."""
+
+    def add(self, pair: _Pair) -> None:
+        """The next slice."""
+
+    def finding(self) -> Finding:
+        """What came out, after the last slice."""
 
 
 def _slices_by_uid(found: Scan) -> dict[str, Path]:
@@ -113,17 +155,46 @@ def _only_series(folder: Path) -> list[Path]:
     return [item.path for item in found[0].slices]
 
 
-def _every(rule: str, slices: Sequence[CTSlice], holds: Callable[[CTSlice], bool]) -> Finding:
-    broken = [sop_instance_uid(ct.header) for ct in slices if not holds(ct)]
-    return Finding(rule, not broken, f"{len(broken)} slices, the first is {broken[0]}" if broken else "")
+class _Every:
+    """A rule that every slice must keep."""
+
+    def __init__(self, rule: str, holds: Callable[[_Pair], bool]) -> None:
+        self._rule, self._holds = rule, holds
+        self._broken, self._first = 0, ""
+
+    def add(self, pair: _Pair) -> None:
+        if not self._holds(pair):
+            self._first = self._first or printable_uid(sop_instance_uid(pair.derived.header))
+            self._broken += 1
+
+    def finding(self) -> Finding:
+        detail = f"{self._broken} slices, the first is {self._first}" if self._broken else ""
+        return Finding(self._rule, not self._broken, detail)
 
 
-def _uids_are_unique(slices: Sequence[CTSlice]) -> Finding:
-    unique = {sop_instance_uid(ct.header) for ct in slices}
-    studies = {text_of(ct.header, "StudyInstanceUID") for ct in slices}
-    passed = len(unique) == len(slices) and len(studies) == 1 and "" not in studies
-    detail = f"{len(slices)} slices, {len(unique)} SOPInstanceUIDs, {len(studies)} StudyInstanceUIDs"
-    return Finding("each slice has its own SOPInstanceUID, all have one StudyInstanceUID", passed, detail)
+def _own(holds: Callable[[CTSlice], bool]) -> Callable[[_Pair], bool]:
+    return lambda pair: holds(pair.derived)
+
+
+def _both(holds: Callable[[CTSlice, CTSlice], bool]) -> Callable[[_Pair], bool]:
+    return lambda pair: pair.source is None or holds(pair.derived, pair.source)
+
+
+class _UniqueUIDs:
+    """UIDs within the series."""
+
+    def __init__(self) -> None:
+        self._count, self._uids, self._studies = 0, set[str](), set[str]()
+
+    def add(self, pair: _Pair) -> None:
+        self._count += 1
+        self._uids.add(sop_instance_uid(pair.derived.header))
+        self._studies.add(text_of(pair.derived.header, "StudyInstanceUID"))
+
+    def finding(self) -> Finding:
+        passed = len(self._uids) == self._count and len(self._studies) == 1 and "" not in self._studies
+        detail = f"{self._count} slices, {len(self._uids)} SOPInstanceUIDs, {len(self._studies)} StudyInstanceUIDs"
+        return Finding("each slice has its own SOPInstanceUID, all have one StudyInstanceUID", passed, detail)
 
 
 def _has_code(ct: CTSlice, sequence: str, purpose: str) -> bool:
@@ -171,32 +242,50 @@ def _source_uid(header: Dataset) -> str:
     return frame_uid(uid, frame) if frame else uid
 
 
-def _against_source(slices: Sequence[CTSlice], files: Mapping[str, Path]) -> list[Finding]:
-    named = [_source_uid(ct.header) for ct in slices]
-    missing = [uid for uid in named if uid not in files]
-    rule = "every slice has its own source slice"
-    if missing or len(set(named)) != len(named):
-        detail = f"{len(missing)} of {len(named)} named source slices are not in the source"
-        return [Finding(rule, False, detail)]
-    pairs = [(ct, read_slice(files[uid])) for ct, uid in zip(slices, named, strict=True)]
+class _Complete:
+    """One derived slice for each slice of the source series, and the other way round."""
+
+    def __init__(self, found: Scan) -> None:
+        self._found = found
+        self._named: list[str] = []
+        self._missing = 0
+
+    def add(self, pair: _Pair) -> None:
+        self._named.append(_source_uid(pair.derived.header))
+        self._missing += pair.source is None
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether every slice so far has a source slice of its own."""
+        return not self._missing and len(set(self._named)) == len(self._named)
+
+    def finding(self) -> Finding:
+        detail = f"{self._missing} of {len(self._named)} named source slices are not in the source"
+        return Finding("every slice has its own source slice", self.has_sources, "" if self.has_sources else detail)
+
+    def findings(self) -> list[Finding]:
+        """Both directions; the second only where the first holds."""
+        return [self.finding(), *([self._nothing_left_out()] if self.has_sources else [])]
+
+    def _nothing_left_out(self) -> Finding:
+        named = set(self._named)
+        by_series = ({item.sop_instance_uid for item in series.slices} for series in self._found.series)
+        left_out = sum(len(slices - named) for slices in by_series if slices & named)
+        detail = f"{left_out} source slices have none" if left_out else ""
+        return Finding("every slice of the source series has a derived slice", not left_out, detail)
+
+
+def _comparisons() -> list[_Check]:
+    """What each slice must share with its source."""
     return [
-        Finding(rule, True),
-        _pairs("SOPInstanceUID and SeriesInstanceUID are new", pairs, _has_new_uids),
-        *(_pairs(f"{name} is that of the source", pairs, _copies(name)) for name in COPIED),
-        _pairs("StudyInstanceUID is that of the source, where it has one", pairs, _keeps_study),
-        _pairs("padding is bit-exact", pairs, _keeps_padding),
-        _pairs("values outside [-1024, 3072] HU are unchanged", pairs, _keeps_outside),
-        _bias(pairs),
+        _Every("SOPInstanceUID and SeriesInstanceUID are new", _both(_has_new_uids)),
+        *(_Every(f"{name} is that of the source", _both(_copies(name))) for name in COPIED),
+        _Every("StudyInstanceUID is that of the source, where it has one", _both(_keeps_study)),
+        _Every("LossyImageCompression does not go back from 01", _both(_keeps_lossy)),
+        _Every("padding is bit-exact", _both(_keeps_padding)),
+        _Every("values outside [-1024, 3072] HU are unchanged", _both(_keeps_outside)),
+        _Bias(),
     ]
-
-
-Pairs = Sequence[tuple[CTSlice, CTSlice]]
-"""Derived slices with their sources."""
-
-
-def _pairs(rule: str, pairs: Pairs, holds: Callable[[CTSlice, CTSlice], bool]) -> Finding:
-    broken = [sop_instance_uid(derived.header) for derived, source in pairs if not holds(derived, source)]
-    return Finding(rule, not broken, f"{len(broken)} slices, the first is {broken[0]}" if broken else "")
 
 
 def _has_new_uids(derived: CTSlice, source: CTSlice) -> bool:
@@ -215,6 +304,11 @@ def _keeps_study(derived: CTSlice, source: CTSlice) -> bool:
     return not study or text_of(derived.header, "StudyInstanceUID") == study
 
 
+def _keeps_lossy(derived: CTSlice, source: CTSlice) -> bool:
+    was_lossy = source.lossy or text_of(source.header, "LossyImageCompression") == "01"
+    return not was_lossy or text_of(derived.header, "LossyImageCompression") == "01"
+
+
 def _keeps_padding(derived: CTSlice, source: CTSlice) -> bool:
     padding = source.padding
     return derived.stored.shape == padding.shape and np.array_equal(derived.stored[padding], source.stored[padding])
@@ -226,30 +320,50 @@ def _keeps_outside(derived: CTSlice, source: CTSlice) -> bool:
     return derived.stored.shape == outside.shape and np.array_equal(derived.stored[outside], source.stored[outside])
 
 
-def _bias(pairs: Pairs) -> Finding:
-    rule = f"mean shift in flat soft tissue is at most {MAX_BIAS_HU:g} HU"
-    shifts = [compare_noise(source.hu, derived.hu).shift_hu for derived, source in pairs]
-    known = [shift for shift in shifts if np.isfinite(shift)]
-    if not known:
-        return Finding(rule, True, "no soft tissue to measure it in")
-    shift_hu = float(np.mean(known))
-    return Finding(rule, abs(shift_hu) <= MAX_BIAS_HU, f"{shift_hu:+.2f} HU")
+class _Bias:
+    """Mean shift of the series."""
+
+    def __init__(self) -> None:
+        self._shifts_hu: list[float] = []
+
+    def add(self, pair: _Pair) -> None:
+        if pair.source is not None and pair.source.hu.shape == pair.derived.hu.shape:
+            self._shifts_hu.append(compare_noise(pair.source.hu, pair.derived.hu).shift_hu)
+
+    def finding(self) -> Finding:
+        rule = f"mean shift in flat soft tissue is at most {MAX_BIAS_HU:g} HU"
+        known = [shift for shift in self._shifts_hu if np.isfinite(shift)]
+        if not known:
+            return Finding(rule, True, "no soft tissue to measure it in")
+        shift_hu = float(np.mean(known))
+        return Finding(rule, abs(shift_hu) <= MAX_BIAS_HU, f"{shift_hu:+.2f} HU")
 
 
-def _validated(paths: Sequence[Path], slices: Sequence[CTSlice], files: Mapping[str, Path]) -> Finding:
+class _Validated:
     """No error of dciodvfy that the source does not have already: sources fail too."""
-    rule = "dciodvfy finds no new errors"
-    for path, ct in zip(paths, slices, strict=True):
-        known = set(_errors(files[_source_uid(ct.header)])) if _source_uid(ct.header) in files else set()
-        new = [line for line in _errors(path) if line not in known]
+
+    def __init__(self) -> None:
+        self._detail = ""
+
+    def add(self, pair: _Pair) -> None:
+        if self._detail:
+            return
+        known = set() if pair.source_path is None else set(_errors(pair.source_path))
+        new = [line for line in _errors(pair.path) if line not in known]
         if new:
-            return Finding(rule, False, f"slice {sop_instance_uid(ct.header)}: {new[0]}")
-    return Finding(rule, True)
+            # dciodvfy quotes values, which may be a patient's
+            shown = re.sub(r"<.*>", "<...>", new[0])
+            self._detail = f"slice {printable_uid(sop_instance_uid(pair.derived.header))}: {shown}"
+
+    def finding(self) -> Finding:
+        return Finding("dciodvfy finds no new errors", not self._detail, self._detail)
 
 
 def _errors(path: Path) -> Iterator[str]:
     """Error lines; a wrong UID is wrong wherever it is referred to, so complaints about it lose the place."""
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode < 0:
+        yield f"Error: dciodvfy was ended by signal {-done.returncode}"
     for line in (done.stdout + done.stderr).splitlines():
         if line.startswith("Error"):
             yield line.split(" in (0x")[0] if " for UID - " in line else line.strip()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from ctclip.errors import ConfigError, CtclipError
+from ctclip.errors import ConfigError, CtclipError, one_line
 
 ALL_DONE, NOTHING_DONE, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -25,7 +25,5 @@ def one_line_errors() -> Iterator[None]:
         typer.secho(f"ctclip: {error}", fg="red", err=True)
         raise typer.Exit(NOTHING_DONE) from None
     except OSError as error:
-        typer.secho(
-            f"ctclip: {error.strerror or type(error).__name__}: the output cannot be written", fg="red", err=True
-        )
+        typer.secho(f"ctclip: {one_line(error)}", fg="red", err=True)
         raise typer.Exit(NOTHING_DONE) from None

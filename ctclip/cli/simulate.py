@@ -71,7 +71,7 @@ def _volume(console: Console, source: Path, target: Path, settings: Settings, ov
 def _dicom(
     console: Console, source: Path, target: Path, settings: Settings, wanted: list[str], overwrite: bool
 ) -> None:
-    from ctclip.dicom import scan
+    from ctclip.dicom import derived_series_numbers, scan
     from ctclip.errors import DataError, SeriesError
     from ctclip.pipeline import check_folders, choose_series
     from ctclip.simulation.files import simulate_series, write_pairs
@@ -79,6 +79,7 @@ def _dicom(
     check_folders(source, target)
     found = scan(source)
     chosen = choose_series(found, wanted)
+    numbers = derived_series_numbers(found)
     pairs = []
     with slice_progress(console) as bar:
         for number, each in enumerate(chosen, start=1):
@@ -88,7 +89,7 @@ def _dicom(
                     each,
                     target,
                     settings,
-                    taken_numbers=found.series_numbers,
+                    series_number=numbers[each.uid],
                     overwrite=overwrite,
                     slice_done=partial(bar.advance, task),
                 )

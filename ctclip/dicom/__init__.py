@@ -12,6 +12,7 @@ from ctclip.dicom.derivation import (
     Derivation,
     NoiseInsertion,
     derived_series_number,
+    derived_series_numbers,
     derived_series_uid,
 )
 from ctclip.dicom.derived import derive_slice, save_slice
@@ -35,6 +36,7 @@ __all__ = [
     "acquisition_of",
     "derive_slice",
     "derived_series_number",
+    "derived_series_numbers",
     "derived_series_uid",
     "derived_uid",
     "frame_uid",

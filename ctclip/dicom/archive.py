@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 import zipfile
@@ -53,7 +54,12 @@ def _unpack(source: Path, folder: Path) -> None:
                 with archive.open(member) as packed, (folder / f"{number:06d}").open("wb") as file:
                     # The declared size was checked; zipfile reads no more than that.
                     shutil.copyfileobj(packed, file)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, zipfile.LargeZipFile) as error:
+    except SeriesError:
+        raise
+    except Exception as error:
+        # zipfile and its decompressors raise nearly anything for a damaged file, which a full disk is not
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise SeriesError(
             f"the zip file is damaged or of an unknown kind ({type(error).__name__}); "
             "unpack it by hand and give the folder"

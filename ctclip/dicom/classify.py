@@ -31,6 +31,9 @@ SECONDARY_CAPTURE_PREFIX = "1.2.840.10008.5.1.4.1.1.7"
 ENHANCED = "Enhanced multi-frame CT: to be split into frames"
 """What the scan says of an object that :mod:`ctclip.dicom.export` makes slices of."""
 
+HU_RESCALE_TYPES = ("", "HU", "US")
+"""RescaleType of images in HU: it may be missing, and US (unspecified) is what some scanners write."""
+
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
 _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
@@ -75,4 +78,9 @@ def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:
         return "not monochrome"
     if "LOCALIZER" in texts_of(dataset, "ImageType")[2:3]:
         return "localizer"
+    rescale_type = text_of(dataset, "RescaleType").upper()
+    if rescale_type not in HU_RESCALE_TYPES:
+        # material density, effective atomic number and the like of spectral CT
+        shown = rescale_type if _CODE_STRING.fullmatch(rescale_type) else "unknown"
+        return f"RescaleType {shown}: not HU"
     return None if sop_instance_uid(dataset) else "no SOPInstanceUID"

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ctclip.dicom.uids import derived_uid
 from ctclip.errors import ConfigError
 
-__all__ = ["Denoising", "Derivation", "NoiseInsertion", "derived_series_number", "derived_series_uid"]
+if TYPE_CHECKING:
+    from ctclip.dicom.scan import Scan
+
+__all__ = [
+    "Denoising",
+    "Derivation",
+    "NoiseInsertion",
+    "derived_series_number",
+    "derived_series_numbers",
+    "derived_series_uid",
+]
 
 SERIES_NUMBER_OFFSET = 1000
 """A derived series is numbered its source's number plus this: far from the numbers that scanners give, and easy to
@@ -182,3 +192,18 @@ def derived_series_number(source_number: int | None, taken: frozenset[int]) -> i
     while number in taken:
         number += 1
     return number
+
+
+def derived_series_numbers(found: Scan) -> dict[str, int]:
+    """SeriesNumber of what is derived from each series of an export, by its UID.
+
+    No two of one study are equal, nor equal to one that the export holds. All series count, whichever are processed, so
+    that a series has the same number in every run.
+    """
+    numbers: dict[str, int] = {}
+    by_study: dict[str, set[int]] = {}
+    for series in found.series:
+        given = by_study.setdefault(series.study_uid, set())
+        numbers[series.uid] = derived_series_number(series.series_number, found.series_numbers | given)
+        given.add(numbers[series.uid])
+    return numbers

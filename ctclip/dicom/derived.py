@@ -16,20 +16,13 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.tag import Tag
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    ExplicitVRLittleEndian,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLSNearLossless,
-)
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from ctclip.dicom.derivation import Code, Derivation, derived_series_uid
 from ctclip.dicom.elements import drop_stale, keep_undecodable, swap_words
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.slices import CTSlice, pixel_format
-from ctclip.dicom.uids import derived_uid, sop_class_uid, sop_instance_uid, source_series_uid
+from ctclip.dicom.uids import derived_uid, frame_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
 
 __all__ = ["derive_slice", "save_slice"]
@@ -55,10 +48,6 @@ PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
 UNSPECIFIC_BODY_PARTS = ("", "PARTIALBODY")
 """Values of BodyPartExamined that do not tell whether the part is one of a pair."""
-
-LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
-"""Transfer syntaxes that are always lossy. JPEG 2000 (1.2.840.10008.1.2.4.91) may be either: there the header is
-believed."""
 
 
 def derive_slice(
@@ -90,7 +79,7 @@ def derive_slice(
         drop_stale(derived, keep_private=derivation.keep_private)
         _set_identity(derived, ct.header, derivation, series_number)
         _set_times(derived, now)
-        _set_image_type(derived, ct.source_transfer_syntax)
+        _set_image_type(derived, lossy=ct.lossy)
         _set_provenance(derived, ct.header, derivation, now)
         _set_pixels(derived, stored)
         keep_undecodable(derived)
@@ -160,11 +149,11 @@ def _set_times(derived: Dataset, now: datetime) -> None:
         setattr(derived, f"{kind}Time", now.strftime("%H%M%S.%f"))
 
 
-def _set_image_type(derived: Dataset, source_transfer_syntax: str) -> None:
+def _set_image_type(derived: Dataset, *, lossy: bool) -> None:
     derived.ImageType = ["DERIVED", "SECONDARY", "AXIAL", *texts_of(derived, "ImageType")[3:]]
     # the standard implies HU for original images only (PS3.3 C.8.2.1.1.1)
     derived.RescaleType = "HU"
-    if source_transfer_syntax in LOSSY_SYNTAXES:
+    if lossy:
         derived.LossyImageCompression = "01"
 
 
@@ -183,9 +172,9 @@ def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, n
 
 def _source_item(source: Dataset) -> Dataset:
     item = Dataset()
-    origin = next(iter(value_of(source, "ConversionSourceAttributesSequence") or []), None)
-    if origin is not None and int_of(origin, "ReferencedFrameNumber"):
-        # A frame of an Enhanced object: nobody but ctclip knows the single image that it was read as.
+    origin = _split_from(source)
+    if origin is not None:
+        # nobody but ctclip knows the single image that the frame was read as
         item.ReferencedSOPClassUID = text_of(origin, "ReferencedSOPClassUID")
         item.ReferencedSOPInstanceUID = text_of(origin, "ReferencedSOPInstanceUID")
         item.ReferencedFrameNumber = int_of(origin, "ReferencedFrameNumber")
@@ -195,6 +184,19 @@ def _source_item(source: Dataset) -> Dataset:
     item.SpatialLocationsPreserved = "YES"
     item.PurposeOfReferenceCodeSequence = [_code(SOURCE_IMAGE)]
     return item
+
+
+def _split_from(source: Dataset) -> Dataset | None:
+    """The reference to the frame of an Enhanced object that ctclip read as this image; None for a file of its own.
+
+    A file may name a frame too, when another program converted it: then the file is the source.
+    """
+    origin = next(iter(value_of(source, "ConversionSourceAttributesSequence") or []), None)
+    frame = None if origin is None else int_of(origin, "ReferencedFrameNumber")
+    if origin is None or not frame:
+        return None
+    is_ours = sop_instance_uid(source) == frame_uid(text_of(origin, "ReferencedSOPInstanceUID"), frame)
+    return origin if is_ours else None
 
 
 def _equipment_item(derivation: Derivation, now: datetime) -> Dataset:

@@ -19,6 +19,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import CTImageStorage
 
 from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, texts_of, value_of
+from ctclip.dicom.streams import require_modest_deflate
 from ctclip.dicom.uids import frame_uid, sop_class_uid, sop_instance_uid
 from ctclip.errors import SeriesError
 
@@ -37,6 +38,7 @@ CLASSIC_KEYWORDS = frozenset(
         "ImageOrientationPatient",
         "RescaleIntercept",
         "RescaleSlope",
+        "RescaleType",
         "WindowCenter",
         "WindowWidth",
         "WindowCenterWidthExplanation",
@@ -91,13 +93,12 @@ MAX_FRAMES = 20_000
 """More than any scan; a damaged header must not make millions of files."""
 
 
-def split_frames(path: Path, folder: Path, start: int = 1) -> int:
+def split_frames(path: Path, folder: Path) -> int:
     """Write every frame of an Enhanced CT object as a CT image file into a folder.
 
     Args:
         path: the object.
-        folder: where the files go, under numbers.
-        start: the first number.
+        folder: an empty folder for the files, under numbers.
 
     Returns:
         the number of frames.
@@ -107,18 +108,21 @@ def split_frames(path: Path, folder: Path, start: int = 1) -> int:
     """
     with quiet_pydicom():
         try:
-            source = pydicom.dcmread(io.BytesIO(path.read_bytes()), force=True)
-            frames = list(_frames(source))
-        except SeriesError:
+            file = io.BytesIO(path.read_bytes())
+            require_modest_deflate(file)
+            source = pydicom.dcmread(file, force=True)
+            count = 0
+            for index, pixel_data in enumerate(_frames(source)):
+                image = _single_frame(source, index, pixel_data)
+                image.save_as(folder / f"{index + 1:06d}", enforce_file_format=True)
+                count += 1
+        except (SeriesError, OSError):
             raise
         except Exception as error:
             raise SeriesError(
                 f"Enhanced CT cannot be read ({type(error).__name__}); expected complete frames and functional groups"
             ) from None
-        for index, pixel_data in enumerate(frames):
-            image = _single_frame(source, index, pixel_data)
-            image.save_as(folder / f"{start + index:06d}", enforce_file_format=True)
-    return len(frames)
+    return count
 
 
 def _frames(source: Dataset) -> Iterator[bytes]:
@@ -151,7 +155,6 @@ def _single_frame(source: Dataset, index: int, pixel_data: bytes) -> Dataset:
     image.SOPClassUID = CTImageStorage
     image.SOPInstanceUID = frame_uid(sop_instance_uid(source), index + 1)
     image.InstanceNumber = index + 1
-    image.RescaleType = "HU"
     for keyword in TYPE_2:
         if keyword not in image:
             setattr(image, keyword, None)

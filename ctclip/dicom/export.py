@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,11 +39,14 @@ def opened_export(source: Path) -> Iterator[Scan]:
 
 def _with_frames(found: Scan, enhanced: list[SkippedFile], folder: Path) -> Scan:
     count, failed = 0, []
-    for item in enhanced:
+    for number, item in enumerate(enhanced):
+        own = folder / f"{number:06d}"
+        own.mkdir()
         try:
-            count += split_frames(item.path, folder, count + 1)
+            count += split_frames(item.path, own)
         except SeriesError as error:
             failed.append(SkippedFile(item.path, str(error)))
+            shutil.rmtree(own)
     others = tuple(item for item in found.skipped if item.reason != ENHANCED)
     if not count:
         return Scan(found.series, others + tuple(failed), found.series_numbers)

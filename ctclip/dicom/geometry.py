@@ -61,9 +61,10 @@ class Geometry:
         """Unit vector at right angles to the slice, or None without a usable orientation."""
         if self.orientation is None:
             return None
-        normal = np.cross(self.orientation[:3], self.orientation[3:])
-        length = float(np.linalg.norm(normal))
-        return normal / length if length > MIN_CROSS_PRODUCT else None
+        with np.errstate(over="ignore", invalid="ignore"):  # damaged numbers
+            normal = np.cross(self.orientation[:3], self.orientation[3:])
+            length = float(np.linalg.norm(normal))
+        return normal / length if MIN_CROSS_PRODUCT < length < math.inf else None
 
     @property
     def is_complete(self) -> bool:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from scipy import ndimage
 
 from ctclip.dicom.lenient import int_of
+from ctclip.units import MODEL_HU_WINDOW
 
-__all__ = ["PixelFormat", "infer_padding", "padding_range", "same_sign", "significant_bits"]
+__all__ = ["PixelFormat", "infer_padding", "outer_padding", "padding_range", "same_sign", "significant_bits"]
 
-UNTAGGED_PADDING_MAX_HU = -1000.0
-"""Untagged padding is only guessed at or below this: above the HU of air, equal corners may be anatomy."""
+PADDING_MAX_HU = -1000.0
+"""Below air, padding is what the tag or the corners say; above, the same value may be anatomy."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,25 @@ def same_sign(value: int, pixels: PixelFormat) -> int:
     return bits - 0x10000 if pixels.signed and bits >= 0x8000 else bits
 
 
+def outer_padding(padding: np.ndarray, hu: np.ndarray) -> np.ndarray:
+    """Tagged padding without pixels of the patient that happen to have its value.
+
+    Where the tag names a value that tissue has too, such as 0 HU, only regions that reach the border of the image are
+    padding: single pixels of noise would otherwise become holes in what the network sees.
+    """
+    doubtful = padding & (hu > PADDING_MAX_HU) & (hu <= MODEL_HU_WINDOW[1])
+    if not doubtful.any():
+        return padding
+    regions, _ = ndimage.label(doubtful)
+    border = np.concatenate((regions[0], regions[-1], regions[:, 0], regions[:, -1]))
+    return padding & (~doubtful | np.isin(regions, border[border > 0]))
+
+
 def infer_padding(stored: np.ndarray, hu: np.ndarray) -> np.ndarray:
     """Guess untagged padding: one value in all four corners, not above air, outside the inscribed circle."""
     none = np.zeros(stored.shape, dtype=bool)
     corners = stored[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if np.any(corners != corners[0]) or hu[0, 0] > UNTAGGED_PADDING_MAX_HU:
+    if np.any(corners != corners[0]) or hu[0, 0] > PADDING_MAX_HU:
         return none
     rows, columns = stored.shape
     y, x = np.ogrid[:rows, :columns]

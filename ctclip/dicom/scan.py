@@ -19,7 +19,8 @@ import pydicom
 from ctclip.dicom.classify import START_BYTES, looks_like_dicom, why_unsuitable
 from ctclip.dicom.geometry import Geometry, geometry_of, is_axial, same_stack, stack_warnings
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of
-from ctclip.dicom.uids import SERIES_TRAITS, sop_class_uid, sop_instance_uid, source_series_uid
+from ctclip.dicom.streams import require_modest_deflate
+from ctclip.dicom.uids import SERIES_TRAITS, is_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
 
 __all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "scan"]
@@ -37,6 +38,7 @@ _HEADER_KEYWORDS = [
     "NumberOfFrames",
     "SamplesPerPixel",
     "PhotometricInterpretation",
+    "RescaleType",
     "Rows",
     "Columns",
     "PixelSpacing",
@@ -140,8 +142,10 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
     headers are read, and the result does not depend on the order in which the file system lists the files.
 
     A file becomes part of a series when it is a single-frame monochrome CT Image Storage object of Modality CT that
-    is no localizer. A series whose slices are not axial gets a ``skip_reason``. Of files with the same SOPInstanceUID
-    the first by path is used. Whether the pixels can be decoded is found out by ``read_slice``.
+    is no localizer. A series whose slices are not axial gets a ``skip_reason``. Of copies of a slice the
+    first by path is used. Different slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID,
+    make their series unusable: nobody can tell what belongs together. Whether the pixels can be decoded is found out by
+    ``read_slice``.
 
     Args:
         source: folder or file.
@@ -161,11 +165,11 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
         if progress is not None:
             progress(done, len(paths))
 
-    usable, unsuitable = _split_usable(headers)
+    usable, unsuitable, shared = _split_usable(headers)
     by_uid: dict[str, list[_Header]] = defaultdict(list)
     for header in usable:
         by_uid[header.series_uid].append(header)
-    series = sorted((_build_series(group) for group in by_uid.values()), key=_series_order)
+    series = sorted((_build_series(group, shared) for group in by_uid.values()), key=_series_order)
     return Scan(
         series=tuple(series),
         skipped=tuple(sorted([*skipped, *unsuitable], key=lambda item: item.path.as_posix())),
@@ -181,33 +185,39 @@ def _find_files(source: Path) -> tuple[list[Path], list[SkippedFile]]:
         return [source], []
     files: list[Path] = []
     skipped: list[SkippedFile] = []
-    _walk(source, set(), files, skipped)
+    _walk(source, files, skipped)
     if not files and not skipped:
         raise SeriesError("The input folder is empty: expected DICOM files in it or below it. Check the export.")
     return sorted(files, key=lambda path: path.as_posix()), skipped
 
 
-def _walk(folder: Path, visited: set[tuple[int, int]], files: list[Path], skipped: list[SkippedFile]) -> None:
-    try:
-        status = folder.stat()
-        # links may lead back to a folder above; device and inode tell that it was seen
-        if (status.st_dev, status.st_ino) in visited:
-            return
-        visited.add((status.st_dev, status.st_ino))
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        skipped.append(SkippedFile(folder, "folder cannot be read"))
-        return
-    for entry in entries:
+def _walk(top: Path, files: list[Path], skipped: list[SkippedFile]) -> None:
+    visited: set[tuple[int, int]] = set()
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
         try:
-            mode = entry.stat().st_mode
+            status = folder.stat()
+            # links may lead back to a folder above; device and inode tell that it was seen
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            skipped.append(SkippedFile(Path(entry.path), "file cannot be read"))
+            skipped.append(SkippedFile(folder, "folder cannot be read"))
             continue
-        if stat.S_ISDIR(mode):
-            _walk(Path(entry.path), visited, files, skipped)
-        elif stat.S_ISREG(mode):
-            files.append(Path(entry.path))
+        folders = []
+        for entry in entries:
+            try:
+                mode = entry.stat().st_mode
+            except OSError:
+                skipped.append(SkippedFile(Path(entry.path), "file cannot be read"))
+                continue
+            if stat.S_ISDIR(mode):
+                folders.append(Path(entry.path))
+            elif stat.S_ISREG(mode):
+                files.append(Path(entry.path))
+        waiting += reversed(folders)
 
 
 def _inspect(path: Path) -> _Header | SkippedFile:
@@ -219,11 +229,14 @@ def _inspect(path: Path) -> _Header | SkippedFile:
                 return SkippedFile(path, "not DICOM")
             file.seek(0)
             with quiet_pydicom():
+                require_modest_deflate(file)
                 # force reads files without the DICM mark
                 dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER_KEYWORDS)
                 return _summarise(path, dataset)
     except OSError:
         return SkippedFile(path, "file cannot be read")
+    except SeriesError as error:
+        return SkippedFile(path, str(error))
     except Exception:
         # a damaged header makes pydicom raise nearly anything; one bad file must not end the scan
         return SkippedFile(path, UNREADABLE)
@@ -234,7 +247,7 @@ def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
         # without both, nothing says that this is an image; a text file can start like an element
         return SkippedFile(path, "neither SOPClassUID nor Modality" if len(dataset) else "not DICOM")
     geometry = geometry_of(dataset)
-    states_series_uid = bool(text_of(dataset, "SeriesInstanceUID"))
+    states_series_uid = is_uid(text_of(dataset, "SeriesInstanceUID"))
     unsuitable = why_unsuitable(dataset)
     if unsuitable is None and not states_series_uid and not geometry.is_complete:
         # nothing tells which series it belongs to, nor that it is an image
@@ -252,24 +265,30 @@ def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
     )
 
 
-def _split_usable(headers: Iterable[_Header]) -> tuple[list[_Header], list[SkippedFile]]:
-    """Part the slices from the files that are none, or that repeat a SOPInstanceUID."""
-    usable: dict[str, _Header] = {}
+def _split_usable(headers: Iterable[_Header]) -> tuple[list[_Header], list[SkippedFile], frozenset[str]]:
+    """Part the slices from the files that are none, or copies; and the SOPInstanceUIDs that different slices share."""
+    usable: dict[str, dict[object, _Header]] = defaultdict(dict)
     skipped: list[SkippedFile] = []
     for header in headers:
         reason = header.unsuitable
-        if reason is None and header.sop_instance_uid in usable:
+        same_uid = usable[header.sop_instance_uid] if reason is None else {}
+        identity = (header.series_uid, header.geometry, header.instance_number)
+        if reason is None and identity in same_uid:
             reason = "duplicate SOPInstanceUID"
         if reason is None:
-            usable[header.sop_instance_uid] = header
+            same_uid[identity] = header
         else:
             skipped.append(SkippedFile(header.path, reason))
-    return list(usable.values()), skipped
+    shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
+    return [header for slices in usable.values() for header in slices.values()], skipped, shared
 
 
-def _build_series(headers: list[_Header]) -> Series:
+def _build_series(headers: list[_Header], shared: frozenset[str]) -> Series:
     stacks = _build_stacks(headers)
     skip_reason, selectable = _suitability(stacks)
+    confusion = _confusion(headers, shared)
+    if confusion:
+        skip_reason, selectable = confusion, False
     numbers = [header.series_number for header in headers if header.series_number is not None]
     return Series(
         uid=headers[0].series_uid,
@@ -282,11 +301,20 @@ def _build_series(headers: list[_Header]) -> Series:
     )
 
 
+def _confusion(headers: list[_Header], shared: frozenset[str]) -> str:
+    """Why nobody can tell which slices belong together; "" when the UIDs are as they must be."""
+    ambiguous = sum(header.sop_instance_uid in shared for header in headers)
+    if ambiguous:
+        return f"{ambiguous} slices share their SOPInstanceUID with a different slice: export again"
+    studies = len({header.study_uid for header in headers})
+    return f"{studies} studies under one SeriesInstanceUID: export again" if studies > 1 else ""
+
+
 def _build_stacks(headers: list[_Header]) -> list[list[_Header]]:
     """Group slices that may be stacked and sort each group along its normal."""
     stacks: list[list[_Header]] = []
     # slices join the first stack that fits its first slice: a fixed order makes the groups reproducible
-    for header in sorted(headers, key=lambda item: item.sop_instance_uid):
+    for header in sorted(headers, key=lambda item: (item.sop_instance_uid, item.path.as_posix())):
         for stack in stacks:
             if same_stack(stack[0].geometry, header.geometry):
                 stack.append(header)

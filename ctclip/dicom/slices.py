@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.encaps import generate_frames
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
     UID,
@@ -15,12 +17,16 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
 )
 from pydicom.valuerep import VR
 
 from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, value_of
-from ctclip.dicom.pixels import PixelFormat, infer_padding, padding_range, same_sign, significant_bits
+from ctclip.dicom.pixels import PixelFormat, infer_padding, outer_padding, padding_range, same_sign, significant_bits
+from ctclip.dicom.streams import declared_image, is_irreversible, require_modest_deflate
 from ctclip.dicom.uids import printable_uid, sop_instance_uid
 from ctclip.errors import SeriesError
 
@@ -29,6 +35,9 @@ __all__ = ["CTSlice", "pixel_format", "read_slice", "to_stored"]
 MAX_SIDE = 8192
 """Largest accepted Rows or Columns: CT matrices end at 2048; the rest is room for long reformats. A damaged header
 must not make the decoder ask for gigabytes."""
+
+MAX_ABS_HU = 1e10
+"""More than any value of 32 bits: from here on a damaged slope makes numbers that cannot be squared."""
 
 BITS_ALLOCATED = (8, 16, 32)
 """Sizes of a pixel's container that are read; CT Image Storage allows 16 only."""
@@ -40,6 +49,15 @@ NATIVE_SYNTAXES = (
     DeflatedExplicitVRLittleEndian,
 )
 """Transfer syntaxes that hold the pixels uncompressed."""
+
+LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
+"""Transfer syntaxes that are always lossy. JPEG 2000 (1.2.840.10008.1.2.4.91) may be either: there the stream tells."""
+
+MAX_PIXELS_PER_BYTE = 4096
+"""Of a compressed stream. More would be memory that the file does not justify."""
+
+ALWAYS_ALLOWED_PIXELS = 2048 * 2048
+"""An empty slice is coded in next to nothing."""
 
 KNOWN_VRS = frozenset(vr.value for vr in VR)
 
@@ -59,6 +77,7 @@ class CTSlice:
         padding: pixels outside the reconstruction, which must come back bit-exactly.
         untagged_padding: True when ``padding`` was inferred from the pixels, not stated by PixelPaddingValue.
         source_transfer_syntax: UID of the transfer syntax that the file was read in.
+        lossy: True when that compression lost information, whatever the header says.
     """
 
     header: pydicom.Dataset
@@ -69,6 +88,7 @@ class CTSlice:
     padding: np.ndarray
     untagged_padding: bool
     source_transfer_syntax: str
+    lossy: bool = False
 
 
 def read_slice(path: Path) -> CTSlice:
@@ -93,15 +113,21 @@ def read_slice(path: Path) -> CTSlice:
         header = _read_dataset(path)
         pixels = _check_header(header)
         slope, intercept = _rescale(header)
+        stream = _stream(header)
         container = _decode(header, pixels)
         del header.PixelData
         tagged_range = padding_range(header, pixels)
         stored, padding = _stored_and_padding(header, container, pixels, tagged_range)
         _check_sign(header, stored, pixels)
-        syntax = str(_transfer_syntax(header))
-    hu = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+        syntax = _transfer_syntax(header)
+        lossy = syntax in LOSSY_SYNTAXES or is_irreversible(stream)
+    with np.errstate(over="ignore", invalid="ignore"):
+        hu = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    if not np.abs(hu).max() <= MAX_ABS_HU:  # also for NaN
+        raise _unusable(header, f"RescaleSlope {slope:g} gives impossible values", "HU", "Export the original slice")
+    padding = outer_padding(padding, hu)
     inferred = np.zeros_like(padding) if padding.any() else infer_padding(stored, hu)
-    return CTSlice(header, stored, slope, intercept, hu, padding | inferred, bool(inferred.any()), syntax)
+    return CTSlice(header, stored, slope, intercept, hu, padding | inferred, bool(inferred.any()), str(syntax), lossy)
 
 
 def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
@@ -125,7 +151,8 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
     if not_finite:
         raise _unusable(ct.header, f"{not_finite} processed pixels are not finite", "finite HU", "Check the model")
     pixels = pixel_format(ct.header)
-    exact = (hu.astype(np.float64) - ct.intercept) / ct.slope
+    with np.errstate(over="ignore"):  # what is infinite is clipped
+        exact = (hu.astype(np.float64) - ct.intercept) / ct.slope
     # kept pixels may hold anything, also NaN, which has no integer
     rounded = np.where(keep, 0.0, np.clip(np.rint(exact), pixels.minimum, pixels.maximum))
     return np.where(keep, ct.stored, rounded.astype(ct.stored.dtype))
@@ -160,18 +187,34 @@ def _unusable(header: pydicom.Dataset, cause: str, expected: str, remedy: str) -
 def _read_dataset(path: Path) -> pydicom.Dataset:
     # "from None": the original exceptions quote file names and header values
     try:
-        content = Path(path).read_bytes()
+        content = _read_unchanged(Path(path))
     except OSError as error:
         cause = f"file cannot be read ({type(error).__name__})"
         raise _unusable(pydicom.Dataset(), cause, "a readable file", "Check its permissions") from None
     try:
-        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+        file = io.BytesIO(content)
+        require_modest_deflate(file)
+        dataset = pydicom.dcmread(file, force=True)
+    except SeriesError as error:
+        raise _unusable(pydicom.Dataset(), str(error), "an image", EXPORT_AGAIN) from None
     except Exception as error:
         cause = f"header cannot be parsed ({type(error).__name__})"
         raise _unusable(pydicom.Dataset(), cause, "a DICOM file", EXPORT_AGAIN) from None
     # the data set outlives this function and is copied; the whole file need not be
     dataset.buffer = None
     return dataset
+
+
+def _read_unchanged(path: Path) -> bytes:
+    """The whole file, which must not change meanwhile: half of one image and half of another would look like one."""
+    with path.open("rb") as file:
+        before = os.fstat(file.fileno())
+        content = file.read()
+        after = os.fstat(file.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(content) != after.st_size:
+        cause = "file changed while it was read"
+        raise _unusable(pydicom.Dataset(), cause, "an export that is complete", "Wait for it and run again")
+    return content
 
 
 def _transfer_syntax(header: pydicom.Dataset) -> UID:
@@ -233,6 +276,25 @@ def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
         found = "RescaleSlope or RescaleIntercept is missing, zero or no number"
         raise _unusable(header, found, "both, since HU cannot be known without", "Export the original slice")
     return slope, intercept
+
+
+def _stream(header: pydicom.Dataset) -> bytes:
+    """The compressed stream, b"" when there is none; checked before a decoder allocates what it asks for."""
+    if _transfer_syntax(header) in NATIVE_SYNTAXES:
+        return b""
+    try:
+        stream = next(generate_frames(header.PixelData, number_of_frames=1))
+    except Exception:
+        return b""  # the decoder will say so
+    rows, columns = header.Rows, header.Columns
+    if rows * columns > max(ALWAYS_ALLOWED_PIXELS, MAX_PIXELS_PER_BYTE * len(stream)):
+        found = f"{rows} x {columns} pixels from a stream of {len(stream)} bytes"
+        raise _unusable(header, found, f"at most {MAX_PIXELS_PER_BYTE} pixels per byte", EXPORT_AGAIN)
+    declared = declared_image(stream)
+    if declared is not None and declared[0] and declared != (rows, columns, 1):
+        found = "the stream holds {} x {} pixels with {} components".format(*declared)
+        raise _unusable(header, found, f"{rows} x {columns} with 1 from the header", EXPORT_AGAIN)
+    return stream
 
 
 def _decode(header: pydicom.Dataset, pixels: PixelFormat) -> np.ndarray:

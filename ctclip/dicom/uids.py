@@ -15,6 +15,7 @@ from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
 __all__ = [
     "derived_uid",
     "frame_uid",
+    "is_uid",
     "patient_key",
     "printable_uid",
     "sop_class_uid",
@@ -47,9 +48,14 @@ def frame_uid(instance_uid: str, frame: int) -> str:
     return derived_uid("frame", instance_uid, str(frame))
 
 
+def is_uid(text: str) -> bool:
+    """Whether a text holds nothing but what a UID may."""
+    return _UID_PATTERN.fullmatch(text) is not None
+
+
 def printable_uid(uid: str) -> str:
     """Return the UID for use in a message, or "unknown" when the text is no UID and might be anything."""
-    return uid if _UID_PATTERN.fullmatch(uid) else "unknown"
+    return uid if is_uid(uid) else "unknown"
 
 
 def sop_class_uid(header: pydicom.Dataset) -> UID:
@@ -67,10 +73,14 @@ def source_series_uid(header: pydicom.Dataset) -> str:
 
     De-identification sometimes empties the UID. The stand-in is then made from what else tells series apart: study,
     frame of reference, series number and description, kernel and slice thickness. Two scans of one frame of reference
-    that agree in all of these share it, which is why the scan reports it with a warning.
+    that agree in all of these share it, which is why the scan reports it with a warning. A text that is no UID and may
+    be anything gets a stand-in too, since UIDs are shown.
     """
     stated = text_of(header, "SeriesInstanceUID")
-    return stated or derived_uid("series without UID", *(part for key in SERIES_TRAITS for part in _trait(header, key)))
+    if is_uid(stated):
+        return stated
+    traits = (part for key in SERIES_TRAITS for part in _trait(header, key))
+    return derived_uid("series without UID", *traits, *([stated] if stated else []))
 
 
 SERIES_TRAITS = (

@@ -33,7 +33,7 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
             raise SeriesError(
                 f"series {missing[0]} is not in the input; 'ctclip denoise SRC DST --dry-run' lists what is"
             )
-        chosen = [by_uid[uid] for uid in wanted]
+        chosen = [by_uid[uid] for uid in dict.fromkeys(wanted)]
         unusable = [series for series in chosen if not series.selectable]
         if unusable:
             raise SeriesError(f"series {unusable[0].uid} cannot be denoised: {unusable[0].skip_reason}")
@@ -46,15 +46,21 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
     return chosen
 
 
-def check_folders(source: Path, target: Path) -> None:
+def check_folders(source: Path, target: Path, *others: Path) -> None:
     """Refuse to write into the input.
 
+    Args:
+        source: of the input.
+        target: folder for derived series.
+        others: what else is written.
+
     Raises:
-        ConfigError: when the target is the source, or lies inside it, or is a file.
+        ConfigError: when one of them is the source, or lies inside it, or when the target is a file.
     """
-    origin, destination = source.resolve(), target.resolve()
-    if destination == origin or (origin.is_dir() and destination.is_relative_to(origin)):
-        raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
+    origin = source.resolve()
+    for destination in (path.resolve() for path in (target, *others)):
+        if destination == origin or (origin.is_dir() and destination.is_relative_to(origin)):
+            raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
     if target.is_file():
         raise ConfigError("the output is a file, expected a folder for DICOM series")
 

@@ -21,6 +21,7 @@ from ctclip.dicom import (
     sop_instance_uid,
     write_derived_slices,
 )
+from ctclip.dicom.uids import printable_uid
 from ctclip.errors import CtclipError, DataError, SeriesError, one_line
 from ctclip.files import atomic_folder
 from ctclip.pipeline.choose import READING_THREADS
@@ -63,20 +64,26 @@ def denoise_series(
     result.derived = derived_series_uid(series.uid, derivation)
     if job.resume and (job.target / result.derived).is_dir():
         result.status = "kept"
+        if job.check_against is not None:
+            _check(result, job)
         return result
+    number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number, job.taken_numbers)
+    guessed = 0
     try:
         with atomic_folder(job.target / result.derived, overwrite=job.overwrite) as folder:
-            number = derived_series_number(series.series_number, job.taken_numbers)
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)
             for ct, written_hu in write_derived_slices(denoised, folder, derivation, series_number=number):
                 noise.add(ct.hu, written_hu)
+                guessed += ct.untagged_padding
                 if quality:
                     quality.add(ct, written_hu)
                 if slice_done:
                     slice_done()
             noise.put_into(result)
+            if guessed:
+                result.warnings += (f"padding without PixelPaddingValue was guessed in {guessed} slices",)
             if quality and job.qc_folder:
                 # Before the series gets its name: with --resume a finished series has its report.
                 result.quality_warnings = quality.write(
@@ -84,7 +91,7 @@ def denoise_series(
                 ).warnings
         if job.check_against is not None:
             _check(result, job)
-    except (CtclipError, OSError) as error:
+    except (CtclipError, OSError, MemoryError) as error:
         result.status, result.message = "failed", one_line(error)
     result.seconds = time.monotonic() - start
     return result
@@ -117,7 +124,11 @@ def _check(result: SeriesResult, job: SeriesJob) -> None:
     """Turn the result into a failed one when the written series breaks a rule; it stays there to be looked at."""
     from ctclip.verification import check_series
 
-    broken = [each for each in check_series(job.target / result.derived, job.check_against) if not each.passed]
+    try:
+        broken = [each for each in check_series(job.target / result.derived, job.check_against) if not each.passed]
+    except (CtclipError, OSError) as error:
+        result.status, result.message = "failed", f"written, but not checked: {one_line(error)}"
+        return
     if broken:
         result.status = "failed"
         result.message = "written, but " + "; ".join(f"not: {each.rule} ({each.detail})" for each in broken)
@@ -148,5 +159,6 @@ def _network_input(stack: Sequence[SliceFile], waiting: deque[CTSlice], denoiser
 def _read(item: SliceFile) -> CTSlice:
     ct = read_slice(item.path)
     if (sop_instance_uid(ct.header), *ct.stored.shape) != (item.sop_instance_uid, item.rows, item.columns):
-        raise SeriesError(f"slice {item.sop_instance_uid} was replaced by another while the series was being read")
+        uid = printable_uid(item.sop_instance_uid)
+        raise SeriesError(f"slice {uid} was replaced by another while the series was being read")
     return ct

@@ -19,7 +19,6 @@ from ctclip.dicom import (
     CTSlice,
     NoiseInsertion,
     Series,
-    derived_series_number,
     derived_series_uid,
     patient_key,
     read_slice,
@@ -97,7 +96,7 @@ def simulate_series(
     target: Path,
     settings: Settings,
     *,
-    taken_numbers: frozenset[int],
+    series_number: int,
     overwrite: bool = False,
     slice_done: Callable[[], None] | None = None,
 ) -> Path:
@@ -107,7 +106,7 @@ def simulate_series(
         series: from a scan.
         target: folder for derived series; made when missing.
         settings: of the noise.
-        taken_numbers: SeriesNumbers in use.
+        series_number: of the partner.
         overwrite: replace an earlier result of the same series and settings.
         slice_done: called after every slice.
 
@@ -120,10 +119,9 @@ def simulate_series(
         ConfigError: when the folder exists, or a setting is out of range.
     """
     final = target / derived_series_uid(series.uid, settings.derivation)
-    number = derived_series_number(series.series_number, taken_numbers)
     with atomic_folder(final, overwrite=overwrite) as folder:
         noisy = _noisy_slices(series, settings)
-        for _ in write_derived_slices(noisy, folder, settings.derivation, series_number=number):
+        for _ in write_derived_slices(noisy, folder, settings.derivation, series_number=series_number):
             if slice_done:
                 slice_done()
     return final

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RLELossless
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.dicom import enhanced as enhanced_module
 from ctclip.dicom import opened_export, read_slice
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.verification import check_series
@@ -111,6 +113,45 @@ def test_frames_that_do_not_fit_the_header_are_a_reason(source: Path, frames: li
     with opened_export(source) as found:
         (reason,) = found.skip_summary()
         assert "bytes of pixels" in reason
+
+
+def test_a_localizer_frame_among_axial_ones_is_skipped(source: Path, frames: list[np.ndarray]) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    del shared.CTImageFrameTypeSequence
+    for frame, third in zip(ds.PerFrameFunctionalGroupsSequence, ("LOCALIZER", "VOLUME", "VOLUME"), strict=True):
+        frame.CTImageFrameTypeSequence = [Dataset()]
+        frame.CTImageFrameTypeSequence[0].FrameType = ["ORIGINAL", "PRIMARY", third, "NONE"]
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        assert [item.instance_number for item in found.series[0].slices] == [2, 3]
+        assert found.skip_summary() == {"localizer": 1}
+
+
+def test_frames_that_are_no_hu_are_skipped(source: Path, frames: list[np.ndarray]) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.PixelValueTransformationSequence[0].RescaleType = "MGML"
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        assert found.skip_summary() == {"RescaleType MGML: not HU": 3}
+
+
+def test_an_object_that_breaks_half_way_leaves_no_frame(
+    source: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = enhanced_module._single_frame
+
+    def fail_at_the_second(ds: Dataset, index: int, pixel_data: bytes) -> Dataset:
+        if index == 1:
+            raise ValueError("a value that cannot be copied")
+        return made(ds, index, pixel_data)
+
+    monkeypatch.setattr(enhanced_module, "_single_frame", fail_at_the_second)
+    with opened_export(source) as found:
+        assert found.series == ()
+        (reason,) = found.skip_summary()
+        assert reason.startswith("Enhanced CT cannot be read (ValueError)")
 
 
 def test_localizer_frames_are_skipped(source: Path, frames: list[np.ndarray]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
@@ -220,6 +221,54 @@ class TestSkippedFiles:
         assert found.series[0].slices[0].path == tmp_path / "a" / "first"
         assert [(item.path.name, item.reason) for item in found.skipped] == [("copy", "duplicate SOPInstanceUID")]
 
+    @pytest.mark.parametrize("rescale_type", ["MGML", "Z_EFF", "mg/ml Muster"])
+    def test_values_that_are_no_hu_by_their_own_word(self, tmp_path: Path, rescale_type: str) -> None:
+        """Spectral CT stores material density as CT images; the derived series would call it HU."""
+        write_stack(tmp_path, [0, 2], RescaleType=rescale_type)
+        found = scan(tmp_path)
+        shown = rescale_type if "Muster" not in rescale_type else "unknown"
+        assert found.series == ()
+        assert found.skip_summary() == {f"RescaleType {shown}: not HU": 2}
+
+    @pytest.mark.parametrize("rescale_type", ["HU", "US", ""])
+    def test_rescale_types_of_ct(self, tmp_path: Path, rescale_type: str) -> None:
+        write_stack(tmp_path, [0, 2], RescaleType=rescale_type)
+        assert only_series(tmp_path).slice_count == 2
+
+    def test_different_slices_with_one_sop_instance_uid_make_no_hole(self, tmp_path: Path) -> None:
+        """Leaving one of them out as a copy would lose a slice without a word."""
+        write_stack(tmp_path / "a", [0, 2, 4])
+        write(fake_slice(6, 3), tmp_path / "a" / "other")
+        write_stack(tmp_path / "b", [0, 2], series="1.2.9.9")
+        found = scan(tmp_path)
+        assert found.skipped == ()
+        assert [(s.uid, s.slice_count, s.skip_reason, s.selectable) for s in found.series] == [
+            ("1.2.3.2", 4, "2 slices share their SOPInstanceUID with a different slice: export again", False),
+            ("1.2.9.9", 2, None, True),
+        ]
+
+    def test_one_sop_instance_uid_in_two_series(self, tmp_path: Path) -> None:
+        for series in ("1.2.9.1", "1.2.9.2"):
+            write(fake_slice(0, 1, series=series, SOPInstanceUID="1.2.9.7"), tmp_path / series)
+        assert [s.selectable for s in scan(tmp_path).series] == [False, False]
+
+    def test_two_studies_under_one_series_uid_are_not_merged(self, tmp_path: Path) -> None:
+        write_stack(tmp_path / "a", [0, 2])
+        write(fake_slice(4, 3, StudyInstanceUID="1.2.3.77"), tmp_path / "b")
+        series = only_series(tmp_path)
+        assert series.skip_reason == "2 studies under one SeriesInstanceUID: export again"
+        assert not series.selectable
+
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+    @pytest.mark.parametrize("text", [PATIENT, "../../etc", "1.2.3\x1b[31m"])
+    def test_a_series_uid_that_is_none_is_neither_shown_nor_a_path(self, tmp_path: Path, text: str) -> None:
+        write_stack(tmp_path / "a", [0, 2], SeriesInstanceUID=text)
+        write(fake_slice(4, 3, SeriesInstanceUID="other text"), tmp_path / "b")
+        found = scan(tmp_path)
+        assert sorted(s.slice_count for s in found.series) == [1, 2]
+        assert all(s.uid.startswith("2.25.") for s in found.series)
+        assert all("no SeriesInstanceUID" in s.warnings[0] for s in found.series)
+
     def test_reasons_hold_no_patient_data(self, tmp_path: Path) -> None:
         write(fake_slice(0, 1, Modality="MR"), tmp_path / "Muster_Eva")
         found = scan(tmp_path)
@@ -238,6 +287,29 @@ class TestFiles:
         write(fake_slice(0, 1), tmp_path / "Müller" / "S 1" / "ohne Endung")
         write(fake_slice(1, 2), tmp_path / "I10.txt")
         assert only_series(tmp_path).slice_count == 2
+
+    def test_folders_deeper_than_python_recurses(self, tmp_path: Path) -> None:
+        deep = [tmp_path]
+        for _ in range(1100):
+            deep.append(deep[-1] / "d")
+            deep[-1].mkdir()
+        path = write(fake_slice(), deep[-1] / "slice")
+        assert only_series(tmp_path).slice_count == 1
+        path.unlink()
+        for folder in reversed(deep[1:]):  # shutil.rmtree, with which pytest tidies up, does recurse
+            folder.rmdir()
+
+    def test_a_tree_with_real_dicomdirs(self) -> None:
+        """The one that comes with pydicom: seven index files with entries, three studies, CT beside MR and CR."""
+        found = scan(Path(pydicom.__file__).parent / "data" / "test_files" / "dicomdirtests")
+        skipped = found.skip_summary()
+        assert skipped["DICOMDIR (an index, not an image)"] == 8
+        assert (skipped["Modality MR"], skipped["Modality CR"], skipped["localizer"]) == (17, 3, 2)
+        assert [(s.series_number, s.slice_count, s.skip_reason) for s in found.series] == [
+            (1, 50, "no usable image size, position or orientation"),
+            (2, 4, None),
+            (5, 5, None),
+        ]
 
     def test_single_file(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable
@@ -132,6 +133,12 @@ class TestEncodings:
         ds.add_new("LargestImagePixelValue", "US", int(truth.max()))
         assert np.array_equal(read(ds).stored, truth)
 
+    def test_jpeg2000_sign_contradicts_header_in_a_file_of_a_scanner(self) -> None:
+        """It comes with pydicom: read with the stream's sign, -2000 would be 63536."""
+        ct = read_slice(Path(pydicom.__file__).parent / "data" / "test_files" / "J2K_pixelrep_mismatch.dcm")
+        assert (ct.hu.min(), ct.hu.max()) == (-2000, 1896)
+        assert np.array_equal(ct.padding, ct.hu == -2000)
+
     def test_wrong_sign_is_refused_when_the_header_shows_it(self, read: Callable) -> None:
         truth = fake_pixels() - 1000
         ds = fake_slice(pixels=truth.view(np.uint16))
@@ -181,6 +188,21 @@ class TestPadding:
         ct = read(ds)
         assert np.array_equal(ct.stored, pixels)
         assert np.array_equal(to_stored(ct, np.zeros_like(ct.hu))[ct.padding], [63536] * 5)
+
+    @pytest.mark.parametrize("intercept", [-1024.0, 0.0])
+    def test_a_tagged_value_that_tissue_has_too_is_padding_at_the_border_only(
+        self, read: Callable, intercept: float
+    ) -> None:
+        """Single pixels of noise with the value of the tag would become holes in what the network sees."""
+        pixels = fake_pixels()
+        pixels[pixels == 1000] = 999
+        pixels[:3] = 1000
+        pixels[6, 8] = pixels[9, 4] = 1000
+        ds = fake_slice(pixels=pixels, intercept=intercept)
+        ds.add_new("PixelPaddingValue", "SS", 1000)
+        expected = np.zeros(SHAPE, bool)
+        expected[:3] = True
+        assert np.array_equal(read(ds).padding, expected)
 
     def test_untagged_corners(self, read: Callable) -> None:
         """Only outside the circle: the same value in the centre is air in the patient."""
@@ -258,6 +280,7 @@ class TestUnusableSlices:
         [
             ({"RescaleSlope": None}, "RescaleSlope or RescaleIntercept is missing"),
             ({"RescaleIntercept": None}, "RescaleSlope or RescaleIntercept is missing"),
+            ({"RescaleSlope": "1e300"}, "RescaleSlope 1e+300 gives impossible values"),
             ({"RescaleSlope": 0}, "RescaleSlope or RescaleIntercept is missing, zero"),
             ({"PixelData": None}, "PixelData is missing"),
             ({"PixelData": b""}, "PixelData is missing"),
@@ -299,6 +322,30 @@ class TestUnusableSlices:
         path = write(ds, tmp_path / "a")
         path.write_bytes(path.read_bytes()[:-cut])
         with pytest.raises(SeriesError, match="missing or cut off"):
+            read_slice(path)
+
+    def test_a_file_that_grows_while_it_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write(fake_slice(), tmp_path / "a")
+
+        class Growing:
+            def __init__(self, opened: Path, mode: str) -> None:
+                self._file = io.FileIO(opened, mode.replace("b", ""))
+                self.fileno = self._file.fileno
+
+            def __enter__(self) -> Growing:
+                return self
+
+            def __exit__(self, *error: object) -> None:
+                self._file.close()
+
+            def read(self) -> bytes:
+                content = self._file.readall()
+                path.write_bytes(content + b"more")
+                return content
+
+        monkeypatch.setattr(Path, "open", lambda opened, mode: Growing(opened, mode))
+        monkeypatch.setattr(Path, "write_bytes", lambda target, content: io.FileIO(target, "w").write(content))
+        with pytest.raises(SeriesError, match="file changed while it was read"):
             read_slice(path)
 
     def test_garbage_stream(self, read: Callable) -> None:
