@@ -27,6 +27,9 @@ MAX_BIAS_HU = 1.0
 
 DECODED = "every slice can be decoded"
 
+UID_PLACE = re.compile(r"\(0x\w{4},0x\w{4}\) UI .*? \[\d+\]")
+"""Of a value in a complaint of dciodvfy about a UID."""
+
 MAX_LO = 64
 SOURCE_IMAGE, PROCESSING_EQUIPMENT = "121322", "109102"
 
@@ -352,7 +355,7 @@ class _Validated:
         new = [line for line in _errors(pair.path) if line not in known]
         if new:
             # dciodvfy quotes values, which may be a patient's
-            shown = re.sub(r"<.*>", "<...>", new[0])
+            shown = re.sub(r"<.*>|\".*\"", "<...>", new[0])
             self._detail = f"slice {printable_uid(sop_instance_uid(pair.derived.header))}: {shown}"
 
     def finding(self) -> Finding:
@@ -366,4 +369,5 @@ def _errors(path: Path) -> Iterator[str]:
         yield f"Error: dciodvfy was ended by signal {-done.returncode}"
     for line in (done.stdout + done.stderr).splitlines():
         if line.startswith("Error"):
-            yield line.split(" in (0x")[0] if " for UID - " in line else line.strip()
+            place_lost = line.split(" in (0x")[0] if " for UID - " in line else line.strip()
+            yield UID_PLACE.sub("UI", place_lost)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pydicom
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage
 from pydicom.valuerep import VR
@@ -36,7 +34,18 @@ HU_RESCALE_TYPES = ("", "HU", "US")
 
 MONOCHROME = ("MONOCHROME1", "MONOCHROME2")
 
-_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
+KNOWN_MODALITIES = frozenset(
+    (
+        *("AR", "AU", "BI", "BMD", "CR", "CT", "DG", "DOC", "DX", "ECG", "EPS", "ES", "FID", "GM", "HC", "HD", "IO"),
+        *("IVOCT", "IVUS", "KO", "LS", "MG", "MR", "NM", "OCT", "OP", "OPT", "OT", "PLAN", "PR", "PT", "PX", "REG"),
+        *("RF", "RG", "RTDOSE", "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT", "RWV", "SC", "SEG", "SM", "SMR", "SR"),
+        *("TG", "US", "XA", "XC"),
+    )
+)
+"""Common defined terms of PS3.3 C.7.3.1.1.1: anything else may be a name, and is not shown."""
+
+KNOWN_RESCALE_TYPES = frozenset(("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"))
+"""Further defined terms of RescaleType (PS3.3 C.11.1.1.2)."""
 
 _VRS = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
 
@@ -58,7 +67,7 @@ def why_unsuitable(dataset: pydicom.Dataset) -> str | None:
         return "DICOMDIR (an index, not an image)"
     modality = text_of(dataset, "Modality")
     if modality not in ("", "CT"):
-        return f"Modality {modality if _CODE_STRING.fullmatch(modality) else 'unknown'}"
+        return f"Modality {modality if modality in KNOWN_MODALITIES else 'unknown'}"
     if sop_class in (EnhancedCTImageStorage, LEGACY_CONVERTED_ENHANCED_CT):
         return ENHANCED
     if sop_class.startswith(SECONDARY_CAPTURE_PREFIX):
@@ -81,6 +90,6 @@ def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:
     rescale_type = text_of(dataset, "RescaleType").upper()
     if rescale_type not in HU_RESCALE_TYPES:
         # material density, effective atomic number and the like of spectral CT
-        shown = rescale_type if _CODE_STRING.fullmatch(rescale_type) else "unknown"
+        shown = rescale_type if rescale_type in KNOWN_RESCALE_TYPES else "unknown"
         return f"RescaleType {shown}: not HU"
     return None if sop_instance_uid(dataset) else "no SOPInstanceUID"

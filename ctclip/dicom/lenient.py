@@ -66,7 +66,8 @@ def value_of(dataset: pydicom.Dataset, keyword: str) -> Any:
     matter are then reported as missing by the caller.
     """
     try:
-        value = dataset.get(keyword)
+        with quiet_pydicom():  # values are parsed now, whenever the file was read
+            value = dataset.get(keyword)
     except Exception:
         return None
     return None if value is None or value == "" else value
