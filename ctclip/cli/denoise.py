@@ -74,7 +74,7 @@ def denoise(
         from ctclip.errors import ConfigError
         from ctclip.natural.files import holds_images_only, is_image
         from ctclip.natural.methods import MethodSpec
-        from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series
+        from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
         from ctclip.weights import DEFAULT_MODEL, NATURAL_MODEL
 
         photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
@@ -96,7 +96,7 @@ def denoise(
             raise typer.Exit(ALL_DONE)
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
-        check_folders(source, target, *(path for path in (qc, report) if path))
+        check_folders(source, target, qc=qc, report=report)
         with opened_export(source) as found:
             job = SeriesJob(
                 target,
@@ -113,6 +113,8 @@ def denoise(
             if dry_run:
                 raise typer.Exit(ALL_DONE)
             spec = replace(spec, compiled=_compiled(compiling, sum(each.slice_count for each in chosen), spec))
+            if strict:
+                require_undamaged(found)
             denoiser = _load(console, spec, engine)
             results = _run(console, chosen, job, spec, denoiser, engine, strict)
             _print_results(console, results)

@@ -79,5 +79,5 @@ def _require_harmless(members: list[zipfile.ZipInfo], packed_bytes: int, free_by
     if unpacked_bytes > free_bytes - FREE_BYTES_KEPT:
         raise SeriesError(
             f"the zip file needs {unpacked_bytes / 1e9:.1f} GB unpacked, the temporary folder has "
-            f"{free_bytes / 1e9:.1f} GB; set TMPDIR to a larger disk"
+            f"{free_bytes / 1e9:.1f} GB, of which 1 GB stays free; set TMPDIR to a larger disk"
         )

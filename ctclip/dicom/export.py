@@ -45,7 +45,7 @@ def _with_frames(found: Scan, enhanced: list[SkippedFile], folder: Path) -> Scan
         try:
             count += split_frames(item.path, own)
         except SeriesError as error:
-            failed.append(SkippedFile(item.path, str(error)))
+            failed.append(SkippedFile(item.path, str(error), damaged=True))
             shutil.rmtree(own)
     others = tuple(item for item in found.skipped if item.reason != ENHANCED)
     if not count:

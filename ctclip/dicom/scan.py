@@ -49,10 +49,11 @@ _HEADER_KEYWORDS = [
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that belongs to no CT series. ``reason`` holds no patient data."""
+    """A file that belongs to no CT series. ``reason`` holds no patient data; ``damaged``: perhaps a slice."""
 
     path: Path
     reason: str
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,14 +205,14 @@ def _walk(top: Path, files: list[Path], skipped: list[SkippedFile]) -> None:
             visited.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            skipped.append(SkippedFile(folder, "folder cannot be read"))
+            skipped.append(SkippedFile(folder, "folder cannot be read", damaged=True))
             continue
         folders = []
         for entry in entries:
             try:
                 mode = entry.stat().st_mode
             except OSError:
-                skipped.append(SkippedFile(Path(entry.path), "file cannot be read"))
+                skipped.append(SkippedFile(Path(entry.path), "file cannot be read", damaged=True))
                 continue
             if stat.S_ISDIR(mode):
                 folders.append(Path(entry.path))
@@ -234,12 +235,12 @@ def _inspect(path: Path) -> _Header | SkippedFile:
                 dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER_KEYWORDS)
                 return _summarise(path, dataset)
     except OSError:
-        return SkippedFile(path, "file cannot be read")
+        return SkippedFile(path, "file cannot be read", damaged=True)
     except SeriesError as error:
-        return SkippedFile(path, str(error))
+        return SkippedFile(path, str(error), damaged=True)
     except Exception:
         # a damaged header makes pydicom raise nearly anything; one bad file must not end the scan
-        return SkippedFile(path, UNREADABLE)
+        return SkippedFile(path, UNREADABLE, damaged=True)
 
 
 def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
@@ -278,7 +279,7 @@ def _split_usable(headers: Iterable[_Header]) -> tuple[list[_Header], list[Skipp
         if reason is None:
             same_uid[identity] = header
         else:
-            skipped.append(SkippedFile(header.path, reason))
+            skipped.append(SkippedFile(header.path, reason, damaged=reason == UNREADABLE))
     shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
     return [header for slices in usable.values() for header in slices.values()], skipped, shared
 

@@ -1,6 +1,6 @@
 """One job: find the series, denoise them slice by slice, write derived series, report. Nothing half-written remains."""
 
-from ctclip.pipeline.choose import check_folders, choose_series, require_readable
+from ctclip.pipeline.choose import check_folders, choose_series, require_readable, require_undamaged
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.report import report
 from ctclip.pipeline.series import denoise_series
@@ -16,4 +16,5 @@ __all__ = [
     "denoise_volume_file",
     "report",
     "require_readable",
+    "require_undamaged",
 ]

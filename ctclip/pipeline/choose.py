@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -46,23 +47,41 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
     return chosen
 
 
-def check_folders(source: Path, target: Path, *others: Path) -> None:
-    """Refuse to write into the input.
+def check_folders(source: Path, target: Path, *, qc: Path | None = None, report: Path | None = None) -> None:
+    """Refuse to write into the input, and where it cannot be done, before anything is done.
 
     Args:
         source: of the input.
         target: folder for derived series.
-        others: what else is written.
+        qc: folder for quality reports.
+        report: file for the report.
 
     Raises:
-        ConfigError: when one of them is the source, or lies inside it, or when the target is a file.
+        ConfigError: when one of them is the source, or lies inside it, or is a file instead of a folder, or the other
+            way round.
     """
-    origin = source.resolve()
-    for destination in (path.resolve() for path in (target, *others)):
-        if destination == origin or (origin.is_dir() and destination.is_relative_to(origin)):
+    # not Path.resolve, which raises for links in a circle
+    origin = Path(os.path.realpath(source))
+    for written in (Path(os.path.realpath(path)) for path in (target, qc, report) if path is not None):
+        if written == origin or (origin.is_dir() and written.is_relative_to(origin)):
             raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
     if target.is_file():
         raise ConfigError("the output is a file, expected a folder for DICOM series")
+    if qc is not None and qc.is_file():
+        raise ConfigError("--qc is a file, expected a folder for quality reports")
+    if report is not None and report.is_dir():
+        raise ConfigError("--report is a folder, expected a file")
+
+
+def require_undamaged(found: Scan) -> None:
+    """Refuse an export with files that cannot be read: they may be slices of any series.
+
+    Raises:
+        SeriesError: when there is one; the message says how many, and why.
+    """
+    damaged = [item.reason for item in found.skipped if item.damaged]
+    if damaged:
+        raise SeriesError(f"nothing was written: {len(damaged)} files may be lost slices, the first: {damaged[0]}")
 
 
 def require_readable(chosen: Sequence[Series], slice_done: SliceDone | None = None) -> None:

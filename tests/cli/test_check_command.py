@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import JPEG2000
 from typer.testing import CliRunner, Result
 
+from ctclip import verification
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
+from ctclip.dicom import CTSlice, derive_slice, read_slice, save_slice
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.verification import COPIED, check_series
+from tests.dicom.fake import NOW, fake_derivation, fake_pixels, fake_slice, write, write_stack
 
 
 def _run(*arguments: object) -> Result:
@@ -127,3 +132,66 @@ def test_a_folder_with_two_series_is_one_line(pair: tuple[Path, Path]) -> None:
     result = _run("check", pair[0].parent)
     assert result.exit_code == 1
     assert "found 2 series" in result.output
+
+
+def test_a_slice_that_is_missing_in_the_derived_series_is_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    first = sorted(pair[1].iterdir())[0]
+    (tmp_path / "half" / first.name).write_bytes(first.read_bytes())
+    broken = [each for each in check_series(tmp_path / "half", pair[0]) if not each.passed]
+    assert [(each.rule, each.detail) for each in broken] == [
+        ("every slice of the source series has a derived slice", "1 source slices have none")
+    ]
+
+
+def test_a_lossy_source_stays_lossy(tmp_path: Path) -> None:
+    """The stream counts: this header does not say that it is lossy."""
+    source = fake_slice(pixels=fake_pixels(shape=(64, 80)))
+    source.compress(JPEG2000, j2k_cr=[5], generate_instance_uid=False)
+    ct = read_slice(write(source, tmp_path / "in" / "a"))
+    rule = "LossyImageCompression does not go back from 01"
+    for kept in (True, False):
+        ds = derive_slice(ct, ct.stored, fake_derivation(), series_number=1004, now=NOW)
+        assert ds.LossyImageCompression == "01"
+        if not kept:
+            ds.LossyImageCompression = "00"
+        (tmp_path / f"out{kept}").mkdir()
+        save_slice(ds, tmp_path / f"out{kept}" / "a.dcm")
+        findings = check_series(tmp_path / f"out{kept}", tmp_path / "in")
+        assert [each.passed for each in findings if each.rule == rule] == [kept]
+
+
+def test_the_check_holds_few_slices_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = write_stack(tmp_path / "in", range(12))
+    (tmp_path / "out").mkdir()
+    for number, path in enumerate(sources):
+        ct = read_slice(path)
+        ds = derive_slice(ct, ct.stored, fake_derivation(), series_number=1004, now=NOW)
+        save_slice(ds, tmp_path / "out" / f"{number}.dcm")
+    monkeypatch.setattr(verification.shutil, "which", lambda name: None)
+    alive: weakref.WeakSet[CTSlice] = weakref.WeakSet()
+    counts = []
+
+    def counted(path: Path) -> CTSlice:
+        ct = read_slice(path)
+        alive.add(ct)
+        counts.append(len(alive))
+        return ct
+
+    monkeypatch.setattr(CTSlice, "__hash__", object.__hash__)  # to count them: arrays have none
+    monkeypatch.setattr(CTSlice, "__eq__", object.__eq__)
+    monkeypatch.setattr(verification, "read_slice", counted)
+    assert all(each.passed for each in check_series(tmp_path / "out", tmp_path / "in"))
+    assert len(counts) == 24
+    assert max(counts) == 2, "a slice and its source"
+
+
+def test_dciodvfy_quotes_no_patient(monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]) -> None:
+    lines = ["Error - Value invalid for this VR - (0x0010,0x0010) PN [1] = <Muster^Eva> - Length", 'Error - "Muster"']
+    monkeypatch.setattr(verification.shutil, "which", lambda name: name)
+    for line in lines:
+        monkeypatch.setattr(verification, "_errors", lambda path, line=line: [line] if "in" not in path.parts else [])
+        (finding,) = (each for each in check_series(pair[1]) if each.rule == "dciodvfy finds no new errors")
+        assert not finding.passed
+        assert "Muster" not in finding.detail
+        assert "<...>" in finding.detail

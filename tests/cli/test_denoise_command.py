@@ -102,10 +102,55 @@ def test_one_bad_series_does_not_stop_the_others(export: Path, tmp_path: Path) -
     assert [len(list(series.iterdir())) for series in (tmp_path / "out").iterdir()] == [3]
 
 
+def test_many_studies_in_one_call(tmp_path: Path) -> None:
+    """Two studies with several series: the bad one is named, the report holds all, numbers do not collide."""
+    volume = low_dose(body_phantom_hu(2, 64), 30)
+    for study, number in ((1, 3), (1, 3), (2, 3), (2, 1003)):
+        folder = tmp_path / "in" / f"study {study}" / f"{len(list((tmp_path).rglob('*')))}"
+        write_ct_series(folder, volume)
+        for path in folder.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.StudyInstanceUID = f"1.2.{study}"
+            dataset.SeriesNumber, dataset.SeriesInstanceUID = number, f"1.2.{study}.{folder.name}"
+            dataset.SOPInstanceUID = f"{dataset.SeriesInstanceUID}.{path.stem.lstrip('0')}"
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            dataset.save_as(path)
+    path.write_bytes(path.read_bytes()[:-3000])
+    (tmp_path / "in" / "notes.txt").write_text("hello")
+    report, unchanged = tmp_path / "reports" / "new" / "r.json", ["--strength", "0"]
+    result = _run("denoise", tmp_path / "in", tmp_path / "out", *unchanged, "--report", report)
+    assert result.exit_code == 3, result.output
+    assert "4 series: 3 done (6 slices), 0 kept, 1 failed" in " ".join(result.output.split())
+    content = json.loads(report.read_text())
+    assert [row["status"] for row in content["series"]] == ["done", "done", "done", "failed"]
+    assert "PixelData holds" in content["series"][3]["message"]
+    assert content["skipped_files"] == {"not DICOM": 1}
+    written = {row["derived"] for row in content["series"] if row["status"] == "done"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
+    first = [pydicom.dcmread(tmp_path / "out" / name / "0001.dcm") for name in written]
+    assert sorted((ds.StudyInstanceUID, ds.SeriesNumber) for ds in first) == [
+        ("1.2.1", 1004),
+        ("1.2.1", 1005),
+        ("1.2.2", 1004),
+    ]
+    path.unlink()
+    again = _run("denoise", tmp_path / "in", tmp_path / "out", *unchanged, "--resume", "--check", "--report", report)
+    assert again.exit_code == 0, again.output
+    assert [row["status"] for row in json.loads(report.read_text())["series"]] == ["kept", "kept", "kept", "done"]
+
+
 @pytest.mark.parametrize(
     ("case", "code", "message"),
     [
         ("empty", 1, "empty"),
+        ("text", 1, "no axial CT series in the input; found 1 x not DICOM"),
+        ("MR", 1, "found 3 x Modality MR"),
+        ("target is a file", 2, "the output is a file"),
+        ("report inside", 2, "inside the input"),
+        ("quality inside", 2, "inside the input"),
+        ("report is a folder", 2, "--report is a folder"),
+        ("quality is a file", 2, "--qc is a file"),
+        ("link loop", 1, "does not exist"),
         ("no CT", 1, "no axial CT series"),
         ("missing", 1, "does not exist"),
         ("truncated", 1, "failed"),
@@ -126,6 +171,27 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
         source.mkdir()
         if case == "no CT":
             (source / "readme.txt").write_text("hello")
+    elif case == "text":
+        source = tmp_path / "readme.txt"
+        source.write_text("hello")
+    elif case == "MR":
+        for path in export.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.Modality = "MR"
+            dataset.save_as(path)
+    elif case == "target is a file":
+        target = tmp_path / "file"
+        target.write_text("mine")
+    elif case in ("report inside", "quality inside"):
+        options = ["--report", export / "r.json"] if case == "report inside" else ["--qc", export / "quality"]
+    elif case == "report is a folder":
+        options = ["--report", tmp_path]
+    elif case == "quality is a file":
+        (tmp_path / "file").write_text("mine")
+        options = ["--qc", tmp_path / "file"]
+    elif case == "link loop":
+        source = tmp_path / "loop"
+        source.symlink_to(source)
     elif case == "missing":
         source = tmp_path / "nowhere"
     elif case == "truncated":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,18 @@ from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
+from ctclip.denoise import Denoiser
+from ctclip.dicom import derived_series_numbers, scan
 from ctclip.errors import ConfigError
 from ctclip.files import PARTIAL_PREFIX, atomic_folder
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
 from ctclip.weights import save_checkpoint
 
 KILLS = 20
+
+LIKE_WORK = ["--device", "cpu", "--strength", "1"]
 
 
 def _run(*arguments: object) -> Result:
@@ -95,6 +102,21 @@ def test_strict_writes_nothing_when_one_slice_is_bad(export: Path, tiny_model: P
     assert result.exit_code == 1
     assert "nothing was written" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_strict_refuses_files_that_may_be_lost_slices(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    lost = export / "second" / "0002.dcm"
+    content = lost.read_bytes()
+    start = content.index(b"\x08\x00\x16\x00UI")
+    lost.write_bytes(content[:start] + b"\x08\x00\x16\x00ZZ\xff\xff" + content[start + 8 :])
+    options = ["--model", tiny_model, "--device", "cpu"]
+    result = _run("denoise", export, tmp_path / "out", "--strict", *options)
+    assert result.exit_code == 1
+    assert "1 files may be lost slices, the first: unreadable DICOM header" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+    listed = _run("denoise", export, tmp_path / "out", *options)
+    assert listed.exit_code == 0
+    assert "skipped 1 files: unreadable DICOM header" in listed.output
 
 
 def test_a_killed_run_leaves_nothing_half_done(export: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -167,6 +189,95 @@ def test_a_target_that_cannot_be_made_is_one_line(export: Path, tiny_model: Path
     assert result.exit_code == 1
     assert "Not a directory" in result.output
     assert "Traceback" not in result.output
+
+
+def _without_power() -> list[str]:
+    """The start of a command for which permissions count though root runs it."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root ignores permissions, and setpriv (util-linux) is not installed")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+
+
+def test_an_unreadable_file_and_a_read_only_target(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (export / "second" / "0002.dcm").chmod(0)
+    target = tmp_path / "read only"
+    target.mkdir(mode=0o555)
+    script = f"""
+from typer.testing import CliRunner
+from ctclip.cli.main import app
+for target in ({str(tmp_path / "out")!r}, {str(target)!r}):
+    options = ["--model", {str(tiny_model)!r}, "--device", "cpu", "-v"]
+    result = CliRunner().invoke(app, ["denoise", {str(export)!r}, target, *options])
+    print(result.exit_code, result.output, "Traceback" if not isinstance(result.exception, SystemExit | None) else "")
+"""
+    done = subprocess.run(
+        [*_without_power(), sys.executable, "-c", script],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    readable, read_only = done.stdout.split("\n1 ")
+    assert readable.startswith("0 "), "what cannot be read is in no series, and is listed"
+    assert "skipped 1 files: file cannot be read" in readable
+    assert "Permission denied" in read_only
+    assert "Traceback" not in done.stdout + done.stderr
+    assert sorted(len(list(series.iterdir())) for series in (tmp_path / "out").iterdir()) == [1, 3]
+    assert not any(target.iterdir())
+
+
+def test_a_slice_that_becomes_unreadable_fails_its_series(
+    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ctclip.pipeline import series as pipeline
+
+    lost = export / "second" / "0002.dcm"
+    read = pipeline.read_slice
+    monkeypatch.setattr(pipeline, "read_slice", lambda path: (lost.unlink(missing_ok=True), read(path))[1])
+    result = _run("denoise", export, tmp_path / "out", "--model", tiny_model, "--device", "cpu")
+    assert result.exit_code == 3
+    assert "file cannot be read (FileNotFoundError)" in " ".join(result.output.split())
+    assert [len(list(series.iterdir())) for series in (tmp_path / "out").iterdir()] == [3]
+
+
+def test_two_denoisers_on_one_target(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    found = scan(export)
+    together = threading.Barrier(2)
+
+    def work(target: Path) -> list[SeriesResult]:
+        job = SeriesJob(target, strength=1.0, series_numbers=derived_series_numbers(found))
+        denoiser = Denoiser.load(str(tiny_model), device="cpu")
+        together.wait(60)
+        return [denoise_series(series, job, denoiser) for series in found.series]
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(work, [tmp_path / "out"] * 2))
+    for one, other in zip(*both, strict=True):
+        assert sorted((one.status, other.status)) == ["done", "failed"], "the first to finish is kept"
+        assert "another run" in one.message + other.message or "--overwrite" in one.message + other.message
+    assert _run("denoise", export, tmp_path / "alone", *LIKE_WORK, "--model", tiny_model).exit_code == 0
+    assert _content(tmp_path / "out") == _content(tmp_path / "alone")
+    assert not list((tmp_path / "out").glob(f"{PARTIAL_PREFIX}*"))
+
+
+def test_many_runs_on_one_folder_each_keep_their_own_until_the_end(tmp_path: Path) -> None:
+    """A run that looks for what killed runs left must not find a folder that has just been made."""
+    problems: list[str] = []
+
+    def work(name: str) -> None:
+        for _ in range(40):
+            with atomic_folder(tmp_path / "deep" / "series", overwrite=True) as folder:
+                (folder / "a").write_text(name)
+                time.sleep(0.001)
+                if not (folder / "a").exists():
+                    problems.append(name)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, "abcd"))
+    assert problems == []
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["series"]
 
 
 def test_two_runs_at_once_do_not_touch_each_other(tmp_path: Path) -> None:
