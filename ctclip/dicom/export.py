@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from ctclip.dicom.archive import unpacked
@@ -15,6 +16,8 @@ from ctclip.dicom.scan import Scan, SkippedFile, scan
 from ctclip.errors import SeriesError
 
 __all__ = ["opened_export"]
+
+IN_BOTH = "single and multi-frame images under one SeriesInstanceUID: export again"
 
 
 @contextmanager
@@ -51,8 +54,12 @@ def _with_frames(found: Scan, enhanced: list[SkippedFile], folder: Path) -> Scan
     if not count:
         return Scan(found.series, others + tuple(failed), found.series_numbers)
     frames = scan(folder)
+    twice = {series.uid for series in found.series} & {series.uid for series in frames.series}
     return Scan(
-        series=found.series + frames.series,
+        series=tuple(
+            replace(series, skip_reason=IN_BOTH, selectable=False) if series.uid in twice else series
+            for series in found.series + frames.series
+        ),
         skipped=others + frames.skipped + tuple(failed),
         series_numbers=found.series_numbers | frames.series_numbers,
     )

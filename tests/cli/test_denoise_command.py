@@ -57,6 +57,19 @@ def test_an_export_becomes_a_derived_series(export: Path, tmp_path: Path) -> Non
     assert "Phantom" not in result.output + (tmp_path / "r.json").read_text().replace("body_phantom", "")
 
 
+def test_guessed_padding_is_reported(export: Path, tmp_path: Path) -> None:
+    for path in export.iterdir():
+        dataset = pydicom.dcmread(path)
+        pixels = dataset.pixel_array.copy()
+        pixels[:3], pixels[-3:] = 0, 0
+        dataset.PixelData = pixels.tobytes()
+        dataset.save_as(path)
+    report = tmp_path / "r.json"
+    assert _run("denoise", export, tmp_path / "out", "--report", report).exit_code == 0
+    (row,) = json.loads(report.read_text())["series"]
+    assert row["warnings"] == ["padding without PixelPaddingValue was guessed in 3 slices"]
+
+
 def test_a_second_run_makes_the_same_files(export: Path, tmp_path: Path) -> None:
     _run("denoise", export, tmp_path / "a")
     _run("denoise", export, tmp_path / "b")

@@ -20,7 +20,7 @@ from ctclip.dicom import opened_export, read_slice
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.verification import check_series
 from ctclip.weights import save_checkpoint
-from tests.dicom.fake import write
+from tests.dicom.fake import fake_slice, write
 from tests.dicom.fake_enhanced import ENHANCED_UID, enhanced
 
 HEIGHTS, INTERCEPTS = (4.0, 0.0, 2.0), (-1024.0, -1000.0, -8192.0)
@@ -152,6 +152,13 @@ def test_an_object_that_breaks_half_way_leaves_no_frame(
         assert found.series == ()
         (reason,) = found.skip_summary()
         assert reason.startswith("Enhanced CT cannot be read (ValueError)")
+
+
+def test_single_and_multi_frame_images_under_one_series_uid(source: Path) -> None:
+    write(fake_slice(), source / "single")
+    with opened_export(source) as found:
+        assert [(series.slice_count, series.selectable) for series in found.series] == [(1, False), (3, False)]
+        assert all("under one SeriesInstanceUID" in str(series.skip_reason) for series in found.series)
 
 
 def test_localizer_frames_are_skipped(source: Path, frames: list[np.ndarray]) -> None:

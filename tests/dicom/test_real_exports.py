@@ -33,6 +33,10 @@ def dicom(shared_data: Path) -> Path:
     return shared_data / "dicom"
 
 
+def test_every_export_is_tested(dicom: Path) -> None:
+    assert {path.name for path in dicom.iterdir() if path.is_dir()} == {*FOLDERS, "seg_disguised_as_ct"}
+
+
 def decodable(folder: Path) -> list[Path]:
     """All slices that read_slice must accept."""
     series = scan(folder).series
