@@ -29,7 +29,7 @@ from ctclip.inspection import inspect_series
 from tests.dicom.fake import fake_derivation
 from tests.fuzz.mutations import bases, mutate
 
-INPUTS = int(os.environ.get("CTCLIP_FUZZ_INPUTS", "1500"))
+INPUTS = int(os.environ.get("CTCLIP_FUZZ_INPUTS", "1000"))
 
 MAX_SECONDS = 5.0
 """For one file of 5 kB; the slowest takes some hundredths of it."""
