@@ -1,1 +1,1 @@
-"""Hostile input. ``CTCLIP_FUZZ_INPUTS`` says how many mutated files are tried (default 1500; 10000 take minutes)."""
+"""Hostile input. ``CTCLIP_FUZZ_INPUTS`` says how many mutated files are tried (default 1000; 10000 take minutes)."""
