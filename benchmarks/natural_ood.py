@@ -1,6 +1,7 @@
 """The tables of docs/results/natural_ood.md from trained networks.
 
-    python benchmarks/natural_ood.py --checkpoints RUNS --data natural --output OUT --images 4
+    python benchmarks/natural_ood.py --checkpoints RUNS --data natural --output OUT --images 10 \\
+        --encoder natural-compact --encoder random --encoder timm:resnet50:RESNET50
 
 ``RUNS`` holds files ``VARIANT_SEED.pt``, as ``benchmarks/train_natural.py`` leaves them. Every network is measured as
 it is; those of ``ADAPTED`` also with the adaptation of ``ctclip denoise``. Tables show mean and SD over seeds. What is
@@ -18,13 +19,19 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from ctclip.features.encoders import find_encoder
+from ctclip.features.report import markdown
+from ctclip.features.sources import noise_for_photographs
+from ctclip.features.study import compare_features, middle_parts
 from ctclip.natural.benchmark import Cell, CellResult, run_cells
 from ctclip.natural.methods import MethodSpec
 from ctclip.natural.noise import DEFAULT_FAMILIES, Noise, parse_noise
-from ctclip.natural.sets import find_sets
+from ctclip.natural.sets import ImageSet, find_sets, read_image
 
-ADAPTED = ("natural-compact", "frozen-contrast", "dncnn", "dncnn-contrast")
+ADAPTED = ("natural-compact", "frozen-contrast", "dncnn", "restormer")
 """Variants that are measured with adaptation too: it does not depend on the network."""
+
+FEATURE_IMAGES = 20
 
 TRAINING_NOISE = Noise("gaussian", 15)
 
@@ -42,6 +49,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", help="only these")
     parser.add_argument("--images", type=int, help="per set, evenly spread; all without it")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--encoder", action="append", default=[], help="as for 'ctclip features'")
     args = parser.parse_args()
     methods = [MethodSpec("identity", is_model=False), *find_methods(args.checkpoints, args.variants)]
     sets, missing = find_sets(args.data, args.sets)
@@ -55,9 +63,21 @@ def main() -> None:
     ]
     with tqdm(total=len(cells), desc="cells") as bar:
         results = run_cells(cells, args.output / "cells", workers=args.workers, cell_done=lambda _: bar.update())
-    text = "\n".join(tables(results) + comparison(results)) + "\n"
+    text = "\n".join([*tables(results), *comparison(results), "", *similarity(args.encoder, sets[0])]) + "\n"
     (args.output / "tables.md").write_text(text)
     print(text)
+
+
+def similarity(encoders: Sequence[str], images: ImageSet) -> list[str]:
+    """Cosine and CKA of the encoders' features, clean against noisy, on images of a set."""
+    noises = noise_for_photographs([])
+    parts = middle_parts([read_image(path) for path in images.spread(FEATURE_IMAGES).clean])
+    rows = [
+        row
+        for encoder in encoders
+        for row in compare_features(encoder.rpartition("/")[2], find_encoder(encoder), parts, noises)
+    ]
+    return markdown(rows).splitlines() if rows else []
 
 
 def find_methods(folder: Path, variants: Sequence[str] | None) -> list[MethodSpec]:

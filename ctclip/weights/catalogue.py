@@ -43,7 +43,7 @@ MODELS = {
     ),
     "natural-compact": ShippedModel(
         "natural_clip_denoising",
-        sha256="29b909a682db1730121af5a30ee619b818b0da7df5570150d4e024a2ffa90b23",
+        sha256="255b849e5206710c9b698fc5fb208f98713d7b3638fc463a23ca5d67902bdc85",
         description="photographs, RGB, half width; encoder and decoder trained by ctclip on CBSD432: not CLIP",
     ),
 }
