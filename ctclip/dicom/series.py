@@ -33,7 +33,7 @@ def write_derived_slices(
 
     def write(numbered: tuple[int, tuple[CTSlice, np.ndarray]]) -> tuple[CTSlice, np.ndarray]:
         index, (ct, hu) = numbered
-        stored = to_stored(ct, np.where(ct.padding, ct.hu, hu))
+        stored = to_stored(ct, hu)
         derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
         save_slice(derived, folder / f"{index:04d}.dcm")
         return ct, ct.slope * stored.astype(np.float64) + ct.intercept
