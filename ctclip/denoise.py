@@ -25,7 +25,7 @@ SliceProgress = Callable[[int, int], None]
 
 logger = logging.getLogger(__name__)
 
-AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "cuda": 16 * 512 * 512}
+AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "mps": 512 * 512, "cuda": 16 * 512 * 512}
 """Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a
 GPU."""
 
@@ -216,8 +216,10 @@ class Denoiser:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The CPU's allocator raises a bare RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    # The allocators of CPU and MPS raise a bare RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        text in str(error) for text in ("allocate memory", "out of memory")
+    )
 
 
 def batched_stacks(

@@ -6,11 +6,11 @@ import torch
 
 from ctclip.errors import ConfigError
 
-DEVICE_TYPES = ("cpu", "cuda")
+DEVICE_TYPES = ("cpu", "cuda", "mps")
 
 
 def find_device(device: str) -> torch.device:
-    """The device of a name: "auto" is CUDA when there is one and the CPU otherwise.
+    """The device of a name: "auto" is CUDA when there is one and the CPU otherwise; Apple's "mps" has to be asked for.
 
     Raises:
         ConfigError: for an unknown name, or a CUDA device that is not there.
@@ -20,13 +20,15 @@ def find_device(device: str) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N") from error
+        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda, cuda:N or mps") from error
     if found.type not in DEVICE_TYPES:
-        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda, cuda:N or mps")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"there is no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu"
         )
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("there is no device 'mps' on this machine; try cpu")
     return found
 
 
@@ -48,6 +50,8 @@ def has_fast_bf16(device: torch.device) -> bool:
     several times slower than fp32."""
     if device.type == "cuda":
         return True
+    if device.type != "cpu":
+        return False
     # Versions of PyTorch before 2.10 or so cannot tell.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

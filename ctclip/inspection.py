@@ -21,6 +21,10 @@ TRAINED_SD_HU = (8.0, 110.0)
 HIGHEST_TRAINED_CORRELATION = 0.65
 """Of neighbouring pixels in the noise of its training."""
 
+TRAINED_KV = (100.0, 120.0)
+TRAINED_THICKNESS_MM = (1.25, 5.0)
+"""Of the scans that it was trained on."""
+
 MEASURED_SLICES = 5
 """Slices per series that are decoded to measure noise."""
 
@@ -104,7 +108,7 @@ def inspect_series(series: Series) -> SeriesFacts:
         noise_correlation=noise[1],
         action="skip" if series.skip_reason else "denoise",
         reason=series.skip_reason or "",
-        remark=remark,
+        remark="; ".join([remark, *_unfamiliar(header)]),
         warnings=series.warnings,
     )
 
@@ -133,6 +137,16 @@ def _noise(paths: list[Path]) -> tuple[tuple[float | None, float | None], str]:
         return (None, None), "no soft tissue to measure noise in"
     sd_hu, correlation = (float(value) for value in np.median(known, axis=0))
     return (round(sd_hu, 1), round(correlation, 2)), _remark(sd_hu, correlation)
+
+
+def _unfamiliar(header: pydicom.Dataset) -> list[str]:
+    """What the scan has that no scan of the training had."""
+    found = []
+    for keyword, unit, (low, high) in (("KVP", "kV", TRAINED_KV), ("SliceThickness", "mm thick", TRAINED_THICKNESS_MM)):
+        value = float_of(header, keyword)
+        if value is not None and not low <= value <= high:
+            found.append(f"{value:g} {unit}: the model was trained with {low:g} to {high:g}")
+    return found
 
 
 def _remark(sd_hu: float, correlation: float) -> str:

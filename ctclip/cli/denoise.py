@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ctclip.cli.config_file import read_config
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.progress import slice_progress
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
@@ -36,7 +37,7 @@ def denoise(
         "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."
     ),
     encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
     precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
     compiling: str = typer.Option(
         "auto", "--compile", help="Compile the network: on, off, or auto, for many slices on a CPU with bf16."
@@ -53,10 +54,13 @@ def denoise(
     check: bool = typer.Option(False, "--check", help="Verify each derived series, as 'ctclip check' does."),
     qc: Path | None = typer.Option(None, metavar="DIR", help="Write a quality report of each series, HTML and JSON."),
     engine: str = typer.Option(LOCAL, help="local, or ray: series are spread over a Ray cluster."),
-    dry_run: bool = typer.Option(False, "--dry-run", help="List what would be done and write nothing."),
+    dry_run: bool = typer.Option(False, "--dry-run", "--list", help="List what would be done and write nothing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
     resume: bool = typer.Option(False, "--resume", help="Keep series that an earlier run has finished."),
     strict: bool = typer.Option(False, "--strict", help="Read every slice first; write nothing when one is bad."),
+    config: Path | None = typer.Option(
+        None, callback=read_config, is_eager=True, help='JSON file with defaults of these options, {"strength": "low"}.'
+    ),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Print warnings about unusual input."),
 ) -> None:

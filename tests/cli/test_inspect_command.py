@@ -86,3 +86,16 @@ def test_white_noise_is_not_correlated() -> None:
 
 def test_no_soft_tissue_no_correlation() -> None:
     assert np.isnan(noise_correlation(np.full((64, 64), -900.0)))
+
+
+def test_kilovolts_and_thickness_beyond_those_of_the_training_are_said(tmp_path: Path) -> None:
+    noisy = low_dose(body_phantom_hu(2, 256), 30)
+    _series(tmp_path / "in", noisy, "1.2.1", KVP="80", SliceThickness="0.6")
+    _series(tmp_path / "in", noisy, "1.2.2", KVP="120", SliceThickness="2.5")
+    remarks = {
+        each["SeriesInstanceUID"]: each["remark"]
+        for each in json.loads(_run(tmp_path / "in", "--json").stdout)["series"]
+    }
+    assert "80 kV: the model was trained with 100 to 120" in remarks["1.2.1"]
+    assert "0.6 mm thick: the model was trained with 1.25 to 5" in remarks["1.2.1"]
+    assert remarks["1.2.2"] == "within what the model was trained with"
