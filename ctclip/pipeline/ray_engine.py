@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
+from ctclip import __version__
 from ctclip.dicom import Series
-from ctclip.errors import ConfigError
+from ctclip.errors import ConfigError, CtclipError, one_line
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.series import denoise_series
 
@@ -18,6 +25,11 @@ if TYPE_CHECKING:
 RETRIES = 2
 """Of a series whose worker died; a bad slice fails it at once."""
 
+SHARED_FOLDERS = (
+    "source and target must lie on a file system that all nodes share, and so must TMPDIR, where zip files and "
+    "Enhanced CT are unpacked"
+)
+
 
 def denoise_on_ray(
     chosen: Sequence[Series], job: SeriesJob, spec: DenoiserSpec, series_done: Callable[[SeriesResult], None]
@@ -25,7 +37,8 @@ def denoise_on_ray(
     """Denoise each series in a worker of the cluster, which reads and writes the files itself.
 
     The cluster is the one that ``RAY_ADDRESS`` names or that runs on this machine; without any, the workers are
-    processes of this machine. Every node must see the source and the target under the same paths.
+    processes of this machine. Every node must see source and target under the same paths and have the same ctclip.
+    Device and precision are chosen once for all of them, so that nothing depends on the node that a series meets.
 
     Args:
         chosen: series of a scan.
@@ -34,61 +47,143 @@ def denoise_on_ray(
         series_done: called after every series, in the order in which they finish.
 
     Returns:
-        one result per series, in their order.
+        one result per series, in their order; a failure is a result too, also that of a worker that dies again and
+        again.
 
     Raises:
-        ConfigError: when the package ray is not installed.
+        ConfigError: when the package ray is missing, the cluster cannot be reached, or it lacks the device.
     """
+    results = {}
+    with _cluster() as ray:
+        for result in _results(ray, chosen, job, _for_all_nodes(spec, ray.cluster_resources())):
+            results[result.source] = result
+            series_done(result)
+    return [results[series.uid] for series in chosen]
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """The module ray, connected to a cluster; the connection is ended only when it was made here."""
+    # Read when Ray starts a cluster; one that is already there has its own setting.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_ADDRESS" in os.environ:
+        # An address that nobody answers at is reported after a minute instead of a quarter of an hour.
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:
         import ray
     except ImportError as error:
         raise ConfigError("--engine ray needs the package ray: pip install 'ctclip[ray]'") from error
-    results: dict[int, SeriesResult] = {}
-    with _cluster(ray):
-        task = ray.remote(_denoise_in_worker).options(max_retries=RETRIES, **_share_of(ray, len(chosen)))
-        waiting = {task.remote(series, job, spec): index for index, series in enumerate(chosen)}
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            index = waiting.pop(done)
-            results[index] = _result_of(ray, done, chosen[index])
-            series_done(results[index])
-    return [results[index] for index in range(len(chosen))]
-
-
-@contextmanager
-def _cluster(ray: Any) -> Iterator[None]:
-    """A connection to the cluster, which is ended only when it was made here."""
     if ray.is_initialized():
-        yield
+        yield ray
         return
-    ray.init(logging_level="ERROR", log_to_driver=False)
     try:
-        yield
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(f"no Ray cluster ({reason}); check RAY_ADDRESS, RAY_AUTH_MODE and 'ray status'") from error
+    try:
+        yield ray
     finally:
         ray.shutdown()
 
 
-def _share_of(ray: Any, count: int) -> dict[str, float]:
-    """What of the cluster one of ``count`` series gets: a GPU, or an equal part of the CPUs of a node."""
-    resources = ray.cluster_resources()
-    if resources.get("GPU", 0) >= 1:
-        return {"num_gpus": 1}
-    largest_node = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
-    return {"num_cpus": max(1, min(largest_node, int(resources.get("CPU", 1) // count)))}
+def _for_all_nodes(spec: DenoiserSpec, resources: dict[str, float]) -> DenoiserSpec:
+    """The same with device and precision spelt out: "auto" would mean something else on every node."""
+    import torch
+
+    from ctclip.devices import find_precision
+
+    if spec.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"Ray hands out the GPUs: --device must be auto, cpu or cuda, found {spec.device!r}")
+    gpus = resources.get("GPU", 0) >= 1
+    if spec.device == "cuda" and not gpus:
+        raise ConfigError("there is no GPU in the Ray cluster; try --device cpu")
+    device = "cuda" if gpus and spec.device != "cpu" else "cpu"
+    return replace(spec, device=device, precision=find_precision(spec.precision, torch.device(device)))
 
 
-def _result_of(ray: Any, done: Any, series: Series) -> SeriesResult:
-    try:
-        return ray.get(done)
-    except ray.exceptions.RayError as error:
-        reason = f"its worker failed ({type(error).__name__}), {RETRIES} retries included"
-        return SeriesResult(series.uid, series.slice_count, "failed", reason)
+def _share(device: str, nodes: Sequence[dict[str, float]], series: int) -> tuple[dict[str, int], int]:
+    """What of the cluster one worker gets, as Ray's options, and how many workers there are.
+
+    A GPU each, or a CPU each; more CPUs only when there are fewer series, as two series on a CPU each are done sooner
+    than one after the other on two.
+    """
+    if device == "cuda":
+        return {"num_gpus": 1, "num_cpus": 1}, min(series, sum(int(node.get("GPU", 0)) for node in nodes))
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    each = max(1, min(max(cpus), sum(cpus) // series))
+    return {"num_cpus": each}, max(1, min(series, sum(own // each for own in cpus)))
 
 
-def _denoise_in_worker(series: Series, job: SeriesJob, spec: DenoiserSpec) -> SeriesResult:
-    return denoise_series(series, job, _denoiser(spec))
+def _results(ray: Any, chosen: Sequence[Series], job: SeriesJob, spec: DenoiserSpec) -> Iterator[SeriesResult]:
+    """One result per series, in the order in which they finish."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    share, workers = _share(spec.device, nodes, len(chosen))
+    new_worker = partial(ray.remote(_Worker).options(**share).remote, spec, __version__, Path.cwd())
+    running: dict[Any, tuple[Series, int, Any]] = {}
+
+    def start(series: Series, deaths: int, worker: Any) -> None:
+        # The dead worker may have completed the series, which is then kept, unless it is to be replaced anyhow.
+        again = replace(job, resume=job.resume or not job.overwrite)
+        running[worker.denoise.remote(series, again if deaths else job)] = series, deaths, worker
+
+    rest = iter(chosen)
+    for series in islice(rest, workers):
+        start(series, 0, new_worker())
+    while running:
+        (done,), _ = ray.wait(list(running), num_returns=1)
+        series, deaths, worker = running.pop(done)
+        try:
+            result = _seen_from_here(ray.get(done), job)
+        except ray.exceptions.RayError as error:
+            worker = None
+            if deaths < RETRIES:
+                start(series, deaths + 1, new_worker())
+                continue
+            result = _failed(series, f"its worker died {deaths + 1} times ({type(error).__name__})")
+        yield result
+        for following in islice(rest, 1):
+            start(following, 0, worker or new_worker())
+        # Ray ends a worker that nobody refers to: a series whose node was lost may be waiting for its place.
+        del worker
 
 
-@lru_cache(maxsize=1)
-def _denoiser(spec: DenoiserSpec) -> Denoiser:
-    return spec.load()
+def _seen_from_here(result: SeriesResult, job: SeriesJob) -> SeriesResult:
+    """A failed one when a node has written the series to a disk of its own."""
+    if result.status == "done" and not (job.target / result.derived).is_dir():
+        result.status, result.message = "failed", f"its node wrote it to a disk of its own: {SHARED_FOLDERS}"
+    return result
+
+
+def _failed(series: Series, reason: str) -> SeriesResult:
+    return SeriesResult(series.uid, series.slice_count, "failed", reason)
+
+
+class _Worker:
+    """A process of the cluster that denoises series after series with the network that it has loaded once."""
+
+    def __init__(self, spec: DenoiserSpec, version: str, folder: Path) -> None:
+        self._spec, self._version = spec, version
+        self._denoiser: Denoiser | None = None
+        # Relative paths mean those of the command; without the folder they are not found, which is reported.
+        with suppress(OSError):
+            os.chdir(folder)
+
+    def denoise(self, series: Series, job: SeriesJob) -> SeriesResult:
+        try:
+            self._check(series)
+            self._denoiser = self._denoiser or self._spec.load()
+            return denoise_series(series, job, self._denoiser)
+        except (CtclipError, OSError) as error:
+            return _failed(series, one_line(error))
+        except Exception as error:
+            # Ray would log it, with values of headers in its text.
+            place = extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}, line {place.lineno}"
+            return _failed(series, f"{type(error).__name__} in its worker ({where}); --engine local shows more")
+
+    def _check(self, series: Series) -> None:
+        if self._version != __version__:
+            raise ConfigError(f"a node has ctclip {__version__}, expected {self._version} as here")
+        if not series.slices[0].path.exists():
+            raise ConfigError(f"a node does not see its files: {SHARED_FOLDERS}")

@@ -94,6 +94,8 @@ def denoise_series(
     except (CtclipError, OSError, MemoryError) as error:
         result.status, result.message = "failed", one_line(error)
     result.seconds = time.monotonic() - start
+    # Afterwards: when memory runs out the device changes on the way.
+    result.device, result.settings = str(denoiser.device), denoiser.parameters
     return result
 
 

@@ -1,0 +1,99 @@
+"""What becomes of one series: its measured noise, its quality report, and what an earlier run has made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctclip.demo import read_series_hu
+from ctclip.denoise import Denoiser
+from ctclip.dicom import Series, scan
+from ctclip.metrics.noise import compare_noise
+from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, report
+from ctclip.pipeline.noise import MEASURED_SLICES, SeriesNoise
+from ctclip.sampling import evenly_spread
+
+
+@pytest.fixture
+def series(export: Path) -> Series:
+    return scan(export).series[0]
+
+
+@pytest.fixture
+def denoiser(tiny_model: Path) -> Denoiser:
+    return DenoiserSpec(str(tiny_model), device="cpu", precision="fp32").load()
+
+
+def test_noise_is_that_of_evenly_spread_slices() -> None:
+    count = 3 * MEASURED_SLICES
+    before = low_dose(np.repeat(body_phantom_hu(1, 64), count, axis=0), 20)
+    after = before * 0.5 + 0.5 * body_phantom_hu(1, 64) + 3
+    noise, result = SeriesNoise(count), SeriesResult("1.2", count)
+    for pair in zip(before, after, strict=True):
+        noise.add(*pair)
+    noise.put_into(result)
+    measured = [compare_noise(before[i], after[i]) for i in evenly_spread(count, MEASURED_SLICES)]
+    assert result.noise_before_hu == pytest.approx(np.median([each.before_hu for each in measured]))
+    assert result.noise_after_hu == pytest.approx(np.median([each.after_hu for each in measured]))
+    assert result.shift_hu == pytest.approx(np.mean([each.shift_hu for each in measured]))
+    assert result.noise_after_hu < 0.9 * result.noise_before_hu
+
+
+def test_noise_without_soft_tissue_is_not_known() -> None:
+    air = np.full((64, 64), -1000.0)
+    noise, result = SeriesNoise(1), SeriesResult("1.2", 1)
+    noise.add(air, air)
+    noise.put_into(result)
+    assert np.isnan([result.noise_before_hu, result.noise_after_hu, result.shift_hu]).all()
+
+
+def test_the_noise_is_measured_in_what_was_written(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
+    result = denoise_series(series, SeriesJob(tmp_path / "out", 0.5), denoiser)
+    before = read_series_hu(series.slices[0].path.parent)
+    after = read_series_hu(tmp_path / "out" / result.derived)
+    measured = [compare_noise(*pair) for pair in zip(before, after, strict=True)]
+    assert result.noise_after_hu == pytest.approx(np.median([each.after_hu for each in measured]))
+
+
+def test_a_quality_report_is_named_by_the_derived_series(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
+    done = []
+    job = SeriesJob(tmp_path / "out", 0.5, qc_folder=tmp_path / "qc")
+    result = denoise_series(series, job, denoiser, lambda: done.append(1))
+    assert result.status == "done", result.message
+    assert len(done) == series.slice_count
+    assert sorted(path.name for path in (tmp_path / "qc").iterdir()) == [
+        f"{result.derived}.html",
+        f"{result.derived}.json",
+    ]
+    assert (tmp_path / "out" / result.derived).is_dir()
+
+
+def test_a_series_whose_quality_report_cannot_be_written_does_not_appear(
+    series: Series, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = denoise_series(series, SeriesJob(tmp_path / "out", 0.5, qc_folder=tmp_path / "file" / "qc"), denoiser)
+    assert result.status == "failed"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_series_is_kept_and_not_read_again(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    first = denoise_series(series, job, denoiser)
+    for item in series.slices:
+        item.path.unlink()
+    again = denoise_series(series, job, denoiser)
+    assert (first.status, again.status, again.derived) == ("done", "kept", first.derived)
+    other = denoise_series(series, SeriesJob(tmp_path / "out", 0.6, resume=True), denoiser)
+    assert other.status == "failed", "another strength is another series, whose source is gone"
+
+
+def test_the_report_names_where_the_series_were_denoised(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
+    result = denoise_series(series, SeriesJob(tmp_path / "out", 0.5), denoiser)
+    result.device, result.settings = "cuda:0", "precision=bf16 roi=none"
+    written = report([result, SeriesResult("1.2", 3, "failed")], denoiser, strength=0.5, found=None)
+    assert (written["device"], written["settings"]) == ("cuda:0", "precision=bf16 roi=none")
+    assert written["series"][1]["noise_before_hu"] is None
