@@ -58,18 +58,20 @@ class QualityControl:
         self._pixel_mm = float("nan")
         self._regions: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def add(self, ct: CTSlice, written_hu: np.ndarray) -> None:
+    def add(self, ct: CTSlice, stored: np.ndarray) -> None:
         """Take the next slice of the series; most are only counted.
 
         Args:
             ct: the slice before; its padding is neither measured nor shown.
-            written_hu: what was written, in HU, (rows, columns) as ``ct.hu``.
+            stored: what was written, stored values of (rows, columns).
         """
         index = self._seen
         self._seen += 1
         if index not in self._measured:
             return
-        before_hu, after_hu = (np.where(ct.padding, np.float32(PADDING_HU), hu) for hu in (ct.hu, written_hu))
+        before_hu, after_hu = (
+            np.where(ct.padding, np.float32(PADDING_HU), hu.astype(np.float32)) for hu in (ct.hu, ct.to_hu(stored))
+        )
         # no square on which a measure of a pixel depends may reach into padding
         valid = ~ndimage.maximum_filter(ct.padding, REACH_PX)
         pixel_mm = _pixel_mm(ct)

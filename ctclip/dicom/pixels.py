@@ -45,9 +45,11 @@ class PixelFormat:
 
 def significant_bits(container: np.ndarray, pixels: PixelFormat, shift: int) -> np.ndarray:
     """Clear the bits outside BitsStored and extend the sign."""
-    values = (container.astype(np.int64) >> shift) & (2**pixels.bits_stored - 1)
-    if pixels.signed:
-        values -= (values >> (pixels.bits_stored - 1)) << pixels.bits_stored
+    mask = 2**pixels.bits_stored - 1
+    if not pixels.signed:
+        return (container.astype(pixels.dtype, copy=False) >> shift) & mask
+    values = (container.astype(np.int64) >> shift) & mask
+    values -= (values >> (pixels.bits_stored - 1)) << pixels.bits_stored
     return values.astype(pixels.dtype)
 
 

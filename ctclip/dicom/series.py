@@ -26,8 +26,7 @@ def write_derived_slices(
         series_number: of the derived series.
 
     Returns:
-        an iterator that does the work, in a thread of its own: each source slice with the HU that its file now holds,
-        rounded to the file's own slope and intercept.
+        an iterator that does the work, in a thread of its own: each source slice with the stored values of its file.
     """
     now = datetime.now()
 
@@ -36,6 +35,6 @@ def write_derived_slices(
         stored = to_stored(ct, hu)
         derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
         save_slice(derived, folder / f"{index:04d}.dcm")
-        return ct, ct.slope * stored.astype(np.float64) + ct.intercept
+        return ct, stored
 
     return map_ahead(write, enumerate(denoised, start=1), ahead=2)

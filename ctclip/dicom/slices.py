@@ -90,6 +90,10 @@ class CTSlice:
     source_transfer_syntax: str
     lossy: bool = False
 
+    def to_hu(self, stored: np.ndarray) -> np.ndarray:
+        """Stored values in HU, float64, by this slice's slope and intercept."""
+        return self.slope * stored.astype(np.float64) + self.intercept
+
 
 def read_slice(path: Path) -> CTSlice:
     """Read one CT slice and convert it to HU.
@@ -122,8 +126,11 @@ def read_slice(path: Path) -> CTSlice:
         syntax = _transfer_syntax(header)
         lossy = syntax in LOSSY_SYNTAXES or is_irreversible(stream)
     with np.errstate(over="ignore", invalid="ignore"):
-        hu = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
-    if not np.abs(hu).max() <= MAX_ABS_HU:  # also for NaN
+        exact_hu = stored.astype(np.float64)
+        exact_hu *= slope
+        exact_hu += intercept
+        hu = exact_hu.astype(np.float32)
+    if not max(-hu.min(), hu.max()) <= MAX_ABS_HU:  # also for NaN
         raise _unusable(header, f"RescaleSlope {slope:g} gives impossible values", "HU", "Export the original slice")
     padding = outer_padding(padding, hu)
     inferred = np.zeros_like(padding) if padding.any() else infer_padding(stored, hu)
@@ -152,10 +159,14 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
         raise _unusable(ct.header, f"{not_finite} processed pixels are not finite", "finite HU", "Check the model")
     pixels = pixel_format(ct.header)
     with np.errstate(over="ignore"):  # what is infinite is clipped
-        exact = (hu.astype(np.float64) - ct.intercept) / ct.slope
-    # kept pixels may hold anything, also NaN, which has no integer
-    rounded = np.where(keep, 0.0, np.clip(np.rint(exact), pixels.minimum, pixels.maximum))
-    return np.where(keep, ct.stored, rounded.astype(ct.stored.dtype))
+        # in place: fresh memory costs more than the arithmetic
+        values = hu.astype(np.float64)
+        values -= ct.intercept
+        values /= ct.slope
+    np.rint(values, out=values)
+    np.clip(values, pixels.minimum, pixels.maximum, out=values)
+    values[keep] = 0  # kept pixels may hold anything, also NaN, which has no integer
+    return np.where(keep, ct.stored, values.astype(ct.stored.dtype))
 
 
 def pixel_format(header: pydicom.Dataset) -> PixelFormat:

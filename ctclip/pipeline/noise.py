@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ctclip.metrics.noise import compare_noise
@@ -24,10 +26,10 @@ class SeriesNoise:
         self._seen = 0
         self._rows: list[tuple[float, float, float]] = []
 
-    def add(self, before_hu: np.ndarray, after_hu: np.ndarray) -> None:
-        """The next slice, (rows, columns) in HU, before and after denoising."""
+    def add(self, before_hu: np.ndarray, after_hu: Callable[[], np.ndarray]) -> None:
+        """The next slice, (rows, columns) in HU, before and after denoising; the latter is asked for when measured."""
         if self._seen in self._measured:
-            found = compare_noise(before_hu, after_hu)
+            found = compare_noise(before_hu, after_hu())
             if np.isfinite(found.before_hu):
                 self._rows.append((found.before_hu, found.after_hu, found.shift_hu))
         self._seen += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,11 +75,11 @@ def denoise_series(
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)
-            for ct, written_hu in write_derived_slices(denoised, folder, derivation, series_number=number):
-                noise.add(ct.hu, written_hu)
+            for ct, stored in write_derived_slices(denoised, folder, derivation, series_number=number):
+                noise.add(ct.hu, partial(ct.to_hu, stored))
                 guessed += ct.untagged_padding
                 if quality:
-                    quality.add(ct, written_hu)
+                    quality.add(ct, stored)
                 if slice_done:
                     slice_done()
             noise.put_into(result)

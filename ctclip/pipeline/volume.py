@@ -45,6 +45,6 @@ def denoise_volume_file(
     result = SeriesResult("volume", len(volume.hu), seconds=time.monotonic() - start)
     noise = SeriesNoise(len(volume.hu))
     for before, after in zip(volume.hu, denoised, strict=True):
-        noise.add(before, after)
+        noise.add(before, after.view)
     noise.put_into(result)
     return result

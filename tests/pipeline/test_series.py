@@ -33,7 +33,7 @@ def test_noise_is_that_of_evenly_spread_slices() -> None:
     after = before * 0.5 + 0.5 * body_phantom_hu(1, 64) + 3
     noise, result = SeriesNoise(count), SeriesResult("1.2", count)
     for pair in zip(before, after, strict=True):
-        noise.add(*pair)
+        noise.add(pair[0], pair[1].view)
     noise.put_into(result)
     measured = [compare_noise(before[i], after[i]) for i in evenly_spread(count, MEASURED_SLICES)]
     assert result.noise_before_hu == pytest.approx(np.median([each.before_hu for each in measured]))
@@ -45,7 +45,7 @@ def test_noise_is_that_of_evenly_spread_slices() -> None:
 def test_noise_without_soft_tissue_is_not_known() -> None:
     air = np.full((64, 64), -1000.0)
     noise, result = SeriesNoise(1), SeriesResult("1.2", 1)
-    noise.add(air, air)
+    noise.add(air, air.view)
     noise.put_into(result)
     assert np.isnan([result.noise_before_hu, result.noise_after_hu, result.shift_hu]).all()
 
