@@ -19,6 +19,17 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def tiny_model(tmp_path: Path) -> Path:
+    """The checkpoint of a CT network that costs nothing, for tests of all that lies around it."""
+    from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+    from ctclip.weights import save_checkpoint
+
+    path = tmp_path / "tiny.pt"
+    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's record of fetched weights."""

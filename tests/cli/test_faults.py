@@ -27,10 +27,8 @@ from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_series_numbers, scan
 from ctclip.errors import ConfigError
 from ctclip.files import PARTIAL_PREFIX, atomic_folder
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
-from ctclip.weights import save_checkpoint
 
 KILLS = 20
 
@@ -39,14 +37,6 @@ LIKE_WORK = ["--device", "cpu", "--strength", "1"]
 
 def _run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-@pytest.fixture
-def tiny_model(tmp_path: Path) -> Path:
-    """A network that costs nothing: what is tested are files."""
-    path = tmp_path / "tiny.pt"
-    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), path)
-    return path
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ from typer.testing import CliRunner
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.dicom.lenient import quiet_pydicom
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.weights import save_checkpoint
 
 MARK = "ZZMARK"
 
@@ -83,13 +81,6 @@ def marked(tmp_path: Path) -> Path:
     (folder / f"{MARK}.txt").write_text(MARK)
     (folder / f"{MARK}.dcm").write_bytes(b"\0" * 128 + b"DICM" + MARK.encode() * 20)
     return folder
-
-
-@pytest.fixture
-def tiny_model(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.pt"
-    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), path)
-    return path
 
 
 def test_no_command_shows_patient_data(

@@ -8,18 +8,9 @@ import pydicom
 import pytest
 
 from ctclip.demo import write_ct_series
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.weights import save_checkpoint
 
 SERIES = 3
-
-
-@pytest.fixture
-def tiny_model(tmp_path: Path) -> Path:
-    path = tmp_path / "tiny.pt"
-    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), path)
-    return path
 
 
 @pytest.fixture
