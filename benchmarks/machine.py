@@ -10,18 +10,18 @@ from pathlib import Path
 from benchmarks.report import Row
 
 CPU_INFO = Path("/proc/cpuinfo")
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
-"""Of x86 and ARM processors that multiply bfloat16; others emulate it, slower than float32."""
 
 
 def machine_facts(device: str) -> Row:
     """What decides how fast the machine is."""
     import torch
 
+    from ctclip.devices import has_fast_bf16
+
     return {
         "CPU": cpu_model(),
         "cores": os.cpu_count(),
-        "bfloat16 in the CPU": "yes" if cpu_has_bf16() else "no",
+        "bfloat16 in the CPU": "yes" if has_fast_bf16(torch.device("cpu")) else "no",
         "threads": torch.get_num_threads(),
         "GPU": torch.cuda.get_device_name() if device == "cuda" else "not used",
         "PyTorch": torch.__version__,
@@ -32,12 +32,6 @@ def machine_facts(device: str) -> Row:
 def cpu_model() -> str:
     """As the kernel names it."""
     return _cpu_info().get("model name") or platform.processor() or platform.machine()
-
-
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 itself."""
-    info = _cpu_info()
-    return not BF16_FLAGS.isdisjoint((info.get("flags") or info.get("Features") or "").split())
 
 
 @cache

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from benchmarks.baseline import published_network
-from benchmarks.machine import cpu_has_bf16
 from benchmarks.report import Case, Row
 from benchmarks.settings import Settings
 from benchmarks.timing import Call, interleaved, ratio, spread
@@ -26,13 +25,14 @@ PUBLISHED = "published: float32, encoder in train mode, with layer4"
 def training_step(settings: Settings) -> Case:
     """Time forward, backward and update."""
     from ctclip import load_network
+    from ctclip.devices import has_fast_bf16
     from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 
     device = settings.device
     clean = torch.rand(BATCH, 1, PATCH, PATCH, device=device)
     noisy = clean + NOISE * torch.randn_like(clean)
     steps = {PUBLISHED: _published_step(noisy, clean)}
-    for precision in ("fp32", "bf16") if _has_bf16(device) else ("fp32",):
+    for precision in ("fp32", "bf16") if has_fast_bf16(torch.device(device)) else ("fp32",):
         wide = DenseFeatureDenoiser(DenoiserConfig())
         steps[f"ctclip, the paper's widths: {precision}"] = _our_step(wide, noisy, clean, precision)
         steps[f"ctclip, ct-compact: {precision}"] = _our_step(load_network("ct-compact"), noisy, clean, precision)
@@ -46,10 +46,6 @@ def training_step(settings: Settings) -> Case:
     )
     rows = [_row(name, values, seconds[PUBLISHED]) for name, values in seconds.items()]
     return Case("Training step", note, rows)
-
-
-def _has_bf16(device: str) -> bool:
-    return torch.cuda.is_bf16_supported() if device == "cuda" else cpu_has_bf16()
 
 
 def _published_step(noisy: torch.Tensor, clean: torch.Tensor) -> Call:
