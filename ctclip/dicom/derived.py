@@ -7,7 +7,6 @@ itself.
 
 from __future__ import annotations
 
-import copy
 from datetime import datetime
 from pathlib import Path
 
@@ -18,8 +17,9 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
+from ctclip.dicom.classify import PREAMBLE_BYTES
 from ctclip.dicom.derivation import Code, Derivation, derived_series_uid
-from ctclip.dicom.elements import drop_stale, keep_undecodable, swap_words
+from ctclip.dicom.elements import copy_header, drop_stale, keep_undecodable, swap_words
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.slices import CTSlice, pixel_format
 from ctclip.dicom.uids import derived_uid, frame_uid, sop_class_uid, sop_instance_uid, source_series_uid
@@ -73,7 +73,7 @@ def derive_slice(
         expected = f"{ct.stored.shape} {ct.stored.dtype}"
         raise ValueError(f"stored is {stored.shape} {stored.dtype}, the slice has {expected}")
     with quiet_pydicom():
-        derived = copy.deepcopy(ct.header)
+        derived = copy_header(ct.header)
         if derived.original_encoding[1] is False:
             swap_words(derived)
         drop_stale(derived, keep_private=derivation.keep_private)
@@ -98,6 +98,9 @@ def save_slice(dataset: pydicom.Dataset, path: Path) -> None:
         with quiet_pydicom():
             # not Dataset.save_as: it refuses data sets that were read as big endian, even with swapped bytes
             pydicom.dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
+            # The source's preamble may make the file something else as well, a TIFF image or a program.
+            encoded.seek(0)
+            encoded.write(bytes(PREAMBLE_BYTES))
     except Exception as error:
         # pydicom raises nearly anything for values it cannot encode, and quotes them
         uid = sop_instance_uid(dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 from pydicom.tag import BaseTag, Tag
 
-__all__ = ["drop_stale", "keep_undecodable", "swap_words"]
+__all__ = ["copy_header", "drop_stale", "keep_undecodable", "swap_words"]
 
 STALE_KEYWORDS = (
     "IconImageSequence",  # shows the source's pixels
@@ -35,6 +36,13 @@ WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 OVERLAY_DATA, OVERLAY_BIT_POSITION = 0x3000, 0x0102
+
+
+def copy_header(header: Dataset) -> Dataset:
+    """A deep copy that shares tags and unparsed elements, which nothing can change: most of a header is unparsed."""
+    elements = [header.get_item(tag) for tag in header.keys()]  # noqa: SIM118 - a Dataset iterates over elements
+    unchangeable = [*header.keys(), *(element for element in elements if element.is_raw)]
+    return copy.deepcopy(header, {id(each): each for each in unchangeable})
 
 
 def swap_words(dataset: Dataset) -> None:

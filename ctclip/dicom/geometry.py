@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pydicom
@@ -56,7 +57,7 @@ class Geometry:
     spacing: Vector | None
     frame_of_reference_uid: str
 
-    @property
+    @cached_property
     def normal(self) -> np.ndarray | None:
         """Unit vector at right angles to the slice, or None without a usable orientation."""
         if self.orientation is None:

@@ -44,13 +44,11 @@ class PixelFormat:
 
 
 def significant_bits(container: np.ndarray, pixels: PixelFormat, shift: int) -> np.ndarray:
-    """Clear the bits outside BitsStored and extend the sign."""
-    mask = 2**pixels.bits_stored - 1
-    if not pixels.signed:
-        return (container.astype(pixels.dtype, copy=False) >> shift) & mask
-    values = (container.astype(np.int64) >> shift) & mask
-    values -= (values >> (pixels.bits_stored - 1)) << pixels.bits_stored
-    return values.astype(pixels.dtype)
+    """Clear the bits outside BitsStored and extend the sign; the container is as large as BitsAllocated says."""
+    above = pixels.bits_allocated - pixels.bits_stored - shift
+    # to the upper end of the container, where nothing is above the value, and back, which extends the sign
+    upper = container.view(f"u{container.itemsize}") << above
+    return upper.view(pixels.dtype) >> (above + shift)
 
 
 def padding_range(header: pydicom.Dataset, pixels: PixelFormat) -> tuple[int, int] | None:

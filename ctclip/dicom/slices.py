@@ -39,6 +39,9 @@ must not make the decoder ask for gigabytes."""
 MAX_ABS_HU = 1e10
 """More than any value of 32 bits: from here on a damaged slope makes numbers that cannot be squared."""
 
+MAX_EXACT_FLOAT32 = 2**24
+"""Whole numbers up to here are exact in float32, so that arithmetic with them needs no float64."""
+
 BITS_ALLOCATED = (8, 16, 32)
 """Sizes of a pixel's container that are read; CT Image Storage allows 16 only."""
 
@@ -73,7 +76,7 @@ class CTSlice:
         stored: decoded stored values, integer, rows x columns.
         slope: RescaleSlope of this slice.
         intercept: RescaleIntercept of this slice.
-        hu: ``slope * stored + intercept``, computed in float64, held as float32.
+        hu: ``slope * stored + intercept``, with the accuracy of float64, held as float32.
         padding: pixels outside the reconstruction, which must come back bit-exactly.
         untagged_padding: True when ``padding`` was inferred from the pixels, not stated by PixelPaddingValue.
         source_transfer_syntax: UID of the transfer syntax that the file was read in.
@@ -126,10 +129,7 @@ def read_slice(path: Path) -> CTSlice:
         syntax = _transfer_syntax(header)
         lossy = syntax in LOSSY_SYNTAXES or is_irreversible(stream)
     with np.errstate(over="ignore", invalid="ignore"):
-        exact_hu = stored.astype(np.float64)
-        exact_hu *= slope
-        exact_hu += intercept
-        hu = exact_hu.astype(np.float32)
+        hu = _to_hu(stored, slope, intercept)
     if not max(-hu.min(), hu.max()) <= MAX_ABS_HU:  # also for NaN
         raise _unusable(header, f"RescaleSlope {slope:g} gives impossible values", "HU", "Export the original slice")
     padding = outer_padding(padding, hu)
@@ -154,19 +154,22 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
     if hu.shape != ct.stored.shape:
         raise ValueError(f"hu has shape {hu.shape}, the slice has {ct.stored.shape}")
     keep = ct.padding | (hu == ct.hu)
-    not_finite = int(np.count_nonzero(~np.isfinite(hu) & ~keep))
-    if not_finite:
+    usable = np.isfinite(hu) | keep
+    if not usable.all():
+        not_finite = np.count_nonzero(~usable)
         raise _unusable(ct.header, f"{not_finite} processed pixels are not finite", "finite HU", "Check the model")
     pixels = pixel_format(ct.header)
-    with np.errstate(over="ignore"):  # what is infinite is clipped
+    # what is infinite is clipped; kept pixels may hold anything, also NaN, which has no integer
+    with np.errstate(over="ignore", invalid="ignore"):
         # in place: fresh memory costs more than the arithmetic
-        values = hu.astype(np.float64)
-        values -= ct.intercept
-        values /= ct.slope
-    np.rint(values, out=values)
-    np.clip(values, pixels.minimum, pixels.maximum, out=values)
-    values[keep] = 0  # kept pixels may hold anything, also NaN, which has no integer
-    return np.where(keep, ct.stored, values.astype(ct.stored.dtype))
+        values = np.subtract(hu, ct.intercept, dtype=np.float64)
+        if ct.slope != 1:
+            values /= ct.slope
+        np.rint(values, out=values)
+        np.clip(values, pixels.minimum, pixels.maximum, out=values)
+        stored = values.astype(ct.stored.dtype)
+    np.copyto(stored, ct.stored, where=keep)
+    return stored
 
 
 def pixel_format(header: pydicom.Dataset) -> PixelFormat:
@@ -289,6 +292,15 @@ def _rescale(header: pydicom.Dataset) -> tuple[float, float]:
     return slope, intercept
 
 
+def _to_hu(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """``slope * stored + intercept``, computed in float64, or in float32 where the result is the same."""
+    largest = abs(slope) * 2 ** (8 * stored.itemsize) + abs(intercept)
+    is_exact = slope.is_integer() and intercept.is_integer() and largest <= MAX_EXACT_FLOAT32
+    hu = np.multiply(stored, slope, dtype=np.float32 if is_exact else np.float64)
+    hu += intercept
+    return hu.astype(np.float32, copy=False)
+
+
 def _stream(header: pydicom.Dataset) -> bytes:
     """The compressed stream, b"" when there is none; checked before a decoder allocates what it asks for."""
     if _transfer_syntax(header) in NATIVE_SYNTAXES:
@@ -355,10 +367,10 @@ def _check_sign(header: pydicom.Dataset, stored: np.ndarray, pixels: PixelFormat
     smallest, largest = int_of(header, "SmallestImagePixelValue"), int_of(header, "LargestImagePixelValue")
     if smallest is None or largest is None or pixels.bits_allocated > 16:
         return
-    other = PixelFormat(pixels.bits_allocated, pixels.bits_stored, pixels.high_bit, not pixels.signed)
-    flipped = significant_bits(stored, other, 0)
     if (int(stored.min()), int(stored.max())) == (same_sign(smallest, pixels), same_sign(largest, pixels)):
         return
+    other = PixelFormat(pixels.bits_allocated, pixels.bits_stored, pixels.high_bit, not pixels.signed)
+    flipped = significant_bits(stored, other, 0)
     if (int(flipped.min()), int(flipped.max())) == (same_sign(smallest, other), same_sign(largest, other)):
         cause = f"PixelRepresentation {int(pixels.signed)} contradicts Smallest/LargestImagePixelValue"
         raise _unusable(header, cause, "pixels in the stated sign", "Export the original slice")

@@ -495,3 +495,15 @@ class TestSaving:
             save_slice(ds, tmp_path / "a")
         assert "Muster" not in str(caught.value)
         assert not (tmp_path / "a").exists()
+
+
+def test_the_preamble_of_the_source_is_not_copied(tmp_path: Path) -> None:
+    """It may make a DICOM file a program, too."""
+    source = write(fake_slice(), tmp_path / "source.dcm")
+    with source.open("r+b") as file:
+        file.write(b"MZ" + bytes(range(126)))
+    ct = read_slice(source)
+    assert ct.header.preamble[:2] == b"MZ"
+    save_slice(derive_slice(ct, ct.stored, fake_derivation(), series_number=7, now=NOW), tmp_path / "derived.dcm")
+    assert (tmp_path / "derived.dcm").read_bytes()[:132] == bytes(128) + b"DICM"
+    assert np.array_equal(read_slice(tmp_path / "derived.dcm").stored, ct.stored)

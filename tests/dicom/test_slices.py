@@ -66,6 +66,14 @@ class TestHU:
         ct = read(fake_slice(pixels=pixels, slope=0.1, intercept=-1024.3))
         assert ct.hu[5, 5] == np.float32(30001 * 0.1 - 1024.3)
 
+    @pytest.mark.parametrize(("slope", "intercept"), [(255, -1024), (257, -1), (-257, 1)])
+    def test_large_whole_slopes_are_exact(self, read: Callable, slope: int, intercept: int) -> None:
+        """Up to 2^24 float32 is exact; above, 65535 x 257 - 1 would be rounded twice in float32."""
+        pixels = fake_pixels(signed=False)
+        pixels[5, 5] = 65535
+        ct = read(fake_slice(pixels=pixels, bits=16, slope=slope, intercept=intercept))
+        assert np.array_equal(ct.hu, (pixels.astype(np.int64) * slope + intercept).astype(np.float32))
+
     @pytest.mark.parametrize("bits", [12, 13, 14, 16])
     @pytest.mark.parametrize("signed", [True, False])
     def test_all_values_of_all_formats(self, read: Callable, bits: int, signed: bool) -> None:
