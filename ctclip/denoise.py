@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 import torch
 from monai.utils import convert_to_tensor
 
+from ctclip.backend import find_backend, pixel_settings
 from ctclip.devices import find_device, find_precision
 from ctclip.errors import ConfigError, DataError
-from ctclip.inferers import predict_stacks
-from ctclip.networks import Network, optimized_network
+from ctclip.inferers import ConcurrentPasses, predict_stacks
+from ctclip.networks import Network, has_fast_form, optimized_network
 from ctclip.transforms.hu_window import RestoreOutsideHUWindow, ScaleHUWindow
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.catalogue import DEFAULT_MODEL
@@ -44,7 +46,8 @@ class Denoiser:
         batch_size: slices per pass of the network, or "auto".
         roi_size: side of square sliding windows in pixels; ``None`` takes whole slices, which is faster and exact.
         overlap: part of a window shared with the next one.
-        compiled: compile the network; pays for some hundred slices of one size.
+        backend: "auto", "eager", "compiled" or "openvino", see :func:`~ctclip.backend.find_backend`.
+        expected_slices: how many slices are to come, for "auto".
 
     Raises:
         ConfigError: when a setting is out of range or the device does not exist.
@@ -62,7 +65,8 @@ class Denoiser:
         batch_size: int | str = "auto",
         roi_size: int | None = None,
         overlap: float = 0.25,
-        compiled: bool = False,
+        backend: str = "auto",
+        expected_slices: int = 0,
     ) -> None:
         self.device = find_device(device)
         self.precision = find_precision(precision, self.device)
@@ -76,9 +80,14 @@ class Denoiser:
             raise ConfigError(f"a CT model has one output channel, this one has {network.config.out_channels}")
         self.batch_size, self.roi_size, self.overlap = batch_size, roi_size, overlap
         self._largest_batch: int | None = None  # once memory has run out
-        self.compiled = compiled
+        self.passes = ConcurrentPasses(self.device)
+        self.backend = find_backend(
+            backend, self.device, self.precision, slices=expected_slices, convertible=has_fast_form(network)
+        )
         self.config, self.num_slices = network.config, network.config.in_channels
-        self.network = optimized_network(network.eval().to(self.device), precision=self.precision, compiled=compiled)
+        self.network = optimized_network(
+            network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
+        )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
         self._scale, self._restore = ScaleHUWindow(*hu_window), RestoreOutsideHUWindow(*hu_window)
 
@@ -111,8 +120,8 @@ class Denoiser:
     @property
     def parameters(self) -> str:
         """Every setting that changes pixels beside model and strength, in one canonical line."""
-        roi = "none" if self.roi_size is None else f"{self.roi_size} overlap={self.overlap:g}"
-        return f"precision={self.precision} roi={roi}" + " compiled" * self.compiled
+        windows = "none" if self.roi_size is None else f"{self.roi_size} overlap={self.overlap:g}"
+        return pixel_settings(self.precision, self.backend, windows)
 
     def denoise(
         self,
@@ -165,27 +174,37 @@ class Denoiser:
         """
         if not 0 <= strength <= 1:
             raise ConfigError(f"strength must lie between 0 and 1, found {strength}")
-        for batch in batched_stacks(slices_hu, self.num_slices, self._batch_of):
-            stacks = torch.from_numpy(np.stack(batch)).float()
-            originals = stacks[:, self.num_slices // 2]
-            predicted = self._predict(convert_to_tensor(self._scale(stacks)))
-            denoised = torch.as_tensor(self._restore(self._scale.inverse(predicted[:, 0]), originals))
-            yield from torch.lerp(originals, denoised, strength).numpy()
+        batches = batched_stacks(slices_hu, self.num_slices, self._batch_of)
+        for denoised in self.passes.map(partial(self._denoise_stacks, strength=strength), batches):
+            yield from denoised
+
+    def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
+        stacks = torch.from_numpy(np.stack(batch)).float()
+        originals = stacks[:, self.num_slices // 2]
+        predicted = self._predict(convert_to_tensor(self._scale(stacks)))
+        denoised = torch.as_tensor(self._restore(self._scale.inverse(predicted[:, 0]), originals))
+        return torch.lerp(originals, denoised, strength).numpy()
 
     def _predict(self, stacks: torch.Tensor) -> torch.Tensor:
-        """One pass of the network; in smaller batches and then on the CPU when the memory does not suffice."""
+        """One pass of the network; alone, in smaller batches and then on the CPU when the memory does not suffice."""
+        alone = self.passes.count == 1
         try:
-            return predict_stacks(
-                stacks,
-                self.network,
-                device=self.device,
-                roi_size=self.roi_size,
-                overlap=self.overlap,
-            )
+            with self.passes.one():
+                return predict_stacks(
+                    stacks,
+                    self.network,
+                    device=self.device,
+                    roi_size=self.roi_size,
+                    overlap=self.overlap,
+                )
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
         # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
+        if not alone:
+            if self.passes.go_on_one_by_one():
+                logger.warning("out of memory on %s: going on with one pass at a time", self.device)
+            return self._predict(stacks)
         self._need_less_memory(stacks)
         parts, rest = [], stacks
         while len(rest):

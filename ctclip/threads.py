@@ -12,7 +12,12 @@ Result = TypeVar("Result")
 
 
 def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 1, ahead: int = 4
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int = 1,
+    ahead: int = 4,
+    initializer: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
     """``map(function, items)`` in threads, a few items ahead of the consumer.
 
@@ -24,12 +29,13 @@ def map_ahead(
         items: drawn as the results are consumed.
         workers: threads.
         ahead: results that may be in work or wait.
+        initializer: called in every thread before its first item.
 
     Yields:
         the results.
     """
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ctclip")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="ctclip", initializer=initializer)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -142,30 +145,73 @@ def test_noise_of_a_flat_slice() -> None:
 
 
 class _OutOfMemory(torch.nn.Module):
-    """A network that adds one, until a batch is larger than the memory."""
+    """A network that adds 10 HU, until a batch, or what runs together, is larger than the memory."""
 
-    def __init__(self, largest: int) -> None:
+    def __init__(self, largest: int, together: int = 100) -> None:
         super().__init__()
         self.config = DenoiserConfig()
-        self.largest, self.batches = largest, []
+        self.largest, self.together, self.batches = largest, threading.Semaphore(together), []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if len(x) > self.largest:
+        if len(x) > self.largest or not self.together.acquire(blocking=False):
             raise torch.OutOfMemoryError("CUDA out of memory")
+        time.sleep(0.01)
+        self.together.release()
         self.batches.append(len(x))
         return x + 10 / 4096
 
 
-def test_out_of_memory_makes_smaller_batches_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of PyTorch's threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_out_of_memory_makes_smaller_batches_and_says_so(
+    caplog: pytest.LogCaptureFixture, threads: Callable[[int], None]
+) -> None:
+    threads(1)
     network = _OutOfMemory(largest=2)
     volume_hu = np.linspace(-900, 900, 12 * 64).reshape(12, 8, 8).astype(np.float32)
     denoised_hu = Denoiser(network, device="cpu", batch_size=8).denoise(volume_hu)
     np.testing.assert_allclose(denoised_hu, volume_hu + 10, atol=0.01)
-    assert network.batches == [2, 2, 2, 2, 2, 2], "the first batch in parts, the others small from the start"
+    assert network.batches == [2, 2, 2, 2, 2, 2], "in parts"
     assert [record.getMessage() for record in caplog.records] == [
         "out of memory on cpu: going on with batches of 4 slices",
         "out of memory on cpu: going on with batches of 2 slices",
     ]
+
+
+def test_passes_that_do_not_fit_beside_each_other_run_one_by_one(
+    caplog: pytest.LogCaptureFixture, threads: Callable[[int], None]
+) -> None:
+    threads(4)
+    network = _OutOfMemory(largest=1, together=1)
+    volume_hu = np.linspace(-900, 900, 12 * 64).reshape(12, 8, 8).astype(np.float32)
+    denoiser = Denoiser(network, device="cpu", batch_size=1)
+    assert denoiser.passes.count == 4
+    for _ in range(2):
+        np.testing.assert_allclose(denoiser.denoise(volume_hu), volume_hu + 10, atol=0.01)
+    assert [record.getMessage() for record in caplog.records] == [
+        "out of memory on cpu: going on with one pass at a time"
+    ]
+
+
+def test_passes_in_threads_give_what_one_gives(threads: Callable[[int], None]) -> None:
+    volume = _volume(7)
+    threads(1)
+    alone = _denoiser(3, batch_size=2, backend="eager").denoise(volume)
+    threads(3)
+    denoiser = _denoiser(3, batch_size=2, backend="eager")
+    assert np.array_equal(denoiser.denoise(volume), alone)
+    assert torch.get_num_threads() == 3
+    inside: list[int] = []
+    thread = threading.Thread(target=lambda: inside.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert inside == [3], "the threads of others are as they were"
 
 
 def test_a_slice_that_does_not_fit_is_one_line() -> None:
@@ -182,7 +228,9 @@ def test_bf16_stays_within_two_hu_and_two_hundredths_of_a_decibel() -> None:
     assert abs(psnr_db[0] - psnr_db[1]) <= 0.02
 
 
-def test_whether_the_network_is_compiled_is_a_setting_of_its_own() -> None:
+def test_the_backend_is_a_setting_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     network = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True))
-    settings = [Denoiser(network, device="cpu", compiled=compiled).parameters for compiled in (False, True)]
+    settings = [Denoiser(network, device="cpu", backend=backend).parameters for backend in ("eager", "compiled")]
     assert settings[0] != settings[1]
+    monkeypatch.setattr("ctclip.backend._has_openvino", lambda: False)
+    assert Denoiser(network, device="cpu").parameters == settings[0], "for a few slices nothing is compiled"

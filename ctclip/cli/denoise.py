@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ctclip.cli.config_file import read_config
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
+from ctclip.cli.imports import without_collecting
 from ctclip.cli.progress import slice_progress
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
@@ -39,9 +40,7 @@ def denoise(
     encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
     precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
-    compiling: str = typer.Option(
-        "auto", "--compile", help="Compile the network: on, off, or auto, for many slices on a CPU with bf16."
-    ),
+    backend: str = typer.Option("auto", help="What runs the network: auto, eager, compiled or openvino."),
     strength: str = typer.Option(
         "",
         help="low, medium, high, or 0 (the input) to 1 (the network's result). Default: medium; for photographs 1.",
@@ -73,13 +72,14 @@ def denoise(
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")
     logging.getLogger("ctclip").setLevel(logging.INFO if verbose else logging.WARNING)
     with one_line_errors():
-        from ctclip.data.volumes import is_volume
-        from ctclip.dicom import derived_series_numbers, opened_export
-        from ctclip.errors import ConfigError
-        from ctclip.natural.files import holds_images_only, is_image
-        from ctclip.natural.methods import MethodSpec
-        from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
-        from ctclip.weights import DEFAULT_MODEL, NATURAL_MODEL
+        with without_collecting():
+            from ctclip.data.volumes import is_volume
+            from ctclip.dicom import derived_series_numbers, opened_export
+            from ctclip.errors import ConfigError
+            from ctclip.natural.files import holds_images_only, is_image
+            from ctclip.natural.methods import MethodSpec
+            from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
+            from ctclip.weights import DEFAULT_MODEL, NATURAL_MODEL
 
         photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
@@ -90,12 +90,11 @@ def denoise(
             _photographs(console, source, target, method, share, dry_run, overwrite)
             raise typer.Exit(ALL_DONE)
         spec = DenoiserSpec(
-            model or DEFAULT_MODEL, encoder_weights, device, precision, _batch(batch), roi or None, overlap
+            model or DEFAULT_MODEL, encoder_weights, device, precision, _batch(batch), roi or None, overlap, backend
         )
         if is_volume(source) and source.is_file():
             if qc or check or engine != LOCAL:
                 raise ConfigError("--qc, --check and --engine are for DICOM series, but the input is a volume")
-            spec = replace(spec, compiled=_compiled(compiling, 0, spec))
             _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
         if engine not in ENGINES:
@@ -116,7 +115,7 @@ def denoise(
             _print_scan(console, found, chosen, verbose)
             if dry_run:
                 raise typer.Exit(ALL_DONE)
-            spec = replace(spec, compiled=_compiled(compiling, sum(each.slice_count for each in chosen), spec))
+            spec = replace(spec, expected_slices=sum(each.slice_count for each in chosen))
             if strict:
                 require_undamaged(found)
             denoiser = _load(console, spec, engine)
@@ -154,21 +153,15 @@ def _batch(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def _compiled(choice: str, slices: int, spec: DenoiserSpec) -> bool:
-    from ctclip.compilation import shall_compile
-    from ctclip.devices import find_device, find_precision
-
-    device = find_device(spec.device)
-    return shall_compile(choice, slices, device, find_precision(spec.precision, device))
-
-
 def _load(console: Console, spec: DenoiserSpec, engine: str = LOCAL) -> Denoiser:
-    denoiser = spec.load()
+    from ctclip.backend import COMPILED
+
+    with without_collecting():  # imports open_clip or OpenVINO
+        denoiser = spec.load()
     name = denoiser.config.encoder_name
-    how = (
-        f"{denoiser.device}, {denoiser.precision}"
-        + ", compiled (the first slice takes some ten seconds)" * spec.compiled
-    )
+    how = f"{denoiser.device}, {denoiser.precision}, {denoiser.backend}"
+    if denoiser.backend == COMPILED:
+        how += " (the first slice takes some ten seconds)"
     # The workers of a cluster have devices of their own, which the report names.
     console.print(f"Model {denoiser.model_name} ({name}), {how if engine == LOCAL else 'Ray'}", highlight=False)
     return denoiser
@@ -227,6 +220,8 @@ def _run(
             from ctclip.pipeline.ray_engine import denoise_on_ray
 
             task = bar.add_task(f"{len(chosen)} series on Ray", total=total)
+            # One backend for all, so that they give the same.
+            spec = replace(spec, backend=denoiser.backend)
             return denoise_on_ray(chosen, job, spec, lambda result: bar.advance(task, result.slices))
         results = []
         for number, series in enumerate(chosen, start=1):

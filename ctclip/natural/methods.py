@@ -116,9 +116,10 @@ def _bm3d(image: np.ndarray) -> np.ndarray:
 def _model(spec: MethodSpec) -> ImageMethod:
     import torch
 
+    from ctclip.backend import find_backend
     from ctclip.devices import find_device, find_precision
     from ctclip.errors import WeightsError
-    from ctclip.networks import optimized_network
+    from ctclip.networks import has_fast_form, optimized_network
     from ctclip.weights import load_model
 
     loaded = load_model(spec.name, encoder_weights=spec.encoder_weights or None)
@@ -127,7 +128,8 @@ def _model(spec: MethodSpec) -> ImageMethod:
         raise WeightsError(f"{loaded.name} is a model for CT; images need one of natural_clip_denoising")
     device = find_device(spec.device)
     precision = find_precision(spec.precision, device)
-    network = optimized_network(loaded.network.to(device), precision=precision)
+    backend = find_backend("auto", device, precision, convertible=has_fast_form(loaded.network))
+    network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
 
     @torch.inference_mode()
     def denoise(images: np.ndarray) -> np.ndarray:
@@ -141,5 +143,7 @@ def _model(spec: MethodSpec) -> ImageMethod:
             result = network(batch.flatten(0, 1)[:, None]).reshape(batch.shape)
         return result.movedim(1, -1).float().cpu().numpy()
 
-    description = f"{config.encoder_name}; {device}, {precision}" + ("; adapted to the noise" if spec.adapt else "")
+    description = f"{config.encoder_name}; {device}, {precision}, {backend}" + (
+        "; adapted to the noise" if spec.adapt else ""
+    )
     return ImageMethod(spec.label, description, loaded.sha256, AdaptiveDenoiser(denoise) if spec.adapt else denoise)

@@ -9,7 +9,7 @@ from ctclip.networks.config import DenoiserConfig
 from ctclip.networks.decoder import DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser
 from ctclip.networks.encoder import DenseFeatureEncoder, FreezableEncoder
-from ctclip.networks.fast import FastDenoiser, optimized_network
+from ctclip.networks.fast import FastDenoiser, has_fast_form, optimized_network
 from ctclip.networks.peers import PeerConfig, PeerDenoiser
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ProgressiveFeatureAugmentation",
     "as_config",
     "config_from_dict",
+    "has_fast_form",
     "network_from_config",
     "optimized_network",
 ]

@@ -4,6 +4,7 @@ harm."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -11,34 +12,56 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ctclip.backend import COMPILED, EAGER, OPENVINO
+from ctclip.errors import ConfigError
 from ctclip.networks.build import Network
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
-from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock
+from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser, pad_to_multiple
 from ctclip.networks.encoder import DenseFeatureEncoder
+from ctclip.networks.openvino import OpenVINOLayers
 
 
-def optimized_network(network: Network, *, precision: str, compiled: bool = False) -> nn.Module:
+def optimized_network(network: Network, *, precision: str, backend: str = EAGER, passes: int = 1) -> nn.Module:
     """The fastest form of a network for inference.
 
     Args:
         network: on its device. Those on CLIP's tower become a :class:`FastDenoiser`, which is a
             copy; others run as they are, under autocast.
         precision: "fp32" or "bf16".
-        compiled: use ``torch.compile``, which works for some ten seconds in the first pass of each image size.
+        backend: from :func:`~ctclip.backend.find_backend`. "compiled" works for some ten seconds in the first pass of
+            each image size.
+        passes: of the network at the same time, in threads.
 
     Returns:
         a module in eval mode: (B, C, H, W) float32 in [0, 1] to the same.
+
+    Raises:
+        ConfigError: for a network that OpenVINO cannot run.
     """
-    fast: nn.Module
-    if isinstance(network, DenseFeatureDenoiser) and isinstance(network.encoder, DenseFeatureEncoder):
-        fast = FastDenoiser(network, precision)
-    else:
-        fast = _Autocast(network, precision)
-    if compiled:
+    if not has_fast_form(network):
+        if backend == OPENVINO:
+            raise ConfigError("backend 'openvino' is for networks on CLIP's ResNet; take 'eager'")
+        return _compiled(_Autocast(network, precision), backend)
+    assert isinstance(network, DenseFeatureDenoiser)
+    fast = FastDenoiser(network, precision)
+    if backend == OPENVINO:
+        # Any size will do to trace with.
+        example = torch.zeros(1, network.config.in_channels, fast.pad_multiple, fast.pad_multiple)
+        fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
+    return _compiled(fast, backend)
+
+
+def has_fast_form(network: Network) -> bool:
+    """Whether the network is on CLIP's tower, so that :func:`optimized_network` can rearrange it."""
+    return isinstance(network, DenseFeatureDenoiser) and isinstance(network.encoder, DenseFeatureEncoder)
+
+
+def _compiled(module: nn.Module, backend: str) -> nn.Module:
+    if backend == COMPILED:
         # Without the emulation a tensor that is rounded and widened again would be taken for the tensor itself.
-        fast.compile(options={"emulate_precision_casts": True})
-    return fast
+        module.compile(options={"emulate_precision_casts": True})
+    return module
 
 
 class FastDenoiser(nn.Module):
@@ -60,63 +83,88 @@ class FastDenoiser(nn.Module):
     def __init__(self, network: DenseFeatureDenoiser, precision: str = "fp32") -> None:
         super().__init__()
         network = copy.deepcopy(network).eval()
-        assert isinstance(network.encoder, DenseFeatureEncoder)
+        encoder = network.encoder
+        assert isinstance(encoder, DenseFeatureEncoder)
+        _fold_batchnorm(encoder)
         self.pad_multiple, self.residual = network.pad_multiple, network.residual
         self.first_out, self.end_out = network.first_out, network.end_out
-        self.input_conv, self.encoder = network.input_conv, network.encoder
-        _fold_batchnorm(self.encoder)
-        self.first_block, *others = network.decoder.blocks
-        skips = (*reversed(network.config.tap_channels[:-1]), ENCODER_IMAGE_CHANNELS)
-        self.blocks = nn.ModuleList(_SplitBlock(block, skip) for block, skip in zip(others, skips, strict=True))
-        self.upsample, self.last = network.decoder.upsample, network.decoder.last
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        self._narrow_repeated_image(network)
-        self._widen_for_image_parts()
-        deep = [self.encoder.layer1, self.encoder.layer2, self.encoder.layer3, self.first_block, self.blocks]
-        # A correction may be rounded to bfloat16, an image may not.
-        for module in [*deep, self.last] if self.residual else deep:
-            module.to(self.dtype)
+        self.input_conv = network.input_conv
+        self.stem = nn.Sequential(encoder.conv1, encoder.act1, encoder.conv2, encoder.act2, encoder.conv3, encoder.act3)
+        deep = DeepLayers(encoder, network.decoder, network.config.tap_channels[:-1])
+        if network.config.in_channels == 1 and network.input_conv is None:
+            for conv in (encoder.conv1, deep.of_image):  # one channel instead of three equal ones
+                conv.weight = nn.Parameter(conv.weight.sum(dim=1, keepdim=True))
+        if self.dtype == torch.bfloat16:
+            deep.become_bf16(rounded_result=self.residual)
+        self.deep: nn.Module = deep
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """See :class:`~ctclip.networks.DenseFeatureDenoiser`."""
         height, width = image.shape[-2:]
-        padded = pad_to_multiple(image, self.pad_multiple).contiguous(memory_format=torch.channels_last)
-        f0 = padded if self.input_conv is None else self.input_conv(padded)
-        f1 = self.encoder.stem(f0).to(self.dtype)
-        f2, f3, f4 = self.encoder.after_stem(f1)
-        x = self.first_block(f4)
-        for block, skip in zip(self.blocks, (f3, f2, f1, self._image_parts(f0)), strict=True):
-            x = block(self.upsample(x), skip)
-        clean = self.last(x.to(self.last.weight.dtype)).float()
+        padded = pad_to_multiple(image, self.pad_multiple)
+        clean = self.deep(*self.features(padded)).float()
         if self.residual:
             clean = padded[:, self.first_out : self.end_out] + clean
         return clean[..., :height, :width]
 
-    def _convolutions_of_image(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+    def features(self, padded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the deep layers take: F1, and F0, in bfloat16 as parts for the widened weights."""
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        f0 = padded if self.input_conv is None else self.input_conv(padded)
+        f1 = self.stem(f0).to(self.dtype)
+        if self.dtype == torch.float32:
+            return f1, f0
+        coarse, fine = _in_two(f0)
+        return f1, torch.cat([coarse, fine, coarse], dim=1)
+
+
+class DeepLayers(nn.Module):
+    """Everything between F1 and the result: the residual layers and the decoder.
+
+    Args:
+        encoder: without BatchNorm.
+        decoder: of the same network.
+        skip_channels: channels of F1, F2 and F3.
+    """
+
+    def __init__(
+        self, encoder: DenseFeatureEncoder, decoder: DenseFeatureDecoder, skip_channels: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.avgpool = encoder.avgpool
+        self.layer1, self.layer2, self.layer3 = encoder.layer1, encoder.layer2, encoder.layer3
+        self.first_block, *others = decoder.blocks
+        skips = (*reversed(skip_channels), ENCODER_IMAGE_CHANNELS)
+        self.blocks = nn.ModuleList(_SplitBlock(block, skip) for block, skip in zip(others, skips, strict=True))
+        self.upsample, self.last = decoder.upsample, decoder.last
+
+    @property
+    def of_image(self) -> nn.Conv2d:
+        """The convolution of F0."""
         last = self.blocks[-1]
         assert isinstance(last, _SplitBlock)
-        return self.encoder.conv1, last.of_skip
+        return last.of_skip
 
-    def _narrow_repeated_image(self, network: DenseFeatureDenoiser) -> None:
-        """One channel instead of three equal ones."""
-        if network.config.in_channels == 1 and network.input_conv is None:
-            for conv in self._convolutions_of_image():
-                conv.weight = nn.Parameter(conv.weight.sum(dim=1, keepdim=True))
+    def become_bf16(self, *, rounded_result: bool) -> None:
+        """Round the weights, those of F0 to the sum of two; the result only where it is a correction, not an image."""
+        coarse, fine = _in_two(self.of_image.weight)
+        self.of_image.weight = nn.Parameter(torch.cat([coarse, coarse, fine], dim=1))
+        last = self.last.weight.dtype
+        self.to(torch.bfloat16)
+        if not rounded_result:
+            self.last.to(last)
 
-    def _image_parts(self, f0: torch.Tensor) -> torch.Tensor:
-        """F0 for the decoder: itself, or parts in bfloat16 whose products with the widened weights add up."""
-        if self.dtype == torch.float32:
-            return f0
-        coarse, fine = _in_two(f0)
-        return torch.cat([coarse, fine, coarse], dim=1)
-
-    def _widen_for_image_parts(self) -> None:
-        if self.dtype != torch.float32:
-            _, conv = self._convolutions_of_image()
-            coarse, fine = _in_two(conv.weight)
-            conv.weight = nn.Parameter(torch.cat([coarse, coarse, fine], dim=1))
+    def forward(self, f1: torch.Tensor, image_parts: torch.Tensor) -> torch.Tensor:
+        """(B, C, H/2, W/2) and (B, C', H, W) to the result, (B, out_channels, H, W)."""
+        f2 = self.layer1(self.avgpool(f1))
+        f3 = self.layer2(f2)
+        x = self.first_block(self.layer3(f3))
+        for block, skip in zip(self.blocks, (f3, f2, f1, image_parts), strict=True):
+            x = block(self.upsample(x), skip)
+        return self.last(x.to(self.last.weight.dtype))
 
 
 class _SplitBlock(nn.Module):

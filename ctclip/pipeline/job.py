@@ -23,7 +23,8 @@ class DenoiserSpec:
     batch_size: int | str = "auto"
     roi_size: int | None = None
     overlap: float = 0.25
-    compiled: bool = False
+    backend: str = "auto"
+    expected_slices: int = 0
 
     def load(self) -> Denoiser:
         """The denoiser itself; raises as :meth:`Denoiser.load`."""
@@ -37,7 +38,8 @@ class DenoiserSpec:
             batch_size=self.batch_size,
             roi_size=self.roi_size,
             overlap=self.overlap,
-            compiled=self.compiled,
+            backend=self.backend,
+            expected_slices=self.expected_slices,
         )
 
 

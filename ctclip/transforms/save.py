@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
+from ctclip.backend import EAGER, pixel_settings
 from ctclip.data.volumes import Volume, is_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
@@ -44,6 +45,7 @@ class SaveImageCTd(MapTransform):
         model_sha256: what identifies the model, see :class:`~ctclip.weights.LoadedModel`.
         strength: that the volumes were blended with, see :func:`ctclip.strength.find_strength`.
         precision: "fp32" or "bf16"; part of what identifies a derived series.
+        backend: what ran the network, see :func:`~ctclip.backend.find_backend`; part of it too.
         hu_window: what the network sees as [0, 1].
         overwrite: replace earlier results.
         allow_missing_keys: do not raise when a key is missing.
@@ -60,6 +62,7 @@ class SaveImageCTd(MapTransform):
         model_sha256: str,
         strength: str | float = DEFAULT_STRENGTH,
         precision: str = "fp32",
+        backend: str = EAGER,
         hu_window: HUWindow = MODEL_HU_WINDOW,
         overwrite: bool = False,
         allow_missing_keys: bool = False,
@@ -71,7 +74,7 @@ class SaveImageCTd(MapTransform):
             model_sha256=model_sha256,
             strength=find_strength(strength),
             hu_window=hu_window,
-            parameters=f"precision={precision} roi=none",
+            parameters=pixel_settings(precision, backend),
             version=__version__,
         )
 

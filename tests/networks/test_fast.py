@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
+from ctclip.devices import has_fast_bf16
+from ctclip.errors import ConfigError
 from ctclip.networks import (
     DenoiserConfig,
     DenseFeatureDenoiser,
@@ -84,6 +90,60 @@ def test_compiled_is_equal_up_to_rounding() -> None:
     network, image = _network(CONFIGS["residual"]), torch.rand(1, 1, 64, 64)
     with torch.no_grad():
         eager = optimized_network(network, precision="bf16")(image)
-        compiled = optimized_network(network, precision="bf16", compiled=True)(image)
+        compiled = optimized_network(network, precision="bf16", backend="compiled")(image)
         exact = network(image)
     assert (compiled - exact).square().mean() < 2 * (eager - exact).square().mean()
+
+
+BF16_ON_THIS_CPU = pytest.mark.skipif(not has_fast_bf16(torch.device("cpu")), reason="this CPU has no bf16")
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=BF16_ON_THIS_CPU)])
+def test_openvino_gives_the_same_in_every_size(config: DenoiserConfig, precision: str) -> None:
+    pytest.importorskip("openvino")
+    network = _network(config)
+    eager = optimized_network(network, precision=precision)
+    found = optimized_network(network, precision=precision, backend="openvino")
+    for size in ((2, 50, 67), (1, 16, 16), (2, 50, 67)):
+        image = torch.rand(size[0], config.in_channels, *size[1:])
+        with torch.inference_mode():
+            exact, expected = network(image), eager(image)
+            error = (found(image) - exact).square().mean().sqrt()
+        if precision == "fp32":
+            assert error < 1e-6 * exact.std() + 1e-6
+        else:
+            assert 0 < error < 1.5 * (expected - exact).square().mean().sqrt()
+
+
+def test_openvino_is_called_by_threads_side_by_side() -> None:
+    pytest.importorskip("openvino")
+    network = optimized_network(_network(CONFIGS["residual"]), precision="fp32", backend="openvino", passes=2)
+    images = torch.rand(24, 1, 1, 48, 48).unbind()
+    together = threading.Barrier(4)
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return network(image)
+
+    expected = [run(image) for image in images]
+    with ThreadPoolExecutor(4, initializer=together.wait) as pool:
+        for found, alone in zip(pool.map(run, images), expected, strict=True):
+            torch.testing.assert_close(found, alone, atol=1e-6, rtol=0)
+
+
+def test_openvino_reports_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    calls: list[object] = []
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, lambda *args: calls.append(args))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: calls.append(args) or [])
+    network = optimized_network(_network(CONFIGS["residual"]), precision="fp32", backend="openvino")
+    with torch.inference_mode():
+        network(torch.rand(1, 1, 32, 32))
+    assert not calls
+
+
+def test_openvino_refuses_other_networks() -> None:
+    with pytest.raises(ConfigError, match="for networks on CLIP's ResNet"):
+        optimized_network(PeerDenoiser(PeerConfig("DnCNN", 8, 3)).eval(), precision="fp32", backend="openvino")

@@ -1,0 +1,116 @@
+"""The layers of a :class:`~ctclip.networks.FastDenoiser` on OpenVINO: about twice as fast as PyTorch's on a CPU."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    import openvino
+
+KEPT_SHAPES = 4
+"""Compiled networks kept. Compiling for a shape takes a tenth of a second, running one for all shapes a fifth more."""
+
+
+class OpenVINOLayers(nn.Module):
+    """Computes what ``layers`` compute, (B, C1, H1, W1) and (B, C2, H2, W2) to a float32 tensor, on the CPU.
+
+    Threads may call it side by side: as many as ``passes`` do not wait for each other.
+
+    Args:
+        layers: takes and gives channels-last tensors of one type, float32 or bfloat16; is traced and not kept.
+        examples: inputs of any size to trace with.
+        passes: calls at the same time.
+    """
+
+    def __init__(self, layers: nn.Module, examples: tuple[torch.Tensor, torch.Tensor], *, passes: int = 1) -> None:
+        super().__init__()
+        import openvino
+
+        self.dtype = examples[0].dtype
+        self._core, self._model = openvino.Core(), _convert(layers, examples)
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if self.dtype == torch.bfloat16 else "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": passes,
+            # Two processes beside each other would be pinned to the same core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._compiled: OrderedDict[tuple[torch.Size, ...], _Compiled] = OrderedDict()
+        self._compiling = threading.Lock()
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        return self._compiled_for(tuple(each.shape for each in inputs))(inputs)
+
+    def _compiled_for(self, shapes: tuple[torch.Size, ...]) -> _Compiled:
+        with self._compiling:
+            if shapes not in self._compiled:
+                model = self._model.clone()
+                model.reshape({number: list(shape) for number, shape in enumerate(shapes)})
+                model = _with_channels_last(model, len(shapes), self.dtype)
+                self._compiled[shapes] = _Compiled(self._core.compile_model(model, "CPU", self._settings))
+                while len(self._compiled) > KEPT_SHAPES:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(shapes)
+            return self._compiled[shapes]
+
+
+class _Compiled:
+    """A network for one shape, with a request for each thread that has been in it at the same time as others."""
+
+    def __init__(self, network: openvino.CompiledModel) -> None:
+        self.network = network
+        self._idle: list[Any] = []
+
+    def __call__(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        request = self._idle.pop() if self._idle else self.network.create_infer_request()
+        tensors = [_shared_tensor(each) for each in inputs]  # the request does not keep their memory alive
+        for number, each in enumerate(tensors):
+            request.set_input_tensor(number, each)
+        request.infer()
+        result = torch.from_numpy(np.array(request.get_output_tensor().data))
+        self._idle.append(request)
+        return result
+
+
+def _convert(layers: nn.Module, examples: tuple[torch.Tensor, ...]) -> openvino.Model:
+    """An OpenVINO model of float32 tensors. ``openvino.convert_model`` does the same, but reports its use to Intel."""
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    exact = copy.deepcopy(layers).float()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # OpenVINO's frontend traces with torch.jit, which is deprecated
+        decoder = TorchScriptPythonDecoder(exact, example_input=tuple(each.float() for each in examples))
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    return frontend.convert(frontend.load(decoder))
+
+
+def _with_channels_last(model: openvino.Model, inputs: int, dtype: torch.dtype) -> openvino.Model:
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    given = PrePostProcessor(model)
+    for number in range(inputs):
+        given.input(number).model().set_layout(openvino.Layout("NCHW"))
+        tensor = given.input(number).tensor().set_layout(openvino.Layout("NHWC"))
+        tensor.set_element_type(openvino.Type.bf16 if dtype == torch.bfloat16 else openvino.Type.f32)
+    return given.build()
+
+
+def _shared_tensor(values: torch.Tensor) -> openvino.Tensor:
+    """The same memory, seen by OpenVINO; a copy only when it is not channels last."""
+    import openvino
+
+    rows = values.permute(0, 2, 3, 1).contiguous()
+    if values.dtype == torch.bfloat16:  # which NumPy does not know
+        return openvino.Tensor(rows.view(torch.int16).numpy(), openvino.Shape(list(rows.shape)), openvino.Type.bf16)
+    return openvino.Tensor(rows.numpy(), shared_memory=True)
