@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import count
+import logging
+from functools import partial
+from itertools import count, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from benchmarks.forms import backends, precisions
 from benchmarks.phantom_slices import noisy_slices_hu, unit_images, write_series
 from benchmarks.report import Case, Row
 from benchmarks.settings import IMAGE_SIZE, Settings
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
     from ctclip import Denoiser
 
+logger = logging.getLogger(__name__)
+
 FILES, ARRAYS, NETWORK = "DICOM to DICOM", "HU to HU", "network alone"
 
 
@@ -24,28 +29,29 @@ def end_to_end(settings: Settings) -> Case:
     """Time a series through the whole pipeline, through the denoiser alone and through the network alone."""
     from ctclip import Denoiser
 
-    denoiser = Denoiser.load("ct-compact", device=settings.device)
+    rows: list[Row] = []
     with TemporaryDirectory() as folder:
         write_series(Path(folder) / "one", 1)
         write_series(Path(folder) / "all", settings.slices)
-        for warm_up in _candidates(denoiser, Path(folder), "one", 1, settings).values():
-            warm_up()
-        seconds = interleaved(
-            _candidates(denoiser, Path(folder), "all", settings.slices, settings),
-            repeats=settings.repeats,
-            device=settings.device,
-        )
-    return Case(f"End to end, {settings.slices} slices", _note(settings), _rows(seconds, settings.slices))
+        for precision, backend in product(precisions(settings.device), backends(settings.device)):
+            logger.info("  %s, %s", precision, backend)
+            denoiser = Denoiser.load("ct-compact", device=settings.device, precision=precision, backend=backend)
+            for warm_up in _candidates(denoiser, Path(folder), "one", 1, settings).values():
+                warm_up()
+            candidates = _candidates(denoiser, Path(folder), "all", settings.slices, settings)
+            seconds = interleaved(candidates, repeats=settings.repeats, device=settings.device)
+            rows += _rows(f"{precision}, {backend}", seconds, settings.slices)
+    return Case(f"End to end, {settings.slices} slices", _note(settings), rows)
 
 
 def _candidates(denoiser: Denoiser, folder: Path, name: str, slices: int, settings: Settings) -> dict[str, Call]:
     slices_hu = noisy_slices_hu(slices)
     batches = unit_images(slices).split(settings.batch)
-    targets = (folder / f"{name}_out_{index}" for index in count())
+    targets = (folder / f"{name}_out_{denoiser.precision}_{denoiser.backend}_{index}" for index in count())
     return {
         FILES: lambda: denoise_export(folder / name, next(targets), denoiser),
         ARRAYS: lambda: [*denoiser.denoise_slices(slices_hu)],
-        NETWORK: lambda: [run_network(denoiser, batch) for batch in batches],
+        NETWORK: lambda: [*denoiser.passes.map(partial(run_network, denoiser), batches)],
     }
 
 
@@ -73,12 +79,13 @@ def run_network(denoiser: Denoiser, images: torch.Tensor) -> torch.Tensor:
     return predict_stacks(images, denoiser.network, device=denoiser.device)
 
 
-def _rows(seconds: dict[str, list[float]], slices: int) -> list[Row]:
+def _rows(how: str, seconds: dict[str, list[float]], slices: int) -> list[Row]:
     rows: list[Row] = []
     for name, values in seconds.items():
         longer, network_share = ratio(values, seconds[NETWORK]), ratio(seconds[NETWORK], values)
         rows.append(
             {
+                "precision and backend": how,
                 "what": name,
                 "ms/slice": 1e3 * spread(values).median / slices,
                 "times as long as the network": longer.median,

@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from benchmarks.baseline import ours_with_weights_of, published_network
+from benchmarks.forms import backends
 from benchmarks.phantom_slices import unit_images
 from benchmarks.rates import MATRIX_SIDE, flops_per_image, matrix_flops, matrix_product
 from benchmarks.report import Case, Row
 from benchmarks.settings import IMAGE_SIZE, Settings
 from benchmarks.timing import interleaved, ratio, seconds_of, spread
+from ctclip.inferers import ConcurrentPasses
 from ctclip.networks import optimized_network
 
 PRECISIONS = ("fp32", "bf16")
@@ -33,7 +35,7 @@ class Form:
         slices: per pass.
         precision: of its convolutions, "fp32" or "bf16".
         flops: per slice.
-        first_call_s: seconds of the first pass, which compiles.
+        first_call_s: seconds of the first passes, which compile.
         change: RMS difference from the same weights in float32, unoptimised, over its SD; ``None`` where there is
             nothing to compare with.
     """
@@ -62,22 +64,29 @@ def compact(settings: Settings) -> Case:
 def _compare(title: str, network: nn.Module, settings: Settings) -> Case:
     device = settings.device
     published, network = published_network().to(device), network.to(device)
-    images = unit_images(settings.batch).to(device)
+    passes = ConcurrentPasses(torch.device(device))
+    images = unit_images(settings.batch * passes.count).to(device)
+
+    def side_by_side(fast: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda images: torch.cat([*passes.map(without_gradients(fast), images.split(settings.batch))])
+
     with torch.inference_mode():
         expected = network(images[:1])
     forms = {PUBLISHED: _form(published, images[:1], "fp32", flops_per_image(published, images[:1]))}
+    flops = flops_per_image(optimized_network(network, precision="fp32"), images[:1])
     for precision in PRECISIONS:
-        for compiled in (False, True):
-            fast = optimized_network(network, precision=precision, compiled=compiled)
-            if not compiled:  # the counter does not see into compiled code
-                flops = flops_per_image(fast, images[:1])
-            name = f"ctclip: {precision}{', compiled' if compiled else ''}"
-            forms[name] = _form(fast, images, precision, flops, expected)
+        for backend in backends(settings.device):
+            fast = optimized_network(network, precision=precision, backend=backend, passes=passes.count)
+            forms[f"ctclip: {precision}, {backend}"] = _form(side_by_side(fast), images, precision, flops, expected)
     return Case(title, _note(settings), _rows(forms, settings))
 
 
 def _form(
-    network: nn.Module, images: torch.Tensor, precision: str, flops: int, expected: torch.Tensor | None = None
+    network: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    precision: str,
+    flops: int,
+    expected: torch.Tensor | None = None,
 ) -> Form:
     """Run a network for the first time and keep how to run it again.
 
@@ -91,13 +100,17 @@ def _form(
     results: list[torch.Tensor] = []
 
     def run() -> torch.Tensor:
-        with torch.no_grad():
-            return network(images)
+        return without_gradients(network)(images)
 
     logger.info("  first call in %s", precision)
     first_call_s = seconds_of(lambda: results.append(run()), device=images.device.type)
     change = None if expected is None else _relative_difference(results[0][:1], expected)
     return Form(run, len(images), precision, flops, first_call_s, change)
+
+
+def without_gradients(network: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network in inference mode, which every thread has to enter by itself."""
+    return torch.inference_mode()(network)
 
 
 def _relative_difference(result: torch.Tensor, expected: torch.Tensor) -> float:
@@ -140,9 +153,10 @@ def _rows(forms: dict[str, Form], settings: Settings) -> list[Row]:
 
 def _note(settings: Settings) -> str:
     return (
-        f"Slices of {IMAGE_SIZE}x{IMAGE_SIZE}, {settings.batch} per pass in ctclip's forms. Medians of "
-        f"{settings.repeats} rounds; lowest and highest are of the rounds' ratios. The matrix product, of square "
-        f"matrices with {MATRIX_SIDE[settings.device]} rows, is the best of all rounds. The first call compiles, "
-        "unless the compiler finds its earlier work on the disk. The change of the result is the RMS difference from "
-        "the same weights in float32 without any optimisation, as a share of the result's SD."
+        f"Slices of {IMAGE_SIZE}x{IMAGE_SIZE}, {settings.batch} per pass in ctclip's forms, and on a CPU a pass on "
+        f"each core at the same time. Medians of {settings.repeats} rounds; lowest and highest are of the rounds' "
+        f"ratios. The matrix product, of square matrices with {MATRIX_SIDE[settings.device]} rows, is the best of all "
+        "rounds. The first call compiles, unless the compiler finds its earlier work on the disk. The change of the "
+        "result is the RMS difference from the same weights in float32 without any optimisation, as a share of the "
+        "result's SD."
     )
