@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.utils import convert_to_tensor
 
 from ctclip.backend import find_backend, pixel_settings
 from ctclip.devices import find_device, find_precision
 from ctclip.errors import ConfigError, DataError
+from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.networks import Network, has_fast_form, optimized_network
-from ctclip.transforms.hu_window import RestoreOutsideHUWindow, ScaleHUWindow
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.catalogue import DEFAULT_MODEL
 from ctclip.weights.loading import load_model
@@ -89,7 +88,6 @@ class Denoiser:
             network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
         )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
-        self._scale, self._restore = ScaleHUWindow(*hu_window), RestoreOutsideHUWindow(*hu_window)
 
     @classmethod
     def load(
@@ -181,8 +179,8 @@ class Denoiser:
     def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
         stacks = torch.from_numpy(np.stack(batch)).float()
         originals = stacks[:, self.num_slices // 2]
-        predicted = self._predict(convert_to_tensor(self._scale(stacks)))
-        denoised = torch.as_tensor(self._restore(self._scale.inverse(predicted[:, 0]), originals))
+        predicted = self._predict(hu_to_unit(stacks, self.hu_window))
+        denoised = restore_outside_window(unit_to_hu(predicted[:, 0], self.hu_window), originals, self.hu_window)
         return torch.lerp(originals, denoised, strength).numpy()
 
     def _predict(self, stacks: torch.Tensor) -> torch.Tensor:
@@ -217,8 +215,10 @@ class Denoiser:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if len(stacks) > 1:
-            self._largest_batch = len(stacks) // 2
-            logger.warning("out of memory on %s: going on with batches of %d slices", self.device, self._largest_batch)
+            smaller = len(stacks) // 2
+            if smaller < (self._largest_batch or len(stacks)):  # another thread may have been first
+                self._largest_batch = smaller
+                logger.warning("out of memory on %s: going on with batches of %d slices", self.device, smaller)
         elif self.device.type != "cpu":
             logger.warning("out of memory on %s for a single slice: going on on the CPU, which is slower", self.device)
             self.device = torch.device("cpu")

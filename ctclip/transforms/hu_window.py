@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
+import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
-from monai.transforms import InvertibleTransform, MapTransform, ScaleIntensityRange, Transform
-from monai.transforms.utils_pytorch_numpy_unification import where
+from monai.data.meta_obj import get_track_meta
+from monai.transforms import InvertibleTransform, MapTransform, Transform
+from monai.utils import convert_to_tensor
+from monai.utils.enums import TransformBackends
 
+from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
 from ctclip.units import MODEL_HU_WINDOW
 
 
@@ -16,28 +20,28 @@ class ScaleHUWindow(InvertibleTransform):
     """Scales an HU window linearly to [0, 1], clipping what lies outside; ``inverse`` scales back to HU.
 
     Inside the window ``inverse`` undoes the transform up to float32 rounding. What was clipped is lost here:
-    :class:`RestoreOutsideHUWindow` puts it back. Both directions are MONAI's ``ScaleIntensityRange``.
+    :class:`RestoreOutsideHUWindow` puts it back. Both directions take arrays and give float32 tensors, as MONAI's
+    ``ScaleIntensityRange`` does.
 
     Args:
         a_min: lower end of the window in HU.
         a_max: upper end of the window in HU.
     """
 
-    backend = ScaleIntensityRange.backend
+    backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(self, a_min: float = MODEL_HU_WINDOW[0], a_max: float = MODEL_HU_WINDOW[1]) -> None:
         if not a_min < a_max:
             raise ValueError(f"an HU window needs a_min < a_max, found {a_min} and {a_max}")
-        self._to_unit = ScaleIntensityRange(a_min, a_max, b_min=0.0, b_max=1.0, clip=True)
-        self._to_hu = ScaleIntensityRange(0.0, 1.0, b_min=a_min, b_max=a_max, clip=False)
+        self.window = (a_min, a_max)
 
     def __call__(self, data: NdarrayOrTensor) -> NdarrayOrTensor:
         """HU of any shape to [0, 1]."""
-        return self._to_unit(data)
+        return hu_to_unit(_float_tensor(data), self.window)
 
     def inverse(self, data: NdarrayOrTensor) -> NdarrayOrTensor:
         """[0, 1] of any shape to HU; values beyond [0, 1] continue on the same line."""
-        return self._to_hu(data)
+        return unit_to_hu(_float_tensor(data), self.window)
 
 
 class ScaleHUWindowd(MapTransform, InvertibleTransform):
@@ -92,8 +96,8 @@ class RestoreOutsideHUWindow(Transform):
         self, denoised_hu: NdarrayOrTensor, original_hu: NdarrayOrTensor
     ) -> NdarrayOrTensor:
         """``original_hu`` where it lies outside [a_min, a_max], elsewhere ``denoised_hu`` clipped to the window."""
-        outside = (original_hu < self.a_min) | (original_hu > self.a_max)
-        return where(outside, original_hu, denoised_hu.clip(self.a_min, self.a_max))
+        window = (self.a_min, self.a_max)
+        return restore_outside_window(denoised_hu, original_hu, window)  # type: ignore[type-var]  # both of one kind
 
 
 class RestoreOutsideHUWindowd(MapTransform):
@@ -126,3 +130,7 @@ class RestoreOutsideHUWindowd(MapTransform):
         for key in self.key_iterator(restored):
             restored[key] = self.restorer(restored[key], restored[self.ref_key])
         return restored
+
+
+def _float_tensor(data: NdarrayOrTensor) -> torch.Tensor:
+    return convert_to_tensor(data, dtype=torch.float32, track_meta=get_track_meta())

@@ -25,6 +25,9 @@ NEW_AT_EVERY_RUN = (
     "InstanceCreationTime",
 )
 
+HEAVY_MODULES = {"ignite", "matplotlib", "monai", "skimage"}
+"""Not needed to denoise DICOM; MONAI alone takes two seconds to import."""
+
 
 def _run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -271,3 +274,15 @@ def test_weights_commands() -> None:
 def test_help_does_not_import_torch() -> None:
     script = "import sys, ctclip.cli.main; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_denoising_imports_no_more_than_it_needs(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    script = f"""
+import sys
+from ctclip.cli.main import app
+code = app(sys.argv[1:], standalone_mode=False)
+print(code, sorted({HEAVY_MODULES!r} & set(sys.modules)))
+"""
+    arguments = [str(each) for each in ("denoise", export, tmp_path / "out", "--model", tiny_model)]
+    run = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "0 []"

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
+from monai.transforms import ScaleIntensityRange
 
+from ctclip.hu_window import hu_to_unit, unit_to_hu
 from ctclip.transforms import (
     NeighborAverage,
     RandLesionsd,
@@ -28,9 +32,24 @@ def test_window_and_its_inverse() -> None:
     assert data["other"] == 1
 
 
-def test_values_outside_the_window_come_back() -> None:
-    data = {"pred": torch.tensor([5.0, 5000, 7]), "image": torch.tensor([-2000.0, 10, 4000])}
-    assert RestoreOutsideHUWindowd("pred", "image")(data)["pred"].tolist() == [-2000, 3072, 4000]
+def test_both_directions_are_those_of_monai() -> None:
+    hu = torch.linspace(-3000, 5000, 8001)
+    for values in (hu, hu.numpy(), hu.short(), hu.numpy().astype(np.int16)):
+        expected = ScaleIntensityRange(-1224, 271, b_min=0, b_max=1, clip=True)(values)
+        found = ScaleHUWindow(-1224, 271)(values)
+        assert (type(found), found.dtype, found.tolist()) == (type(expected), expected.dtype, expected.tolist())
+    unit = torch.linspace(-0.1, 1.1, 1201)
+    assert torch.equal(ScaleHUWindow(-1224, 271).inverse(unit), ScaleIntensityRange(0, 1, b_min=-1224, b_max=271)(unit))
+    assert torch.equal(hu_to_unit(hu, (-1224, 271)), ScaleHUWindow(-1224, 271)(hu).as_tensor())
+    assert torch.equal(unit_to_hu(unit, (-1224, 271)), ScaleHUWindow(-1224, 271).inverse(unit).as_tensor())
+
+
+@pytest.mark.parametrize("convert", [torch.tensor, np.array])
+def test_values_outside_the_window_come_back(convert: Callable) -> None:
+    data = {"pred": convert([5.0, 5000, 7]), "image": convert([-2000.0, 10, 4000])}
+    restored = RestoreOutsideHUWindowd("pred", "image")(data)["pred"]
+    assert type(restored) is type(data["pred"])
+    assert restored.tolist() == [-2000, 3072, 4000]
 
 
 @pytest.mark.parametrize("num_slices", [1, 3, 5])
