@@ -14,6 +14,7 @@ from benchmarks.phantom_slices import noisy_slices_hu, unit_images, write_series
 from benchmarks.report import Case, Row
 from benchmarks.settings import IMAGE_SIZE, Settings
 from benchmarks.timing import Call, interleaved, ratio, spread
+from ctclip.backend import COMPILED
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +31,11 @@ def end_to_end(settings: Settings) -> Case:
     from ctclip import Denoiser
 
     rows: list[Row] = []
+    measured = [backend for backend in backends(settings.device) if backend != COMPILED]
     with TemporaryDirectory() as folder:
         write_series(Path(folder) / "one", 1)
         write_series(Path(folder) / "all", settings.slices)
-        for precision, backend in product(precisions(settings.device), backends(settings.device)):
+        for precision, backend in product(precisions(settings.device), measured):
             logger.info("  %s, %s", precision, backend)
             denoiser = Denoiser.load("ct-compact", device=settings.device, precision=precision, backend=backend)
             for warm_up in _candidates(denoiser, Path(folder), "one", 1, settings).values():
