@@ -14,23 +14,17 @@ from ctclip.files import cache_folder
 
 AUTO, EAGER, COMPILED, OPENVINO = CHOICES = ("auto", "eager", "compiled", "openvino")
 
-COMPILING_PAYS_FROM_SLICES = 400
-"""On a CPU with bf16 compiling ct-compact takes 6 s and saves 17 ms per slice of 512x512 (docs/performance.md)."""
 
-
-def find_backend(
-    choice: str, device: torch.device, precision: str, *, slices: int = 0, convertible: bool = True
-) -> str:
+def find_backend(choice: str, device: torch.device, precision: str, *, convertible: bool = True) -> str:
     """The backend of a name; "auto" is the one that was measured to be fastest on the device.
 
-    On a CPU that is "openvino" where it is installed, then "compiled" for many slices in bf16; elsewhere "eager".
-    The compiler keeps its work on the disk, so that the next run starts at once.
+    On a CPU that is "openvino" where it is installed, elsewhere "eager": compiling was not faster there
+    (docs/performance.md). The compiler keeps its work on the disk, so that the next run starts at once.
 
     Args:
         choice: "auto", "eager", "compiled" or "openvino".
         device: of the network.
         precision: of the network, "fp32" or "bf16".
-        slices: to be denoised.
         convertible: whether OpenVINO can run the network.
 
     Returns:
@@ -41,9 +35,9 @@ def find_backend(
     """
     if choice not in CHOICES:
         raise ConfigError(f"backend must be one of {', '.join(CHOICES)}, found {choice!r}")
-    found = _fastest(device, precision, slices, convertible) if choice == AUTO else choice
+    found = _fastest(device, precision, convertible) if choice == AUTO else choice
     if found == COMPILED:
-        if not _has_compiler():
+        if shutil.which(os.environ.get("CXX", "g++")) is None:
             raise ConfigError("compiling needs a C++ compiler: install g++, name another one in CXX, or take 'eager'")
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
     if found == OPENVINO:
@@ -56,14 +50,9 @@ def pixel_settings(precision: str, backend: str, windows: str = "none") -> str:
     return f"precision={precision} roi={windows}" + ("" if backend == EAGER else f" {backend}")
 
 
-def _fastest(device: torch.device, precision: str, slices: int, convertible: bool) -> str:
-    if device.type != "cpu":
-        return EAGER
-    if convertible and _has_openvino() and (precision == "fp32" or has_fast_bf16(device)):
-        return OPENVINO
-    if precision == "bf16" and slices >= COMPILING_PAYS_FROM_SLICES and _has_compiler():
-        return COMPILED
-    return EAGER
+def _fastest(device: torch.device, precision: str, convertible: bool) -> str:
+    is_possible = convertible and device.type == "cpu" and (precision == "fp32" or has_fast_bf16(device))
+    return OPENVINO if is_possible and _has_openvino() else EAGER
 
 
 def _require_openvino(device: torch.device, precision: str) -> None:
@@ -78,7 +67,3 @@ def _require_openvino(device: torch.device, precision: str) -> None:
 
 def _has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
-
-
-def _has_compiler() -> bool:
-    return shutil.which(os.environ.get("CXX", "g++")) is not None

@@ -46,7 +46,6 @@ class Denoiser:
         roi_size: side of square sliding windows in pixels; ``None`` takes whole slices, which is faster and exact.
         overlap: part of a window shared with the next one.
         backend: "auto", "eager", "compiled" or "openvino", see :func:`~ctclip.backend.find_backend`.
-        expected_slices: how many slices are to come, for "auto".
 
     Raises:
         ConfigError: when a setting is out of range or the device does not exist.
@@ -65,7 +64,6 @@ class Denoiser:
         roi_size: int | None = None,
         overlap: float = 0.25,
         backend: str = "auto",
-        expected_slices: int = 0,
     ) -> None:
         self.device = find_device(device)
         self.precision = find_precision(precision, self.device)
@@ -80,9 +78,7 @@ class Denoiser:
         self.batch_size, self.roi_size, self.overlap = batch_size, roi_size, overlap
         self._largest_batch: int | None = None  # once memory has run out
         self.passes = ConcurrentPasses(self.device)
-        self.backend = find_backend(
-            backend, self.device, self.precision, slices=expected_slices, convertible=has_fast_form(network)
-        )
+        self.backend = find_backend(backend, self.device, self.precision, convertible=has_fast_form(network))
         self.config, self.num_slices = network.config, network.config.in_channels
         self.network = optimized_network(
             network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count

@@ -115,7 +115,6 @@ def denoise(
             _print_scan(console, found, chosen, verbose)
             if dry_run:
                 raise typer.Exit(ALL_DONE)
-            spec = replace(spec, expected_slices=sum(each.slice_count for each in chosen))
             if strict:
                 require_undamaged(found)
             denoiser = _load(console, spec, engine)

@@ -24,7 +24,6 @@ class DenoiserSpec:
     roi_size: int | None = None
     overlap: float = 0.25
     backend: str = "auto"
-    expected_slices: int = 0
 
     def load(self) -> Denoiser:
         """The denoiser itself; raises as :meth:`Denoiser.load`."""
@@ -39,7 +38,6 @@ class DenoiserSpec:
             roi_size=self.roi_size,
             overlap=self.overlap,
             backend=self.backend,
-            expected_slices=self.expected_slices,
         )
 
 
