@@ -149,7 +149,7 @@ def measure(cell: Cell) -> CellResult:
             quality = image_quality(denoised, reference, rounded=cell.noise is None)
             psnr_db.append(quality[0])
             ssim.append(quality[1])
-            before_db.append(image_quality(low, reference)[0])
+            before_db.append(psnr(low, reference))
     family, level = (cell.noise.family, cell.noise.level) if cell.noise else (REAL, 0.0)
     return CellResult(cell.method.label, cell.images.name, family, level, tuple(psnr_db), tuple(ssim), tuple(before_db))
 
@@ -162,7 +162,7 @@ def image_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = F
         reference: the clean image.
         rounded: to 8 bits first, as the published tests on real noise do.
     """
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+    from skimage.metrics import structural_similarity
 
     image = np.clip(image, 0, 1).astype(np.float64)
     image = np.round(image * 255) / 255 if rounded else image
@@ -176,8 +176,16 @@ def image_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = F
         use_sample_covariance=False,
         channel_axis=-1,
     )
-    with np.errstate(divide="ignore"):  # equal images have an infinite PSNR
-        return float(peak_signal_noise_ratio(reference, image, data_range=1.0)), float(ssim)
+    return psnr(image, reference), float(ssim)
+
+
+def psnr(image: np.ndarray, reference: np.ndarray) -> float:
+    """PSNR in dB, range 1, of an image that is clipped to [0, 1] first; infinite for equal ones."""
+    from skimage.metrics import peak_signal_noise_ratio
+
+    with np.errstate(divide="ignore"):
+        clipped = np.clip(image, 0, 1).astype(np.float64)
+        return float(peak_signal_noise_ratio(reference.astype(np.float64), clipped, data_range=1.0))
 
 
 def write_results(results: Sequence[CellResult], cells: Sequence[Cell], folder: Path) -> None:
