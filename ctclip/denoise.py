@@ -191,7 +191,7 @@ class Denoiser:
                     roi_size=self.roi_size,
                     overlap=self.overlap,
                 )
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
         # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
@@ -230,10 +230,10 @@ class Denoiser:
         return min(wanted, self._largest_batch or wanted)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The allocators of CPU and MPS raise a bare RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        text in str(error) for text in ("allocate memory", "out of memory")
+def _is_out_of_memory(error: Exception) -> bool:
+    # The allocators of PyTorch's CPU and MPS and of OpenVINO raise a bare RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        text in str(error) for text in ("allocate memory", "bytes of memory", "out of memory", "bad_alloc")
     )
 
 

@@ -147,14 +147,15 @@ def test_noise_of_a_flat_slice() -> None:
 class _OutOfMemory(torch.nn.Module):
     """A network that adds 10 HU, until a batch, or what runs together, is larger than the memory."""
 
-    def __init__(self, largest: int, together: int = 100) -> None:
+    def __init__(self, largest: int, together: int = 100, error: Exception | None = None) -> None:
         super().__init__()
+        self.error = error or torch.OutOfMemoryError("CUDA out of memory")
         self.config = DenoiserConfig()
         self.largest, self.together, self.batches = largest, threading.Semaphore(together), []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > self.largest or not self.together.acquire(blocking=False):
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise self.error
         time.sleep(0.01)
         self.together.release()
         self.batches.append(len(x))
@@ -214,9 +215,19 @@ def test_passes_in_threads_give_what_one_gives(threads: Callable[[int], None]) -
     assert inside == [3], "the threads of others are as they were"
 
 
-def test_a_slice_that_does_not_fit_is_one_line() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("Check 'ptr' failed at cpu_memory.cpp:257:\nFailed to allocate 100663680 bytes of memory"),
+        MemoryError("std::bad_alloc"),
+    ],
+    ids=["CUDA", "CPU", "OpenVINO", "Python"],
+)
+def test_a_slice_that_does_not_fit_is_one_line(error: Exception) -> None:
     with pytest.raises(DataError, match="a slice of 8 x 8 does not fit; give --roi"):
-        Denoiser(_OutOfMemory(largest=0), device="cpu").denoise(np.full((2, 8, 8), -100.0))
+        Denoiser(_OutOfMemory(largest=0, error=error), device="cpu").denoise(np.full((2, 8, 8), -100.0))
 
 
 def test_bf16_stays_within_two_hu_and_two_hundredths_of_a_decibel() -> None:
