@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -83,18 +84,25 @@ def denoise(
 
         photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
+        for_series = {
+            "--series": series,
+            "--qc": qc,
+            "--check": check,
+            "--engine": engine != LOCAL,
+            "--resume": resume,
+            "--strict": strict,
+            "--keep-private": keep_private,
+        }
         if photographs:
-            if qc or check or report or engine != LOCAL:
-                raise ConfigError("--qc, --check, --report and --engine are for CT, but the input are images")
-            method = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision)
+            _refuse({**for_series, "--report": report, "--batch": batch != "auto", "--roi": roi}, "images")
+            method = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision, backend)
             _photographs(console, source, target, method, share, dry_run, overwrite)
             raise typer.Exit(ALL_DONE)
         spec = DenoiserSpec(
             model or DEFAULT_MODEL, encoder_weights, device, precision, _batch(batch), roi or None, overlap, backend
         )
         if is_volume(source) and source.is_file():
-            if qc or check or engine != LOCAL:
-                raise ConfigError("--qc, --check and --engine are for DICOM series, but the input is a volume")
+            _refuse(for_series, "a volume")
             _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
         if engine not in ENGINES:
@@ -123,6 +131,15 @@ def denoise(
             _write_report(report, results, denoiser, share, found)
         failed = sum(result.status == "failed" for result in results)
         raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
+
+
+def _refuse(given: Mapping[str, object], what: str) -> None:
+    """An option without an effect is refused, so that nobody relies on it."""
+    from ctclip.errors import ConfigError
+
+    useless = [name for name, value in given.items() if value]
+    if useless:
+        raise ConfigError(f"no effect on {what}: {', '.join(useless)}; leave it out")
 
 
 def _photographs(

@@ -35,6 +35,7 @@ class MethodSpec:
         encoder_weights: for checkpoints without an encoder.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32" or "bf16".
+        backend: what runs a model, see :func:`~ctclip.backend.find_backend`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class MethodSpec:
     encoder_weights: str = ""
     device: str = "auto"
     precision: str = "auto"
+    backend: str = "auto"
 
     @property
     def label(self) -> str:
@@ -128,7 +130,7 @@ def _model(spec: MethodSpec) -> ImageMethod:
         raise WeightsError(f"{loaded.name} is a model for CT; images need one of natural_clip_denoising")
     device = find_device(spec.device)
     precision = find_precision(spec.precision, device)
-    backend = find_backend("auto", device, precision, convertible=has_fast_form(loaded.network))
+    backend = find_backend(spec.backend, device, precision, convertible=has_fast_form(loaded.network))
     network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
 
     @torch.inference_mode()

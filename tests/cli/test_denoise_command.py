@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
@@ -246,6 +247,35 @@ def test_a_volume_keeps_its_grid(tmp_path: Path) -> None:
         assert out.dtype == np.int16
         assert 0 < np.abs(out.hu - np.rint(noisy)).max() < 400
     assert _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nrrd").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "is_for"),
+    [
+        (("--series", "1.2.3"), "DICOM"),
+        (("--qc", "qc"), "DICOM"),
+        (("--check",), "DICOM"),
+        (("--engine", "ray"), "DICOM"),
+        (("--resume",), "DICOM"),
+        (("--strict",), "DICOM"),
+        (("--keep-private",), "DICOM"),
+        (("--report", "report.json"), "CT"),
+        (("--roi", "64"), "CT"),
+        (("--batch", "2"), "CT"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else each,
+)
+def test_an_option_without_an_effect_is_refused(tmp_path: Path, option: tuple[str, ...], is_for: str) -> None:
+    hu = np.full((2, 8, 8), -100, np.float32)
+    write_volume(tmp_path / "in.nii.gz", Volume(hu, np.eye(4), np.dtype(np.int16)))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in.png")
+    suffixes = {"DICOM": {"a volume": ".nii.gz", "images": ".png"}, "CT": {"images": ".png"}}
+    for what, suffix in suffixes[is_for].items():
+        target = tmp_path / f"out{suffix}"
+        result = _run("denoise", tmp_path / f"in{suffix}", target, *option)
+        assert result.exit_code == 2
+        assert f"no effect on {what}: {option[0]}; leave it out" in result.output
+        assert not target.exists()
 
 
 def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
