@@ -28,7 +28,7 @@ from ctclip.natural.methods import MethodSpec
 from ctclip.natural.noise import DEFAULT_FAMILIES, Noise, parse_noise
 from ctclip.natural.sets import ImageSet, find_sets, read_image
 
-ADAPTED = ("natural-compact", "frozen-contrast", "dncnn", "restormer")
+ADAPTED = ("natural-compact", "frozen-contrast", "dncnn")
 """Variants that are measured with adaptation too: it does not depend on the network."""
 
 FEATURE_IMAGES = 20
