@@ -19,6 +19,10 @@ KEPT_SHAPES = 4
 """Compiled networks kept. Compiling for a shape takes a tenth of a second, running one for all shapes a fifth more."""
 
 
+TRACING = threading.Lock()
+"""Two traces at the same time would record each other's operations."""
+
+
 class OpenVINOLayers(nn.Module):
     """Computes what ``layers`` compute, (B, C1, H1, W1) and (B, C2, H2, W2) to a float32 tensor, on the CPU.
 
@@ -87,7 +91,7 @@ def _convert(layers: nn.Module, examples: tuple[torch.Tensor, ...]) -> openvino.
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     exact = copy.deepcopy(layers).float()
-    with torch.no_grad(), warnings.catch_warnings():
+    with TRACING, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # OpenVINO's frontend traces with torch.jit, which is deprecated
         decoder = TorchScriptPythonDecoder(exact, example_input=tuple(each.float() for each in examples))
     frontend = FrontEndManager().load_by_framework("pytorch")

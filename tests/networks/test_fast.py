@@ -132,6 +132,22 @@ def test_openvino_is_called_by_threads_side_by_side() -> None:
             torch.testing.assert_close(found, alone, atol=1e-6, rtol=0)
 
 
+def test_openvino_is_set_up_by_threads_side_by_side() -> None:
+    pytest.importorskip("openvino")
+    network, image = _network(CONFIGS["residual"]), torch.rand(1, 1, 32, 32)
+    together = threading.Barrier(4)
+
+    def run(_: int) -> torch.Tensor:
+        together.wait(60)
+        fast = optimized_network(network, precision="fp32", backend="openvino")
+        with torch.inference_mode():
+            return fast(image)
+
+    with torch.no_grad(), ThreadPoolExecutor(4) as pool:
+        for found in pool.map(run, range(4)):
+            torch.testing.assert_close(found, network(image), atol=1e-5, rtol=1e-5)
+
+
 def test_openvino_reports_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     calls: list[object] = []
