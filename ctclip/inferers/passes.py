@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_PASSES = 8
-"""Each pass takes memory of its own: about 0.2 GB for ct-compact and a slice of 512x512."""
+"""Each pass takes memory of its own: up to 0.1 GB for ct-compact and a slice of 512x512 (docs/performance.md)."""
 
 
 class ConcurrentPasses:
