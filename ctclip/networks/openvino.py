@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 KEPT_SHAPES = 4
 """Compiled networks kept. Compiling for a shape takes a tenth of a second, running one for all shapes a fifth more."""
 
-
 TRACING = threading.Lock()
 """Two traces at the same time would record each other's operations."""
 
@@ -75,7 +74,10 @@ class _Compiled:
         self._idle: list[Any] = []
 
     def __call__(self, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        request = self._idle.pop() if self._idle else self.network.create_infer_request()
+        try:  # not "if self._idle": another thread may take the last one in between
+            request = self._idle.pop()
+        except IndexError:
+            request = self.network.create_infer_request()
         tensors = [_shared_tensor(each) for each in inputs]  # the request does not keep their memory alive
         for number, each in enumerate(tensors):
             request.set_input_tensor(number, each)
