@@ -18,8 +18,9 @@ TRAINING_SD = 15 / 255
 MAX_GAIN = 2.0
 """Weaker noise is amplified, with the image, by no more than this."""
 
-FADE_SD = 3 / 255
-"""Below this noise the network's effect fades out, with its square: there is nothing left to remove."""
+FADE_SD = 4 / 255
+"""Below this noise, at the brightness of the pixel, the network's effect fades out, with its square: there is nothing
+left to remove."""
 
 COARSE = 2.2
 """Coarseness from which noise counts as coarse; white noise has 1, and up to 1.6 was found on photographs."""
@@ -105,7 +106,8 @@ class AdaptiveDenoiser:
         results = []
         for image, noise, stabilizer, result in zip(images, noises, stabilizers, self.denoise(stable), strict=True):
             denoised = stabilizer.inverse(result)
-            results.append(image + min(1.0, (noise.sd / FADE_SD) ** 2) * (denoised - image))
+            effect = np.minimum(1.0, (noise.sd_at(denoised) / FADE_SD) ** 2)
+            results.append(image + effect * (denoised - image))
         return np.stack(results)
 
 

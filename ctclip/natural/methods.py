@@ -146,6 +146,6 @@ def _model(spec: MethodSpec) -> ImageMethod:
         return result.movedim(1, -1).float().cpu().numpy()
 
     description = f"{config.encoder_name}; {device}, {precision}, {backend}" + (
-        "; adapted to the noise" if spec.adapt else ""
+        "; adapted to the noise at every brightness" if spec.adapt else ""
     )
     return ImageMethod(spec.label, description, loaded.sha256, AdaptiveDenoiser(denoise) if spec.adapt else denoise)

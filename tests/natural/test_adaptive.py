@@ -128,6 +128,26 @@ def test_a_network_that_does_nothing_gives_the_image_back(picture: np.ndarray) -
         assert np.abs(result - noisy).max() < 2e-3
 
 
+def test_noise_of_bright_parts_goes_though_the_flat_parts_are_dark_and_free_of_it() -> None:
+    """Speckle: the darkest tenths hold noise of less than 1/255, the brightest of 40/255."""
+    ramp = np.repeat(np.linspace(0.01, 1, 256) ** 2, 256).reshape(256, 256, 1).repeat(3, axis=2)
+    noisy = Noise("speckle", 0.02).add_to(ramp)
+    assert _measured(noisy).sd * 255 < 2
+    rows = slice(160, 250)
+
+    def ideal(images: np.ndarray) -> np.ndarray:
+        return images.mean(axis=2, keepdims=True).repeat(256, axis=2)
+
+    result = AdaptiveDenoiser(ideal)(noisy[np.newaxis])[0]
+    before, after = np.abs(noisy - ramp)[rows].mean(), np.abs(result - ramp)[rows].mean()
+    assert after < 0.15 * before
+
+
+def test_images_free_of_noise_stay_as_they_are(picture: np.ndarray) -> None:
+    result = AdaptiveDenoiser(np.zeros_like)(picture[np.newaxis])[0]
+    np.testing.assert_allclose(result, picture, atol=1e-3)
+
+
 def test_an_ideal_network_leaves_no_coarse_noise(picture: np.ndarray) -> None:
     """A network that gives the mean of its surroundings, on a flat image: what is left is what it cannot average."""
     from scipy import ndimage
