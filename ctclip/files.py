@@ -8,6 +8,8 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,11 @@ def cache_folder() -> Path:
 
 
 PARTIAL_PREFIX = ".ctclip-partial-"
+
+UNPACKED_PREFIX = ".ctclip-unpacked-"
+
+ABANDONED_AFTER_S = 60
+"""A new temporary folder is locked at once; one that is older and not locked belongs to nobody."""
 
 
 def partial_name(path: Path) -> Path:
@@ -79,6 +86,33 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         if lock is not None:
             os.close(lock)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder in ``TMPDIR`` that only this user can read, removed afterwards.
+
+    What killed runs have left there may hold patient data; the next run removes it.
+    """
+    _remove_abandoned_temporary()
+    with tempfile.TemporaryDirectory(prefix=UNPACKED_PREFIX, ignore_cleanup_errors=True) as name:
+        lock = _lock(Path(name))
+        try:
+            yield Path(name)
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+
+def _remove_abandoned_temporary() -> None:
+    newest = time.time() - ABANDONED_AFTER_S
+    for left in Path(tempfile.gettempdir()).glob(f"{UNPACKED_PREFIX}*"):
+        lock = _lock(left)  # none for a folder of another user, or in use
+        if lock is None:
+            continue
+        if os.fstat(lock).st_mtime < newest:
+            shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
 
 
 @contextmanager

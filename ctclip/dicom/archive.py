@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ctclip.errors import SeriesError
+from ctclip.files import temporary_folder
 
 MAX_RATIO = 200
 """Unpacked over packed size, from which a file is a trap: CT compresses by less than 20, text by less than 100."""
@@ -37,12 +37,9 @@ def unpacked(source: Path) -> Iterator[Path]:
     if not is_zip(source):
         yield source
         return
-    folder = Path(tempfile.mkdtemp(prefix="ctclip-"))
-    try:
+    with temporary_folder() as folder:
         _unpack(source, folder)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack(source: Path, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +13,7 @@ from ctclip.dicom.classify import ENHANCED
 from ctclip.dicom.enhanced import split_frames
 from ctclip.dicom.scan import Scan, SkippedFile, scan
 from ctclip.errors import SeriesError
+from ctclip.files import temporary_folder
 
 __all__ = ["opened_export"]
 
@@ -36,8 +36,8 @@ def opened_export(source: Path) -> Iterator[Scan]:
         if not enhanced:
             yield found
             return
-        with tempfile.TemporaryDirectory(prefix="ctclip-") as frames:
-            yield _with_frames(found, enhanced, Path(frames))
+        with temporary_folder() as frames:
+            yield _with_frames(found, enhanced, frames)
 
 
 def _with_frames(found: Scan, enhanced: list[SkippedFile], folder: Path) -> Scan:
