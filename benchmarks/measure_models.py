@@ -58,13 +58,11 @@ def main() -> None:
 
 def lcd_row(folder: Path, denoiser: Denoiser | None) -> Row:
     """RMSE against the truth, bias against the input and contrast of the smallest insert, for each dose."""
-    truth = _raw(folder / "ground_truth.raw", "<u2")
-    body = truth > BODY_ABOVE_HU
-    insert, ring = _insert(truth)
     row: Row = {}
     for dose in DOSES:
-        files = sorted((folder / f"dose_{dose}" / "signal_present").glob("*.raw"))
-        noisy = np.stack([_raw(file, "<i2") for file in files])
+        noisy, truth = lcd_images(folder, dose)
+        body = truth > BODY_ABOVE_HU
+        insert, ring = insert_masks(truth)
         pred = noisy if denoiser is None else np.stack([np.asarray(denoiser.denoise(each)) for each in noisy])
         error = pred - truth
         row[f"RMSE {dose} %"] = float(np.sqrt(np.mean(error**2)))
@@ -74,11 +72,18 @@ def lcd_row(folder: Path, denoiser: Denoiser | None) -> Row:
     return row
 
 
+def lcd_images(folder: Path, dose: str) -> tuple[np.ndarray, np.ndarray]:
+    """The realisations with inserts, (10, 256, 256) in HU, and their truth."""
+    files = sorted((folder / f"dose_{dose}" / "signal_present").glob("*.raw"))
+    return np.stack([_raw(file, "<i2") for file in files]), _raw(folder / "ground_truth.raw", "<u2")
+
+
 def _raw(path: Path, dtype: str) -> np.ndarray:
     return np.fromfile(path, dtype).reshape(LCD_SIZE, LCD_SIZE).astype(np.float32) - LCD_OFFSET_HU
 
 
-def _insert(truth_hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def insert_masks(truth_hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest insert, and the ring around it."""
     rows, columns = np.nonzero(truth_hu == INSERT_HU)
     y, x = np.mgrid[:LCD_SIZE, :LCD_SIZE]
     radius = np.hypot(y - rows.mean(), x - columns.mean())
