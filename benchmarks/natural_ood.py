@@ -1,11 +1,11 @@
 """The tables of docs/results/natural_ood.md from trained networks.
 
-    python benchmarks/natural_ood.py --checkpoints RUNS --data natural --output OUT --images 10 \\
+    python benchmarks/natural_ood.py --checkpoints RUNS --data natural --output OUT \\
         --encoder natural-compact --encoder random --encoder timm:resnet50:RESNET50
 
 ``RUNS`` holds files ``VARIANT_SEED.pt``, as ``benchmarks/train_natural.py`` leaves them. Every network is measured as
-it is; those of ``ADAPTED`` also with the adaptation of ``ctclip denoise``. Tables show mean and SD over seeds. What is
-already measured is not measured again, so that the command can be stopped and started again, or started while
+it is; the variants of ``--adapt`` also with the adaptation of ``ctclip denoise``. Tables show mean and SD over seeds.
+What is already measured is not measured again, so that the command can be stopped and started again, or started while
 networks are still being trained.
 """
 
@@ -28,9 +28,6 @@ from ctclip.natural.methods import MethodSpec
 from ctclip.natural.noise import DEFAULT_FAMILIES, Noise, parse_noise
 from ctclip.natural.sets import ImageSet, find_sets, read_image
 
-ADAPTED = ("natural-compact", "frozen-contrast", "dncnn")
-"""Variants that are measured with adaptation too: it does not depend on the network."""
-
 FEATURE_IMAGES = 20
 
 TRAINING_NOISE = Noise("gaussian", 15)
@@ -47,11 +44,12 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["CBSD68", "Kodak24"])
     parser.add_argument("--noise", nargs="+", default=list(DEFAULT_FAMILIES))
     parser.add_argument("--variants", nargs="+", help="only these")
+    parser.add_argument("--adapt", nargs="+", default=["natural-compact"], help="variants to measure adapted too")
     parser.add_argument("--images", type=int, help="per set, evenly spread; all without it")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--encoder", action="append", default=[], help="as for 'ctclip features'")
     args = parser.parse_args()
-    methods = [MethodSpec("identity", is_model=False), *find_methods(args.checkpoints, args.variants)]
+    methods = [MethodSpec("identity", is_model=False), *find_methods(args.checkpoints, args.variants, args.adapt)]
     sets, missing = find_sets(args.data, args.sets)
     for line in missing:
         print(f"not found: {line}")
@@ -80,7 +78,7 @@ def similarity(encoders: Sequence[str], images: ImageSet) -> list[str]:
     return markdown(rows).splitlines() if rows else []
 
 
-def find_methods(folder: Path, variants: Sequence[str] | None) -> list[MethodSpec]:
+def find_methods(folder: Path, variants: Sequence[str] | None, adapted: Sequence[str]) -> list[MethodSpec]:
     """Every checkpoint as it is, and adapted where that is asked for."""
     found = []
     for path in sorted(folder.glob("*_[0-9].pt")):
@@ -89,7 +87,7 @@ def find_methods(folder: Path, variants: Sequence[str] | None) -> list[MethodSpe
             continue
         found += [
             MethodSpec(str(path), True, adapt, device="auto")
-            for adapt in ([False, True] if variant in ADAPTED else [False])
+            for adapt in ([False, True] if variant in adapted else [False])
         ]
     return found
 
