@@ -12,6 +12,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_uid, read_slice, scan
+from ctclip.errors import ConfigError
 from ctclip.metrics.image import image_quality
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
@@ -33,16 +34,25 @@ class DemoOutcome:
 
 
 def run_demo(output: Path, *, slices: int = 20, overwrite: bool = False) -> DemoOutcome:
-    """Write ``noisy/`` (DICOM), ``denoised/`` (derived DICOM) and ``before_after.png`` into ``output``."""
+    """Write ``noisy/`` (DICOM), ``denoised/`` (derived DICOM, full strength) and ``before_after.png`` into ``output``.
+
+    Raises:
+        ConfigError: when an earlier demonstration is there and ``overwrite`` is not given.
+    """
+    noisy_folder = output / "noisy"
+    if noisy_folder.exists() and not overwrite:
+        raise ConfigError(f"{noisy_folder} exists; give --overwrite to replace an earlier demonstration")
+    for left in noisy_folder.glob("[0-9][0-9][0-9][0-9].dcm"):  # there may have been more slices
+        left.unlink()
     truth = body_phantom_hu(slices)
-    write_ct_series(output / "noisy", low_dose(truth, SD_HU, seed=SEED))
-    found = scan(output / "noisy")
+    write_ct_series(noisy_folder, low_dose(truth, SD_HU, seed=SEED))
+    found = scan(noisy_folder)
     job = SeriesJob(output / "denoised", strength=1.0, taken_numbers=found.series_numbers, overwrite=overwrite)
     result = denoise_series(found.series[0], job, Denoiser.load())
     series, picture = output / "denoised" / result.derived, output / "before_after.png"
     if result.status == "failed":
         return DemoOutcome(result, [], series, picture)
-    noisy, denoised = read_series_hu(output / "noisy"), read_series_hu(series)
+    noisy, denoised = read_series_hu(noisy_folder), read_series_hu(series)
     quality = [
         (f"{window[0]:g} to {window[1]:g}", name, image_quality(volume, truth, window))
         for window in (SOFT_TISSUE_HU_WINDOW, MODEL_HU_WINDOW)

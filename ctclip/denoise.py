@@ -18,6 +18,7 @@ from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.networks import Network, has_fast_form, optimized_network
+from ctclip.networks.denoiser import PAD_MULTIPLE
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.catalogue import DEFAULT_MODEL
 from ctclip.weights.loading import load_model
@@ -29,6 +30,16 @@ logger = logging.getLogger(__name__)
 AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "mps": 512 * 512, "cuda": 16 * 512 * 512}
 """Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a
 GPU."""
+
+OUT_OF_MEMORY = (
+    "allocate memory",
+    "bytes of memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+)
+"""In a bare RuntimeError: of the allocators of PyTorch's CPU and MPS, of OpenVINO and of oneDNN."""
 
 
 class Denoiser:
@@ -69,8 +80,8 @@ class Denoiser:
         self.precision = find_precision(precision, self.device)
         if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
             raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
-        if roi_size is not None and roi_size < 1:
-            raise ConfigError(f"roi must be at least 1 pixel, found {roi_size}")
+        if roi_size is not None and roi_size < PAD_MULTIPLE:
+            raise ConfigError(f"roi must be at least {PAD_MULTIPLE} pixels, found {roi_size}")
         if not 0 <= overlap < 1:
             raise ConfigError(f"overlap must be at least 0 and below 1, found {overlap}")
         if network.config.out_channels != 1:
@@ -142,7 +153,9 @@ class Denoiser:
             DataError: for the wrong number of dimensions, values that are not finite, or values that cannot be HU.
             ConfigError: for a strength outside 0..1.
         """
-        volume = volume_hu.detach().cpu().numpy() if isinstance(volume_hu, torch.Tensor) else np.asarray(volume_hu)
+        volume = (
+            volume_hu.detach().float().cpu().numpy() if isinstance(volume_hu, torch.Tensor) else np.asarray(volume_hu)
+        )
         if volume.ndim not in (2, 3) or volume.size == 0:
             raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
         if check_hu:
@@ -221,7 +234,7 @@ class Denoiser:
             self.network = self.network.to(self.device)
         else:
             rows, columns = stacks.shape[-2:]
-            raise DataError(f"out of memory: a slice of {rows} x {columns} does not fit; give --roi 256")
+            raise DataError(f"out of memory: a slice of {rows} x {columns} does not fit; give --roi 256 or less")
 
     def _batch_of(self, shape: tuple[int, ...]) -> int:
         wanted = self.batch_size
@@ -231,10 +244,7 @@ class Denoiser:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # The allocators of PyTorch's CPU and MPS and of OpenVINO raise a bare RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        text in str(error) for text in ("allocate memory", "bytes of memory", "out of memory", "bad_alloc")
-    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def batched_stacks(

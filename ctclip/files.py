@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,9 +65,9 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
         overwrite: replace an existing folder.
 
     Raises:
-        ConfigError: when ``final`` exists and ``overwrite`` is not given.
+        ConfigError: when ``final`` exists, is not an empty folder, and ``overwrite`` is not given.
     """
-    if final.exists() and not overwrite:
+    if final.exists() and not overwrite and not _is_empty(final):
         raise ConfigError(f"{final} exists; give --overwrite to replace it")
     missing = [folder for folder in final.parents if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -94,9 +95,9 @@ def temporary_folder() -> Iterator[Path]:
 
     What killed runs have left there may hold patient data; the next run removes it.
     """
-    _remove_abandoned_temporary()
-    with tempfile.TemporaryDirectory(prefix=UNPACKED_PREFIX, ignore_cleanup_errors=True) as name:
-        lock = _lock(Path(name))
+    remove_abandoned_temporary()
+    with tempfile.TemporaryDirectory(prefix=_own_prefix(), ignore_cleanup_errors=True) as name:
+        lock = _lock(Path(name), wait=True)  # another run may just be looking whether anybody holds it
         try:
             yield Path(name)
         finally:
@@ -104,15 +105,21 @@ def temporary_folder() -> Iterator[Path]:
                 os.close(lock)
 
 
-def _remove_abandoned_temporary() -> None:
+def remove_abandoned_temporary() -> None:
+    """Remove what killed runs have left of :func:`temporary_folder`."""
     newest = time.time() - ABANDONED_AFTER_S
-    for left in Path(tempfile.gettempdir()).glob(f"{UNPACKED_PREFIX}*"):
+    for left in Path(tempfile.gettempdir()).glob(f"{glob.escape(_own_prefix())}*"):
         lock = _lock(left)  # none for a folder of another user, or in use
         if lock is None:
             continue
         if os.fstat(lock).st_mtime < newest:
             shutil.rmtree(left, ignore_errors=True)
         os.close(lock)
+
+
+def _own_prefix() -> str:
+    """Names the machine: not every shared file system tells others who holds a folder."""
+    return f"{UNPACKED_PREFIX}{platform.node()}-"
 
 
 @contextmanager
@@ -133,7 +140,7 @@ def _lock(folder: Path, *, wait: bool = False) -> int | None:
     import fcntl
 
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
         return None
     try:
@@ -153,7 +160,24 @@ def _remove_abandoned(final: Path) -> None:
             os.close(lock)
 
 
+def require_replaceable(folder: Path, own_names: Collection[str]) -> None:
+    """Refuse to replace a folder that holds more than an earlier result.
+
+    Raises:
+        ConfigError: when it holds anything but files of these names.
+    """
+    others = [path for path in folder.iterdir() if path.name not in own_names] if folder.is_dir() else []
+    if others:
+        raise ConfigError(f"{folder} holds {len(others)} files or folders that are no earlier result; choose another")
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
 def _replace_folder(partial: Path, final: Path, overwrite: bool) -> None:
+    if _is_empty(final):
+        final.rmdir()
     if not final.exists():
         os.replace(partial, final)
         return

@@ -75,6 +75,12 @@ def test_shapes_and_kinds_come_back() -> None:
     assert (result.shape, result.dtype) == (volume.shape, torch.float32)
 
 
+def test_half_precision_tensors_are_taken() -> None:
+    volume = torch.from_numpy(_volume()).bfloat16()
+    result = _denoiser().denoise(volume, strength=0)
+    assert torch.equal(result, volume.float())
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (0, 4095)])
 def test_values_that_are_not_hu_are_refused(low: float, high: float) -> None:
     volume = np.linspace(low, high, 32 * 32).reshape(32, 32)
@@ -220,10 +226,11 @@ def test_passes_in_threads_give_what_one_gives(threads: Callable[[int], None]) -
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("could not create a primitive"),
         RuntimeError("Check 'ptr' failed at cpu_memory.cpp:257:\nFailed to allocate 100663680 bytes of memory"),
         MemoryError("std::bad_alloc"),
     ],
-    ids=["CUDA", "CPU", "OpenVINO", "Python"],
+    ids=["CUDA", "CPU", "oneDNN", "OpenVINO", "Python"],
 )
 def test_a_slice_that_does_not_fit_is_one_line(error: Exception) -> None:
     with pytest.raises(DataError, match="a slice of 8 x 8 does not fit; give --roi"):

@@ -30,4 +30,7 @@ def check(
             mark = "ok    " if finding.passed else "FAILED"
             detail = f" ({finding.detail})" if finding.detail else ""
             console.print(f"{mark} {finding.rule}{detail}", highlight=False, markup=False)
-        raise typer.Exit(ALL_DONE if all(finding.passed for finding in findings) else NOTHING_DONE)
+        failed = sum(not finding.passed for finding in findings)
+        if not quiet:
+            console.print(f"{failed} of {len(findings)} rules broken" if failed else f"all {len(findings)} rules kept")
+        raise typer.Exit(NOTHING_DONE if failed else ALL_DONE)

@@ -16,7 +16,10 @@ def demo(
     slices: int = typer.Option(20, min=1, help="Slices of the phantom."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier demonstration."),
 ) -> None:
-    """Make a noisy phantom as DICOM, denoise it with ct-compact, and measure the result against the truth."""
+    """Make a noisy phantom as DICOM, denoise it with ct-compact at full strength, and measure the result.
+
+    The default strength of 'ctclip denoise' is less than that.
+    """
     with one_line_errors():
         from ctclip.demo import run_demo
 
@@ -26,7 +29,7 @@ def demo(
         if outcome.result.status == "failed":
             typer.secho(f"ctclip: {outcome.result.message}", fg="red", err=True)
             raise typer.Exit(NOTHING_DONE)
-        table = Table(title="Mathematical phantom, against its noise-free truth")
+        table = Table(title="Mathematical phantom at full strength, against its noise-free truth")
         for column in ("window [HU]", "", "PSNR [dB]", "SSIM", "RMSE [HU]"):
             table.add_column(column)
         for window, name, q in outcome.quality:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -105,6 +106,8 @@ def denoise(
             _refuse(for_series, "a volume")
             _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
+        if resume and overwrite:
+            raise ConfigError("--resume keeps what --overwrite replaces; give one of them")
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
         check_folders(source, target, qc=qc, report=report)
@@ -164,7 +167,7 @@ def _photographs(
 def _batch(text: str) -> int | str:
     from ctclip.errors import ConfigError
 
-    if text != "auto" and not (text.isdigit() and int(text) > 0):
+    if text != "auto" and not (text.isdecimal() and int(text) > 0):
         raise ConfigError(f"--batch must be 'auto' or a number of slices, found {text!r}")
     return text if text == "auto" else int(text)
 
@@ -199,6 +202,8 @@ def _volume(
 
     if not is_volume(target):
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
+    if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
+        raise ConfigError("--report is the input, the output or a folder, expected a file of its own")
     if dry_run:
         console.print("Would denoise one volume")
         return

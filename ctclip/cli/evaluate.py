@@ -54,8 +54,13 @@ def evaluate(
         strengths = [find_strength(each) for each in strength]
         from ctclip.data.pairs import find_pairs
         from ctclip.evaluation.methods import methods_of
-        from ctclip.files import atomic_folder
+        from ctclip.files import atomic_folder, require_replaceable
+        from ctclip.pipeline import check_folders
+        from ctclip.report import REPORT_FILES
 
+        check_folders(data, output)
+        if overwrite:
+            require_replaceable(output, REPORT_FILES)
         with atomic_folder(output, overwrite=overwrite) as folder:
             pairs, problems = find_pairs(data, layout)
             pairs = _chosen(pairs, parse_names(patients))

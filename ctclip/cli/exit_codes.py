@@ -24,6 +24,9 @@ def one_line_errors() -> Iterator[None]:
     except CtclipError as error:
         typer.secho(f"ctclip: {error}", fg="red", err=True)
         raise typer.Exit(NOTHING_DONE) from None
+    except MemoryError:
+        typer.secho("ctclip: out of memory; try smaller input, or another machine", fg="red", err=True)
+        raise typer.Exit(NOTHING_DONE) from None
     except OSError as error:
         typer.secho(f"ctclip: {one_line(error)}", fg="red", err=True)
         raise typer.Exit(NOTHING_DONE) from None

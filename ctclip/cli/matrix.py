@@ -42,12 +42,16 @@ def matrix(
         doses = parse_numbers("--dose", dose, above=0, up_to=1)
         from ctclip.evaluation.matrix import conditions, find_scans, run_matrix
         from ctclip.evaluation.methods import methods_of
-        from ctclip.files import atomic_folder
-        from ctclip.report.matrix import write_matrix
+        from ctclip.files import atomic_folder, require_replaceable
+        from ctclip.pipeline import check_folders
+        from ctclip.report.matrix import MATRIX_FILES, write_matrix
         from ctclip.simulation import require_known
 
         domains, textures = parse_names(noise), parse_names(texture)
         require_known(domains, textures)
+        check_folders(data, output)
+        if overwrite:
+            require_replaceable(output, MATRIX_FILES)
         with atomic_folder(output, overwrite=overwrite) as folder:
             methods = methods_of(
                 models=model,

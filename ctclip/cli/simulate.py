@@ -72,11 +72,14 @@ def _dicom(
     console: Console, source: Path, target: Path, settings: Settings, wanted: list[str], overwrite: bool
 ) -> None:
     from ctclip.dicom import derived_series_numbers, scan
-    from ctclip.errors import DataError, SeriesError
+    from ctclip.dicom.archive import is_zip
+    from ctclip.errors import ConfigError, DataError, SeriesError
     from ctclip.pipeline import check_folders, choose_series
     from ctclip.simulation.files import simulate_series, write_pairs
 
     check_folders(source, target)
+    if is_zip(source):
+        raise ConfigError("the input is a zip file; unpack it: the list of pairs names the source's files")
     found = scan(source)
     chosen = choose_series(found, wanted)
     numbers = derived_series_numbers(found)

@@ -96,6 +96,7 @@ def export(
             raise ConfigError(f"cannot export to {target.name}: expected .pt, {' or '.join(EXPORT_SUFFIXES)}")
         if target.suffix != ".pt" and (decoder_only or half):
             raise ConfigError("--decoder-only and --half are for .pt files")
+        target.parent.mkdir(parents=True, exist_ok=True)
         loaded = load_model(model, encoder_weights=encoder_weights)
         if target.suffix == ".pt":
             save_checkpoint(

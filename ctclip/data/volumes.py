@@ -93,6 +93,8 @@ def _read_nifti(path: Path) -> Volume:
         values = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
         raise DataError(f"{path.name} cannot be read as NIfTI: {_first_line(error)}") from error
+    except MemoryError as error:
+        raise DataError(f"{path.name} does not fit into memory: its header states {image.shape} voxels") from error
     # nibabel gives integers only when the file does not scale them.
     dtype = values.dtype if np.issubdtype(values.dtype, np.integer) else np.dtype(np.float32)
     return Volume(_slices(values, path.name), image.affine, dtype)

@@ -74,9 +74,9 @@ def derive_slice(
         raise ValueError(f"stored is {stored.shape} {stored.dtype}, the slice has {expected}")
     with quiet_pydicom():
         derived = copy_header(ct.header)
+        drop_stale(derived, keep_private=derivation.keep_private)
         if derived.original_encoding[1] is False:
             swap_words(derived)
-        drop_stale(derived, keep_private=derivation.keep_private)
         _set_identity(derived, ct.header, derivation, series_number)
         _set_times(derived, now)
         _set_image_type(derived, lossy=ct.lossy)

@@ -46,14 +46,21 @@ def copy_header(header: Dataset) -> Dataset:
 
 
 def swap_words(dataset: Dataset) -> None:
-    """Turn big endian words into little endian ones: pydicom swaps numbers when it writes, but not arrays of words."""
+    """Turn big endian words into little endian ones: pydicom swaps numbers when it writes, but not arrays of words.
+
+    Arrays that hold part of a word cannot be turned and are dropped.
+    """
     for item in _items(dataset):
         swap_words(item)
     for tag in list(dataset.keys()):
         size = WORD_BYTES.get(dataset.get_item(tag).VR or "")
         if size:
             element = dataset[tag]
-            element.value = np.frombuffer(element.value or b"", f">u{size}").astype(f"<u{size}").tobytes()
+            content = element.value or b""
+            if len(content) % size:
+                del dataset[tag]
+            else:
+                element.value = np.frombuffer(content, f">u{size}").astype(f"<u{size}").tobytes()
 
 
 def drop_stale(dataset: Dataset, *, keep_private: bool) -> None:

@@ -32,7 +32,7 @@ class ConcurrentPasses:
     def __init__(self, device: torch.device) -> None:
         threads = torch.get_num_threads()
         self.count = min(threads, MOST_PASSES) if device.type == "cpu" else 1
-        self.threads_each = threads // self.count
+        self.threads, self.threads_each = threads, threads // self.count
         self._free, self._changing = threading.Semaphore(self.count), threading.Lock()
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -40,7 +40,6 @@ class ConcurrentPasses:
 
         Items are drawn in the caller's thread. See :func:`~ctclip.threads.map_ahead`.
         """
-        threads = torch.get_num_threads()
         try:
             yield from map_ahead(
                 function,
@@ -50,7 +49,7 @@ class ConcurrentPasses:
                 initializer=partial(torch.set_num_threads, self.threads_each),
             )
         finally:
-            torch.set_num_threads(threads)  # PyTorch gives a new thread the number that was set last in any
+            torch.set_num_threads(self.threads)  # PyTorch gives a new thread the number that was set last in any
 
     @contextmanager
     def one(self) -> Iterator[None]:

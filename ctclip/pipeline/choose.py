@@ -52,7 +52,7 @@ def check_folders(source: Path, target: Path, *, qc: Path | None = None, report:
 
     Args:
         source: of the input.
-        target: folder for derived series.
+        target: folder for what is made.
         qc: folder for quality reports.
         report: file for the report.
 
@@ -66,7 +66,7 @@ def check_folders(source: Path, target: Path, *, qc: Path | None = None, report:
         if written == origin or (origin.is_dir() and written.is_relative_to(origin)):
             raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
     if target.is_file():
-        raise ConfigError("the output is a file, expected a folder for DICOM series")
+        raise ConfigError("the output is a file, expected a folder")
     if qc is not None and qc.is_file():
         raise ConfigError("--qc is a file, expected a folder for quality reports")
     if report is not None and report.is_dir():

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,15 +64,19 @@ def denoise_series(
         keep_private=job.keep_private,
     )
     result.derived = derived_series_uid(series.uid, derivation)
-    if job.resume and (job.target / result.derived).is_dir():
+    earlier = _earlier_slices(job.target / result.derived) if job.resume else None
+    if earlier == series.slice_count:
         result.status = "kept"
         if job.check_against is not None:
             _check(result, job)
         return result
+    if earlier is not None:
+        result.warnings += (f"an earlier run had {earlier} of now {series.slice_count} slices; made again",)
     number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number, job.taken_numbers)
     guessed = 0
     try:
-        with atomic_folder(job.target / result.derived, overwrite=job.overwrite) as folder:
+        overwrite = job.overwrite or earlier is not None
+        with atomic_folder(job.target / result.derived, overwrite=overwrite) as folder:
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)
@@ -98,6 +103,11 @@ def denoise_series(
     # Afterwards: when memory runs out the device changes on the way.
     result.device, result.settings = str(denoiser.device), denoiser.parameters
     return result
+
+
+def _earlier_slices(folder: Path) -> int | None:
+    """Slices of a derived series that an earlier run has written; None without one."""
+    return sum(1 for _ in folder.glob("*.dcm")) if folder.is_dir() else None
 
 
 def _quality_control(series: Series, job: SeriesJob) -> QualityControl | None:

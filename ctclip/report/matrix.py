@@ -13,6 +13,8 @@ from ctclip.report.content import IDENTITY
 from ctclip.report.html import environment
 from ctclip.report.labels import number, signed
 
+MATRIX_FILES = ("matrix.html", "matrix.csv")
+
 DEEPEST_DB = 8.0
 """Gain or loss of the deepest colour."""
 

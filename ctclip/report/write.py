@@ -8,9 +8,11 @@ from ctclip.report.content import Report
 from ctclip.report.html import render_page
 from ctclip.report.records import write_csv, write_json
 
+REPORT_FILES = ("report.html", "summary.csv", "patients.csv", "slices.csv", "results.json")
+
 
 def write_report(report: Report, folder: Path) -> None:
-    """Write ``report.html``, ``summary.csv``, ``patients.csv``, ``slices.csv`` and ``results.json``.
+    """Write the ``REPORT_FILES``.
 
     Args:
         report: what to say.

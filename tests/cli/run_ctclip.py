@@ -22,9 +22,9 @@ def main() -> None:
             return read_slice(path)  # type: ignore[arg-type]
 
         pipeline.read_slice = slow  # type: ignore[assignment]
-    from ctclip.cli.main import app
+    from ctclip.cli.main import run
 
-    app()
+    run()
 
 
 if __name__ == "__main__":

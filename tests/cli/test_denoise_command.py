@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -276,6 +278,48 @@ def test_an_option_without_an_effect_is_refused(tmp_path: Path, option: tuple[st
         assert result.exit_code == 2
         assert f"no effect on {what}: {option[0]}; leave it out" in result.output
         assert not target.exists()
+
+
+def test_options_that_contradict_each_other_are_refused(export: Path, tmp_path: Path) -> None:
+    result = _run("denoise", export, tmp_path / "out", "--resume", "--overwrite")
+    assert result.exit_code == 2
+    assert "give one of them" in result.output
+    result = _run("denoise", export, tmp_path / "out", "--roi", "5")
+    assert result.exit_code == 2
+    assert "roi must be at least 32 pixels, found 5" in result.output
+
+
+def test_a_shorter_demonstration_replaces_a_longer_one(tmp_path: Path) -> None:
+    for slices in (2, 1):
+        result = _run("demo", "--output", tmp_path / "demo", "--slices", slices, "--overwrite")
+        assert result.exit_code == 0, result.output
+        for name in ("noisy", "denoised"):
+            assert len(list((tmp_path / "demo" / name).rglob("*.dcm"))) == slices
+    assert _run("demo", "--output", tmp_path / "demo").exit_code == 2
+
+
+@pytest.mark.parametrize("report", ["in.nii.gz", "out.nii.gz", "folder"])
+def test_a_report_replaces_no_volume(tmp_path: Path, report: str) -> None:
+    (tmp_path / "folder").mkdir()
+    write_volume(tmp_path / "in.nii.gz", Volume(np.full((2, 8, 8), -100, np.float32), np.eye(4), np.dtype(np.int16)))
+    before = (tmp_path / "in.nii.gz").read_bytes()
+    result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", "--report", tmp_path / report)
+    assert result.exit_code == 2
+    assert "--report is the input, the output or a folder" in result.output
+    assert (tmp_path / "in.nii.gz").read_bytes() == before
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["big.nii", "big.nii.gz"])
+def test_a_volume_larger_than_memory_is_one_line(tmp_path: Path, name: str) -> None:
+    write_volume(tmp_path / "in.nii", Volume(np.full((2, 8, 8), -100, np.float32), np.eye(4), np.dtype(np.int16)))
+    content = bytearray((tmp_path / "in.nii").read_bytes())
+    struct.pack_into("<4h", content, 40, 3, 30000, 30000, 30000)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    result = _run("denoise", tmp_path / name, tmp_path / "out.nii")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert name in result.output
 
 
 def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.report import REPORT_FILES
 from tests.data.test_pairs import LAYOUTS
 from tests.dicom.fake import PATIENT, fake_slice, write
 
@@ -152,6 +153,32 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, options: tup
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "matrix"])
+def test_only_an_earlier_result_is_replaced(tmp_path: Path, command: str) -> None:
+    """``--overwrite`` removes a folder: never one that holds anything else, such as the scans."""
+    _tree(tmp_path / "data", "mayo2016", patients=1)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    for output, message in (
+        (tmp_path / "data", "inside the input"),
+        (tmp_path / "data" / "new", "inside the input"),
+        (tmp_path, "no earlier result"),
+    ):
+        arguments = [command, tmp_path / "data", "--output", output, "--overwrite", "--model", "none"]
+        result = CliRunner().invoke(app, [str(each) for each in arguments])
+        assert result.exit_code == 2, result.output
+        assert message in " ".join(result.output.split())
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
+    _tree(tmp_path / "data", "mayo2016", patients=1)
+    (tmp_path / "out").mkdir()
+    for options in ((), ("--overwrite",)):
+        result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK, *options)
+        assert result.exit_code == 0, result.output
+        assert {path.name for path in (tmp_path / "out").iterdir()} == set(REPORT_FILES)
 
 
 def test_an_earlier_evaluation_is_not_replaced_unasked(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -84,6 +85,49 @@ def test_resume_keeps_what_is_done_and_adds_the_rest(export: Path, tiny_model: P
     assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == before
     assert _run("denoise", export, tmp_path / "whole", *options).exit_code == 0
     assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+
+
+def test_resume_makes_a_series_again_that_was_not_complete(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    late = export / "first" / "0002.dcm"
+    content = late.read_bytes()
+    late.unlink()
+    options = ["--model", tiny_model, "--device", "cpu", "--series"]
+    uid = pydicom.dcmread(export / "first" / "0001.dcm").SeriesInstanceUID
+    assert _run("denoise", export, tmp_path / "out", *options, uid).exit_code == 0
+    late.write_bytes(content)
+    report = tmp_path / "r.json"
+    result = _run("denoise", export, tmp_path / "out", "--resume", "--report", report, *options, uid)
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(report.read_text())["series"]
+    assert row["status"] == "done"
+    assert "an earlier run had 2 of now 3 slices; made again" in row["warnings"]
+    assert _run("denoise", export, tmp_path / "whole", *options, uid).exit_code == 0
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_run_that_is_told_to_end_leaves_nothing(
+    export: Path, tiny_model: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    archive, unpacked = Path(shutil.make_archive(str(tmp_path / "export"), "zip", export)), tmp_path / "tmp"
+    unpacked.mkdir()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.cli.run_ctclip", "denoise", str(archive), str(tmp_path / "out")),
+            *("--model", str(tiny_model), "--device", "cpu", "--backend", "eager"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**_environment(), "CTCLIP_TEST_SECONDS_PER_SLICE": "2", "TMPDIR": str(unpacked)},
+    )
+    deadline = time.monotonic() + 600
+    while process.poll() is None and not (tmp_path / "out").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(unpacked.iterdir())
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert not list(unpacked.iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_strict_writes_nothing_when_one_slice_is_bad(export: Path, tiny_model: Path, tmp_path: Path) -> None:

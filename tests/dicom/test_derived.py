@@ -324,6 +324,18 @@ class TestCopies:
         assert ct.header.file_meta == meta
         assert np.array_equal(ct.stored, stored)
 
+    @pytest.mark.parametrize("keep_private", [False, True])
+    def test_parts_of_big_endian_words_are_dropped(self, tmp_path: Path, keep_private: bool) -> None:
+        source = fake_slice()
+        source.add_new("VectorGridData", "OF", b"\1\2\3\4\5\6")
+        source.private_block(0x11, "X", create=True).add_new(1, "OL", b"\1\2\3\4\5\6")
+        source.private_block(0x11, "X").add_new(2, "OL", b"\1\2\3\4")
+        ct = read_slice(write_native(source, tmp_path / "a", ExplicitVRBigEndian))
+        ds = reread(derive(ct, keep_private=keep_private), tmp_path)
+        assert "VectorGridData" not in ds
+        private = [element.value for element in ds if element.tag.group == 0x11]
+        assert private == (["X", b"\4\3\2\1"] if keep_private else [])
+
     @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
     def test_other_encodings(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
         source = fake_slice()
