@@ -5,17 +5,14 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import platform
 import secrets
 import shutil
-import sys
-import tempfile
-import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ctclip.errors import ConfigError
+from ctclip.locks import held, hold
 
 
 def file_sha256(path: Path) -> str:
@@ -30,11 +27,6 @@ def cache_folder() -> Path:
 
 
 PARTIAL_PREFIX = ".ctclip-partial-"
-
-UNPACKED_PREFIX = ".ctclip-unpacked-"
-
-ABANDONED_AFTER_S = 60
-"""A new temporary folder is locked at once; one that is older and not locked belongs to nobody."""
 
 
 def partial_name(path: Path) -> Path:
@@ -72,13 +64,13 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     missing = [folder for folder in final.parents if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(final)
-    with _locked(final.parent):  # nobody may find the new folder before it is locked
+    with held(final.parent):  # nobody may find the new folder before it is locked
         _remove_abandoned(final)
         partial.mkdir(parents=True)
-        lock = _lock(partial)
+        lock = hold(partial)
     try:
         yield partial
-        with _locked(final.parent):
+        with held(final.parent):
             _replace_folder(partial, final, overwrite)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -89,72 +81,10 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
             os.close(lock)
 
 
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder in ``TMPDIR`` that only this user can read, removed afterwards.
-
-    What killed runs have left there may hold patient data; the next run removes it.
-    """
-    remove_abandoned_temporary()
-    with tempfile.TemporaryDirectory(prefix=_own_prefix(), ignore_cleanup_errors=True) as name:
-        lock = _lock(Path(name), wait=True)  # another run may just be looking whether anybody holds it
-        try:
-            yield Path(name)
-        finally:
-            if lock is not None:
-                os.close(lock)
-
-
-def remove_abandoned_temporary() -> None:
-    """Remove what killed runs have left of :func:`temporary_folder`."""
-    newest = time.time() - ABANDONED_AFTER_S
-    for left in Path(tempfile.gettempdir()).glob(f"{glob.escape(_own_prefix())}*"):
-        lock = _lock(left)  # none for a folder of another user, or in use
-        if lock is None:
-            continue
-        if os.fstat(lock).st_mtime < newest:
-            shutil.rmtree(left, ignore_errors=True)
-        os.close(lock)
-
-
-def _own_prefix() -> str:
-    """Names the machine: not every shared file system tells others who holds a folder."""
-    return f"{UNPACKED_PREFIX}{platform.node()}-"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait for the folder and hold it: for what takes a moment."""
-    lock = _lock(folder, wait=True)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def _lock(folder: Path, *, wait: bool = False) -> int | None:
-    """A file descriptor that holds the folder, or ``None`` when somebody else does, or the system has no such locks."""
-    if sys.platform == "win32":
-        return None
-    import fcntl
-
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
 def _remove_abandoned(final: Path) -> None:
     """Remove what killed runs have left beside ``final``; what another run is writing is locked and stays."""
     for left in final.parent.glob(f"{PARTIAL_PREFIX}*-{glob.escape(final.name)}"):
-        lock = _lock(left)
+        lock = hold(left)
         if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)

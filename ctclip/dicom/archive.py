@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ctclip.errors import SeriesError
-from ctclip.files import temporary_folder
+from ctclip.temporary import temporary_folder
 
 MAX_RATIO = 200
 """Unpacked over packed size, from which a file is a trap: CT compresses by less than 20, text by less than 100."""

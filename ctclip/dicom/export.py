@@ -13,7 +13,7 @@ from ctclip.dicom.classify import ENHANCED
 from ctclip.dicom.enhanced import split_frames
 from ctclip.dicom.scan import Scan, SkippedFile, scan
 from ctclip.errors import SeriesError
-from ctclip.files import remove_abandoned_temporary, temporary_folder
+from ctclip.temporary import remove_abandoned, temporary_folder
 
 __all__ = ["opened_export"]
 
@@ -30,7 +30,7 @@ def opened_export(source: Path) -> Iterator[Scan]:
     Raises:
         SeriesError: if the source does not exist, holds no files, or is a zip file that cannot be unpacked.
     """
-    remove_abandoned_temporary()
+    remove_abandoned()
     with unpacked(source) as folder:
         found = scan(folder)
         enhanced = [item for item in found.skipped if item.reason == ENHANCED]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ctclip.files import ABANDONED_AFTER_S, UNPACKED_PREFIX, temporary_folder
+from ctclip.temporary import ABANDONED_AFTER_S, UNPACKED_PREFIX, temporary_folder
 
 HOLD = """
 import sys, time
-from ctclip.files import temporary_folder
+from ctclip.temporary import temporary_folder
 with temporary_folder() as folder:
     (folder / "000001").write_text("patient")
     print(folder, flush=True)
