@@ -280,6 +280,14 @@ def test_an_option_without_an_effect_is_refused(tmp_path: Path, option: tuple[st
         assert not target.exists()
 
 
+def test_a_folder_of_volumes_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_volume(tmp_path / "in" / "a.nii.gz", Volume(np.zeros((2, 8, 8), np.float32), np.eye(4), np.dtype(np.int16)))
+    result = _run("denoise", tmp_path / "in", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "found 1 x not DICOM; volumes are taken one at a time: give the file" in " ".join(result.output.split())
+
+
 def test_options_that_contradict_each_other_are_refused(export: Path, tmp_path: Path) -> None:
     result = _run("denoise", export, tmp_path / "out", "--resume", "--overwrite")
     assert result.exit_code == 2
