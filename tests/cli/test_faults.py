@@ -119,6 +119,7 @@ def test_a_run_that_is_told_to_end_leaves_nothing(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**_environment(), "CTCLIP_TEST_SECONDS_PER_SLICE": "2", "TMPDIR": str(unpacked)},
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # tests in the background or under nohup ignore some
     )
     deadline = time.monotonic() + 600
     while process.poll() is None and not (tmp_path / "out").exists() and time.monotonic() < deadline:
