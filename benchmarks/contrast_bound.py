@@ -8,7 +8,7 @@ the disc and the region in which its contrast is measured (Cauchy-Schwarz). The 
 without inserts.
 
 With a model, also what it costs to put back the low frequencies of all that the model takes out, so that the insert
-stays: RMSE, noise and contrast with a Butterworth low-pass that passes 90 % of the disc.
+stays: RMSE, noise and contrast with a Butterworth low-pass that passes 90 % of the disc; and where the model errs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from measure_models import DOSES, insert_masks, lcd_images
-from scipy.ndimage import gaussian_filter
+from measure_models import BODY_ABOVE_HU, DOSES, insert_masks, lcd_images
+from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from ctclip import Denoiser
 
@@ -27,6 +27,9 @@ DISC_RADIUS_PX, MEASURED_RADIUS_PX, BLUR_PX = 2.0, 2.5, 0.9
 
 CUTOFF, ORDER = 0.17, 4
 """Of the Butterworth low-pass, in cycles per pixel."""
+
+EDGE_PX = 4
+"""Distance from the phantom's edge, on either side, within which a pixel counts to it."""
 
 UNIFORM = np.s_[:, 100:150, 100:150]
 """Part of the body without inserts."""
@@ -78,6 +81,17 @@ def with_low_frequencies(folder: Path, dose: str, denoiser: Denoiser) -> str:
     )
 
 
+def error_shares(folder: Path, dose: str, denoiser: Denoiser) -> str:
+    """Where the squared error of the denoised images lies: near the phantom's edge, in the air, in the body."""
+    noisy, truth = lcd_images(folder, dose)
+    body = truth > BODY_ABOVE_HU
+    edge = np.where(body, distance_transform_edt(body), distance_transform_edt(~body)) <= EDGE_PX
+    error = np.mean([(np.asarray(denoiser.denoise(each)) - truth) ** 2 for each in noisy], axis=0)
+    places = {"edge": edge, "air": ~body & ~edge, "body": body & ~edge}
+    shares = (f"{name} {100 * error[where].sum() / error.sum():.0f} %" for name, where in places.items())
+    return f"squared error of the network: {', '.join(shares)}"
+
+
 def main() -> None:
     """Print the bound for each dose."""
     folder = Path(sys.argv[1])
@@ -88,6 +102,7 @@ def main() -> None:
         print(f"dose {dose} %: noise {np.sqrt(nps.mean()):.1f} HU; least noise with {bounds}")
         if denoiser:
             print("  " + with_low_frequencies(folder, dose, denoiser))
+            print("  " + error_shares(folder, dose, denoiser))
 
 
 if __name__ == "__main__":

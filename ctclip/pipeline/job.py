@@ -52,8 +52,8 @@ class SeriesJob:
         series_numbers: SeriesNumber of each derived series, by the source's SeriesInstanceUID; a series that is not in
             it gets the first one that is free.
         overwrite: replace an earlier result of the same series, model and settings.
-        resume: keep such a result when it has as many slices as the source; its status is "kept". Another one, of an
-            export that was not complete then, is replaced.
+        resume: keep such a result when it has as many slices as the source; its status is "kept". One with
+            fewer, of an export that was not complete then, is replaced; one with more fails the series.
         keep_private: copy private elements.
         check_against: the export; verifies each derived series against it.
         qc_folder: for a quality report of each series.

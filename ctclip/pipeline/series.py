@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 SliceDone = Callable[[], None]
 
+logger = logging.getLogger(__name__)
+
 
 def denoise_series(
     series: Series, job: SeriesJob, denoiser: Denoiser, slice_done: SliceDone | None = None
@@ -70,13 +73,15 @@ def denoise_series(
         if job.check_against is not None:
             _check(result, job)
         return result
-    if earlier is not None:
-        result.warnings += (f"an earlier run had {earlier} of now {series.slice_count} slices; made again",)
+    incomplete = earlier is not None and earlier < series.slice_count
+    if incomplete:
+        again = f"an earlier run had {earlier} of now {series.slice_count} slices; made again"
+        logger.warning("series %s: %s", series.uid, again)
+        result.warnings += (again,)
     number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number, job.taken_numbers)
     guessed = 0
     try:
-        overwrite = job.overwrite or earlier is not None
-        with atomic_folder(job.target / result.derived, overwrite=overwrite) as folder:
+        with atomic_folder(job.target / result.derived, overwrite=job.overwrite or incomplete) as folder:
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)

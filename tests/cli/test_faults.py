@@ -103,6 +103,11 @@ def test_resume_makes_a_series_again_that_was_not_complete(export: Path, tiny_mo
     assert "an earlier run had 2 of now 3 slices; made again" in row["warnings"]
     assert _run("denoise", export, tmp_path / "whole", *options, uid).exit_code == 0
     assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+    late.unlink()
+    result = _run("denoise", export, tmp_path / "out", "--resume", *options, uid)
+    assert result.exit_code == 1, "what is more complete than the export is not replaced unasked"
+    assert "give --overwrite" in " ".join(result.output.split())
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
