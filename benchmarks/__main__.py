@@ -20,6 +20,7 @@ CASES = {
     "training": "training:training_step",
     "memory": "memory:memory",
     "peers": "peers:peers",
+    "heads": "decoder_heads:head_speed",
 }
 """Module and function of each, by name, so that ``--help`` and errors do not wait for torch."""
 
