@@ -78,6 +78,11 @@ HEADS: dict[str, dict[str, Any]] = {
     for head in ("full resolution", "half resolution", "narrow", "depthwise")
 }
 
+TAUGHT = {"train#trainer#prepare_batch": {"_target_": "benchmarks.decoder_heads.TaughtBatch", "device": "@device"}}
+"""The target is the shipped model's result."""
+
+HEADS |= {"half resolution, taught": HEADS["half resolution"] | TAUGHT}
+
 STUDIES = {"recipes": RECIPES, "noise level": NOISE_LEVEL, "heads": HEADS}
 
 Predict = Callable[[np.ndarray], np.ndarray]

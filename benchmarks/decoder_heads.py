@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
+from monai.engines.utils import default_prepare_batch
 from torch import nn
 
 from benchmarks.forms import backends, precisions
@@ -67,6 +69,22 @@ def with_head(head: str, augmentation_gamma: float = 0.0) -> DenseFeatureDenoise
     network.load_state_dict(state)
     HEADS[head](network.decoder)
     return network
+
+
+class TaughtBatch:
+    """Prepares batches for a trainer: the target is what ct-compact makes of the noisy image.
+
+    Args:
+        device: of the training.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.teacher = load_network("ct-compact").eval().to(device, memory_format=torch.channels_last)
+
+    def __call__(self, batch: dict, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        image, _ = default_prepare_batch(batch, *args, **kwargs)
+        with torch.no_grad():
+            return image, self.teacher(image)
 
 
 def head_speed(settings: Settings) -> Case:

@@ -40,7 +40,7 @@ def natural(
     baseline: str = typer.Option("identity", help="identity, median and bm3d, separated by commas; '' for none."),
     images: int | None = typer.Option(None, min=1, help="Images per set, evenly spread. Default: all."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
+    precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
     batch: int = typer.Option(1, min=1, help="Images of one size that go through the network together."),
     workers: int = typer.Option(1, min=1, help="Processes, which share the CPU."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),

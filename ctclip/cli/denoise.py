@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ctclip.natural.methods import MethodSpec
     from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
 
+DEFAULT_OVERLAP = 0.25
+
 LOCAL, RAY = ENGINES = ("local", "ray")
 
 
@@ -49,7 +51,9 @@ def denoise(
     ),
     batch: str = typer.Option("auto", help="Slices per pass of the network, or auto."),
     roi: int = typer.Option(0, min=0, help="Side of sliding windows in pixels; 0 takes whole slices."),
-    overlap: float = typer.Option(0.25, min=0.0, max=0.95, help="Part of a window shared with the next."),
+    overlap: float | None = typer.Option(
+        None, min=0.0, max=0.95, help=f"Part of a window shared with the next. Default: {DEFAULT_OVERLAP}."
+    ),
     report: Path | None = typer.Option(None, help="Write a JSON report without patient data."),
     keep_private: bool = typer.Option(False, "--keep-private", help="Copy private DICOM elements."),
     check: bool = typer.Option(False, "--check", help="Verify each derived series, as 'ctclip check' does."),
@@ -94,13 +98,23 @@ def denoise(
             "--strict": strict,
             "--keep-private": keep_private,
         }
+        for_windows = {"--roi": roi, "--overlap": overlap is not None}
         if photographs:
-            _refuse({**for_series, "--report": report, "--batch": batch != "auto", "--roi": roi}, "images")
+            _refuse({**for_series, "--report": report, "--batch": batch != "auto", **for_windows}, "images")
             method = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision, backend)
             _photographs(console, source, target, method, share, dry_run, overwrite)
             raise typer.Exit(ALL_DONE)
+        if not roi:
+            _refuse(for_windows, "whole slices")
         spec = DenoiserSpec(
-            model or DEFAULT_MODEL, encoder_weights, device, precision, _batch(batch), roi or None, overlap, backend
+            model or DEFAULT_MODEL,
+            encoder_weights,
+            device,
+            precision,
+            _batch(batch),
+            roi or None,
+            DEFAULT_OVERLAP if overlap is None else overlap,
+            backend,
         )
         if is_volume(source) and source.is_file():
             _refuse(for_series, "a volume")

@@ -38,7 +38,7 @@ def evaluate(
     panels: int = typer.Option(4, min=0, help="Scans whose middle slice is shown."),
     seed: int = typer.Option(0, help="Of the phantom's noise and the bootstrap."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
+    precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier evaluation."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
 ) -> None:

@@ -27,7 +27,7 @@ def matrix(
     slices: int = typer.Option(5, min=1, help="Slices from the middle of each scan."),
     seeds: int = typer.Option(3, min=1, help="Number of noise seeds."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    precision: str = typer.Option("auto", help="auto (bf16 on CUDA, fp32 on CPU), fp32 or bf16."),
+    precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier matrix."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
 ) -> None:

@@ -42,7 +42,7 @@ class NeighborAverage(Transform):
         distance: neighbours are slices ``z - distance`` and ``z + distance``; it must be large enough for their
             noise to be independent (2 in all three volumes that ct-compact was trained on, measured: correlation
             below 0.06, against 0.24 to 0.48 between direct neighbours). At the ends of the volume the one that
-            exists is used.
+            exists is used: every slice has one from twice as many slices on.
         self_weight: share of the slice itself in its target, also where the neighbours agree. A normal-dose scan shows
             noise too, part of it the noise of the low-dose one; a share above 0 teaches to keep that part, and with
             it faint detail.
@@ -61,12 +61,14 @@ class NeighborAverage(Transform):
         """(1, X, Y, Z) in HU to its targets, same shape, float32.
 
         Raises:
-            ValueError: when the volume has too few slices for any of them to have a neighbour.
+            ValueError: when the volume has too few slices for each of them to have a neighbour.
         """
         slices = convert_to_numpy(volume).astype(np.float32)[0]
         count = slices.shape[-1]
-        if count <= self.distance:
-            raise ValueError(f"neighbours {self.distance} slices apart need more slices than that, found {count}")
+        if count < 2 * self.distance:
+            raise ValueError(
+                f"neighbours {self.distance} slices apart need at least {2 * self.distance} slices, found {count}"
+            )
         target = np.empty_like(slices)
         for z in range(count):
             neighbors = [n for n in (z - self.distance, z + self.distance) if 0 <= n < count]

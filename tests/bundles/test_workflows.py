@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from ctclip.cli.main import app
 from ctclip.phantom import body_phantom_hu, low_dose
-from tests.bundles.conftest import BUNDLES, CT_BUNDLES, command_line, small
+from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, command_line, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
 MAY_DIFFER = {"_desc_", "bundle_root", "network_config", "network_def", "pretrained", "encoder_weights", "model_name"}
@@ -45,6 +45,15 @@ def test_ct_bundles_differ_in_the_network_only(file: str) -> None:
 def test_what_ct_bundles_share_is_the_same_file(file: str) -> None:
     first, second = ((BUNDLES / name / "configs" / file).read_bytes() for name in CT_BUNDLES)
     assert first == second
+
+
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_training_on_several_gpus_imports_what_training_imports(name: str) -> None:
+    one, several = (
+        json.loads((BUNDLES / name / "configs" / f"{kind}.json").read_text())["imports"]
+        for kind in ("train", "multi_gpu_train")
+    )
+    assert set(one) <= set(several)
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,7 @@ def test_a_volume_keeps_its_grid(tmp_path: Path) -> None:
         (("--keep-private",), "DICOM"),
         (("--report", "report.json"), "CT"),
         (("--roi", "64"), "CT"),
+        (("--overlap", "0.25"), "windows"),
         (("--batch", "2"), "CT"),
     ],
     ids=lambda each: each[0] if isinstance(each, tuple) else each,
@@ -271,7 +272,11 @@ def test_an_option_without_an_effect_is_refused(tmp_path: Path, option: tuple[st
     hu = np.full((2, 8, 8), -100, np.float32)
     write_volume(tmp_path / "in.nii.gz", Volume(hu, np.eye(4), np.dtype(np.int16)))
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in.png")
-    suffixes = {"DICOM": {"a volume": ".nii.gz", "images": ".png"}, "CT": {"images": ".png"}}
+    suffixes = {
+        "DICOM": {"a volume": ".nii.gz", "images": ".png"},
+        "CT": {"images": ".png"},
+        "windows": {"whole slices": ".nii.gz", "images": ".png"},
+    }
     for what, suffix in suffixes[is_for].items():
         target = tmp_path / f"out{suffix}"
         result = _run("denoise", tmp_path / f"in{suffix}", target, *option)

@@ -85,8 +85,8 @@ def test_anatomy_of_one_slice_stays_its_own_target() -> None:
     volume[0, 20:40, 20:40, 2] += 200
     target = NeighborAverage(distance=2)(volume).numpy()
     np.testing.assert_allclose(target[0, 22:38, 22:38, 2], volume[0, 22:38, 22:38, 2], atol=1e-3)
-    with pytest.raises(ValueError, match="found 2"):
-        NeighborAverage(distance=2)(volume[..., :2])
+    with pytest.raises(ValueError, match="at least 4 slices, found 3"):
+        NeighborAverage(distance=2)(volume[..., :3])
 
 
 def test_a_share_of_the_slice_stays_in_its_target() -> None:
