@@ -15,10 +15,11 @@ import torch
 from ctclip.backend import find_backend, pixel_settings
 from ctclip.devices import find_device, find_precision
 from ctclip.errors import ConfigError, DataError
-from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
+from ctclip.hu_window import hu_to_unit, require_hu, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.networks import Network, has_fast_form, optimized_network
 from ctclip.networks.denoiser import PAD_MULTIPLE
+from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.catalogue import DEFAULT_MODEL
 from ctclip.weights.loading import load_model
@@ -132,7 +133,7 @@ class Denoiser:
         self,
         volume_hu: np.ndarray | torch.Tensor,
         *,
-        strength: float = 1.0,
+        strength: str | float = 1.0,
         check_hu: bool = True,
         progress: SliceProgress | None = None,
     ) -> np.ndarray | torch.Tensor:
@@ -142,7 +143,8 @@ class Denoiser:
 
         Args:
             volume_hu: (slices, rows, columns) or (rows, columns) in HU; any size from one pixel up.
-            strength: 0 gives the input back, 1 the network's result, between them their blend.
+            strength: 0 gives the input back, 1 the network's result, between them their blend; or a preset, see
+                :func:`~ctclip.strength.find_strength`.
             check_hu: refuse arrays that cannot be HU; ``False`` for a crop that really holds no value below 0 HU.
             progress: called with (slices done, slices in all).
 
@@ -169,20 +171,19 @@ class Denoiser:
         result = result.reshape(volume.shape)
         return torch.from_numpy(result).to(volume_hu.device) if isinstance(volume_hu, torch.Tensor) else result
 
-    def denoise_slices(self, slices_hu: Iterable[np.ndarray], *, strength: float = 1.0) -> Iterator[np.ndarray]:
+    def denoise_slices(self, slices_hu: Iterable[np.ndarray], *, strength: str | float = 1.0) -> Iterator[np.ndarray]:
         """Denoise a stream of neighbouring slices of one size, holding only a few of them in memory.
 
         Args:
             slices_hu: (rows, columns) each, in HU, in the order of their positions.
-            strength: 0 to 1, see :meth:`denoise`.
+            strength: see :meth:`denoise`.
 
         Yields:
             float32 HU, one slice for each that came in, in the same order.
         """
-        if not 0 <= strength <= 1:
-            raise ConfigError(f"strength must lie between 0 and 1, found {strength}")
+        share = find_strength(strength)
         batches = batched_stacks(slices_hu, self.num_slices, self._batch_of)
-        for denoised in self.passes.map(partial(self._denoise_stacks, strength=strength), batches):
+        for denoised in self.passes.map(partial(self._denoise_stacks, strength=share), batches):
             yield from denoised
 
     def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
@@ -287,23 +288,3 @@ def _stacks(slices: Iterable[np.ndarray], reach: int) -> Iterator[np.ndarray]:
         window.append(window[-1])
         if step >= missing - 1:
             yield np.stack(window)
-
-
-def require_hu(volume: np.ndarray) -> None:
-    """Refuse arrays that cannot be CT in HU.
-
-    CT numbers reach below 0: air is -1000, fat -100, and noise takes water below 0. Arrays that do not are [0, 1] or
-    8-bit images, or stored values without their rescale intercept.
-
-    Raises:
-        DataError: with the smallest and largest value.
-    """
-    low, high = float(volume.min()), float(volume.max())
-    if not np.isfinite([low, high]).all():
-        raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
-    if low >= 0:
-        raise DataError(
-            f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
-            f"below 0; apply RescaleSlope and "
-            "RescaleIntercept first, or pass check_hu=False if this is a crop without any"
-        )

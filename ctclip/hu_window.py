@@ -1,5 +1,5 @@
-"""HU to [0, 1] and back: the arithmetic of :mod:`ctclip.transforms.hu_window`, without MONAI, which takes seconds to
-import."""
+"""HU to [0, 1] and back, and whether an array can be HU: the arithmetic of :mod:`ctclip.transforms.hu_window`, without
+MONAI, which takes seconds to import."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from ctclip.errors import DataError
 from ctclip.units import HUWindow
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
@@ -33,3 +34,23 @@ def restore_outside_window(denoised_hu: Array, original_hu: Array, window: HUWin
     if isinstance(original_hu, torch.Tensor):
         return torch.where(outside, original_hu, inside)
     return np.where(outside, original_hu, inside)
+
+
+def require_hu(volume: np.ndarray) -> None:
+    """Refuse arrays that cannot be CT in HU.
+
+    CT numbers reach below 0: air is -1000, fat -100, and noise takes water below 0. Arrays that do not are [0, 1] or
+    8-bit images, or stored values without their rescale intercept.
+
+    Raises:
+        DataError: with the smallest and largest value.
+    """
+    low, high = float(volume.min()), float(volume.max())
+    if not np.isfinite([low, high]).all():
+        raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
+    if low >= 0:
+        raise DataError(
+            f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
+            f"below 0; apply RescaleSlope and "
+            "RescaleIntercept first, or pass check_hu=False if this is a crop without any"
+        )

@@ -24,7 +24,7 @@ def simulate(
     photons: float | None = typer.Option(None, help="Instead: photons per ray without patient, such as 1e5."),
     domain: str = typer.Option("projection", help="projection (photons, reconstructed), image (NPS-shaped) or white."),
     texture: str = typer.Option("standard", help="smooth, standard or sharp, as of the reconstruction kernel."),
-    seed: int = typer.Option(0, help="Of the noise."),
+    seed: int = typer.Option(0, min=0, help="Of the noise."),
     series: list[str] = typer.Option([], help="SeriesInstanceUID, repeatable; 'all' adds non-axial series."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
@@ -73,13 +73,14 @@ def _dicom(
 ) -> None:
     from ctclip.dicom import derived_series_numbers, scan
     from ctclip.dicom.archive import is_zip
-    from ctclip.errors import ConfigError, DataError, SeriesError
+    from ctclip.errors import ConfigError, CtclipError, one_line
     from ctclip.pipeline import check_folders, choose_series
-    from ctclip.simulation.files import simulate_series, write_pairs
+    from ctclip.simulation.files import earlier_pairs, simulate_series, write_pairs
 
     check_folders(source, target)
     if is_zip(source):
         raise ConfigError("the input is a zip file; unpack it: the list of pairs names the source's files")
+    earlier_pairs(target)  # refuses a file of another kind before anything is done
     found = scan(source)
     chosen = choose_series(found, wanted)
     numbers = derived_series_numbers(found)
@@ -97,8 +98,8 @@ def _dicom(
                     slice_done=partial(bar.advance, task),
                 )
                 pairs.append((each, folder))
-            except (DataError, SeriesError) as error:
-                typer.secho(f"ctclip: series {each.uid} failed: {error}", fg="red", err=True)
+            except (CtclipError, OSError, MemoryError) as error:
+                typer.secho(f"ctclip: series {each.uid} failed: {one_line(error)}", fg="red", err=True)
     if not pairs:
         raise typer.Exit(NOTHING_DONE)
     console.print(f"pairs for 'ctclip evaluate': {write_pairs(source, pairs, target)}", highlight=False)

@@ -69,12 +69,20 @@ def pair_by_position(low: Sequence[SliceFile], full: Sequence[SliceFile]) -> lis
     """
     places = common_positions([item.position_mm for item in low], [item.position_mm for item in full])
     if not places:
+        near = _near([item.position_mm for item in low], [item.position_mm for item in full])
+        if near.any():
+            raise DataError("every slice position that two series have in common occurs more than once")
         raise DataError("a low-dose and a full-dose series have no slice position in common; are they one scan?")
     return [(low[one], full[other]) for one, other in places]
 
 
 def common_positions(one_mm: Sequence[float], other_mm: Sequence[float]) -> list[tuple[int, int]]:
     """Indices of equal positions, in the order of the first; positions that occur twice are no partner of any."""
-    near = np.abs(np.subtract.outer(one_mm, other_mm)) <= POSITION_TOLERANCE_MM
+    near = _near(one_mm, other_mm)
     only = near & (near.sum(axis=0) == 1) & (near.sum(axis=1, keepdims=True) == 1)
     return [(int(one), int(other)) for one, other in np.argwhere(only)]
+
+
+def _near(one_mm: Sequence[float], other_mm: Sequence[float]) -> np.ndarray:
+    """Which positions are equal, (of one, of the other)."""
+    return np.abs(np.subtract.outer(one_mm, other_mm)) <= POSITION_TOLERANCE_MM

@@ -21,6 +21,7 @@ from ctclip.data.series import read_series
 from ctclip.data.volumes import Volume, is_volume, read_volume
 from ctclip.dicom import Series, SliceFile, scan
 from ctclip.errors import DataError, SeriesError
+from ctclip.hu_window import require_hu
 from ctclip.units import PADDING_HU
 
 
@@ -98,7 +99,7 @@ def read_pair(pair: ScanPair) -> PairHU:
     """Read both scans of a pair.
 
     Raises:
-        DataError: when two volumes differ in grid, or a file cannot be read.
+        DataError: when two volumes differ in grid, a file cannot be read, or its values cannot be HU.
         SeriesError: when a slice cannot be read.
     """
     if pair.is_dicom:
@@ -107,6 +108,8 @@ def read_pair(pair: ScanPair) -> PairHU:
         one, other = (read_volume(paths[0]) for paths in (pair.low, pair.full))
         _require_same_grid(one, other)
         low, full = one.hu, other.hu
+        require_hu(low)  # DICOM states its rescaling, a volume does not
+        require_hu(full)
     outside = (low <= PADDING_HU) | (full <= PADDING_HU)
     return PairHU(np.where(outside, np.float32(PADDING_HU), low), np.where(outside, np.float32(PADDING_HU), full))
 
@@ -142,10 +145,12 @@ class Predictions:
             (slices, rows, columns) in HU; -2000 where the pair is.
 
         Raises:
-            DataError: when there is none, or more than one, or a volume lies on another grid.
+            DataError: when there is none, or more than one, a volume lies on another grid, or values are not finite.
             SeriesError: when a slice cannot be read.
         """
         predicted = read_series(self._slices(pair)) if pair.is_dicom else self._volume(pair.low[0])
+        if not np.isfinite(predicted.hu).all():
+            raise DataError("the prediction holds values that are not finite numbers (NaN or infinite)")
         outside = read_pair(pair).low_hu == PADDING_HU
         return np.where(outside, np.float32(PADDING_HU), predicted.hu)
 
@@ -193,7 +198,13 @@ def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
     reason = mismatch(first, partner)
     if reason:
         raise DataError(f"low and full dose differ: {reason}")
-    missing = (low.slice_count - len(matched), full.slice_count - len(matched))
+    missing = (len(low.stacks[0]) - len(matched), len(full.stacks[0]) - len(matched))
+    others = (low.slice_count - len(low.stacks[0]), full.slice_count - len(full.stacks[0]))
+    if any(others):
+        problems.append(
+            f"pair {name}: {others[0]} low-dose and {others[1]} full-dose slices differ from most in size or "
+            "orientation; left out"
+        )
     if any(missing):
         problems.append(
             f"pair {name}: {missing[0]} low-dose and {missing[1]} full-dose slices have no partner; left out"
@@ -210,7 +221,9 @@ def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
 
 
 def _only_series(folder: Path, uid: str) -> Series:
-    usable = [series for series in scan(folder).series if series.skip_reason is None and uid in ("", series.uid)]
+    found = scan(folder).series
+    # One that is named may also be one that is off by default.
+    usable = [each for each in found if (each.uid == uid and each.selectable) or (not uid and each.skip_reason is None)]
     if len(usable) != 1:
         which = "with the listed SeriesInstanceUID in its folder" if uid else "in each folder of a pair"
         raise DataError(

@@ -35,6 +35,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     ======================  =======================================================================================
     decathlon JSON file     its ``section``; paths are relative to the file; ``patient`` is taken over, or the
                             image's file name
+    list of pairs           JSON or CSV, see :func:`~ctclip.data.pairs.find_pairs`
     AAPM-Mayo 2016, TCIA    each pair of low-dose and full-dose folders: image and label, paired by position, see
                             :func:`~ctclip.data.pairs.find_pairs`
     volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name
@@ -43,7 +44,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     ======================  =======================================================================================
 
     Args:
-        dataset_dir: folder, searched recursively, or a JSON file.
+        dataset_dir: folder, searched recursively, a list, or a single scan.
         section: of a decathlon list.
 
     Returns:
@@ -52,15 +53,19 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
         so that logs hold no identifiers.
 
     Raises:
-        DataError: when nothing usable is found, in one line.
+        DataError: when nothing usable is found, or volumes beside DICOM series, in one line.
     """
     root = Path(dataset_dir)
-    if root.suffix == ".json":
-        items = _from_decathlon(root, section)
-    elif not root.is_dir():
-        raise DataError(f"no such folder: {root}; give --dataset_dir with {LAYOUTS}")
+    if not root.exists():
+        raise DataError(f"no such file or folder: {root}; expected {LAYOUTS}")
+    if root.is_dir():
+        items = _from_pairs(root) or _from_volumes_or_dicom(root)
+    elif is_volume(root):
+        items = [{"image": str(root), "patient": hashed(root.name)}]
+    elif root.suffix == ".csv" or _is_list_of_pairs(root):
+        items = _from_pairs(root)
     else:
-        items = _from_pairs(root) or _from_volumes(root) or _from_dicom(root)
+        items = _from_decathlon(root, section) if root.suffix == ".json" else _from_dicom(root)
     if not items:
         raise DataError(f"nothing to use in {root}: expected {LAYOUTS}")
     return sorted(items, key=lambda item: (item["patient"], str(item["image"])))
@@ -103,8 +108,6 @@ def _from_decathlon(path: Path, section: str) -> list[Item]:
     """Entries of a list such as MONAI's ``load_decathlon_datalist`` reads."""
     from monai.data import load_decathlon_datalist
 
-    if not path.is_file():
-        raise DataError(f"no such file: {path}; give --dataset_dir with {LAYOUTS}")
     try:
         entries = load_decathlon_datalist(str(path), is_segmentation=False, data_list_key=section)
     except (ValueError, KeyError, json.JSONDecodeError) as error:
@@ -123,6 +126,33 @@ def _below(folder: Path, name: str) -> Path:
     if not path.exists():
         raise DataError(f"the data list names {name}, which is not there")
     return path
+
+
+def _is_list_of_pairs(path: Path) -> bool:
+    """A decathlon-style list is an object, one of pairs an array."""
+    if path.suffix != ".json":
+        return False
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), list)
+    except ValueError:
+        return False
+
+
+def _from_volumes_or_dicom(root: Path) -> list[Item]:
+    """One kind or the other: beside a DICOM series a volume is most likely its mask, or the same scan again."""
+    volumes = _from_volumes(root)
+    if not volumes:
+        return _from_dicom(root)
+    try:
+        series = _from_dicom(root)
+    except DataError:
+        return volumes
+    if series:
+        raise DataError(
+            f"{root} holds {len(volumes)} volumes beside {len(series)} DICOM series; give a folder or a list with one "
+            "of the two"
+        )
+    return volumes
 
 
 def _from_volumes(root: Path) -> list[Item]:

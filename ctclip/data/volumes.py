@@ -1,9 +1,10 @@
 """CT volumes in files: NIfTI through nibabel, NRRD and MetaImage through SimpleITK. Grid and affine are kept as they
-are."""
+are; in memory the slices are the axial ones, whatever the order of the file's axes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +24,28 @@ ORTHOGONAL_TOLERANCE = 1e-4
 """Deviation from right angles beyond which ITK's file formats cannot hold a grid, such as one sheared by gantry
 tilt."""
 
+FILE_ORDER = (0, 1, 2)
+"""The file's axes as they are: its last one counts the slices."""
+
 
 @dataclass(frozen=True)
 class Volume:
     """A CT volume with its place in the patient.
 
     Args:
-        hu: (slices, rows, columns) as the file orders them; float32.
+        hu: (slices, rows, columns); float32. Slices follow each other along the axis that runs most along the body;
+            rows and columns are as the file orders them.
         affine: (4, 4) from (column, row, slice) to millimetres, RAS+.
         dtype: of the file's values; float32 when the file scales its integers.
+        axes: which of the file's axes the columns, rows and slices are.
+        header: of a NIfTI file; ``None`` for other formats.
     """
 
     hu: np.ndarray
     affine: np.ndarray
     dtype: np.dtype
+    axes: tuple[int, int, int] = FILE_ORDER
+    header: Any = None
 
 
 def is_volume(path: Path) -> bool:
@@ -52,23 +61,49 @@ def read_volume(path: Path) -> Volume:
     """
     if not path.is_file():
         raise DataError(f"no such file: {path}")
-    return _read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_itk(path)
+    return _axial(_read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_itk(path))
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Write a volume in its data type; integers are rounded and clipped, never wrapped.
+    """Write a volume in its data type and its file's order of axes; integers are rounded and clipped, never wrapped.
 
     Raises:
         DataError: for an unknown extension, a grid that the format cannot hold, or when writing fails.
     """
     if not is_volume(path):
         raise DataError(f"cannot write {path.name}: expected one of {', '.join(VOLUME_SUFFIXES)}")
-    write = _write_nifti if path.name.lower().endswith(NIFTI_SUFFIXES) else _write_itk
+    stored = _in_file_order(volume)
+    values = _as_dtype(stored.hu, stored.dtype)
     with atomic_path(path) as partial:
         try:
-            write(partial, _as_dtype(volume.hu, volume.dtype), volume.affine)
+            if path.name.lower().endswith(NIFTI_SUFFIXES):
+                _write_nifti(partial, values, stored.affine, stored.header)
+            else:
+                _write_itk(partial, values, stored.affine)
         except (OSError, RuntimeError) as error:
             raise DataError(f"cannot write {path}: {_first_line(error)}") from error
+
+
+def _axial(volume: Volume) -> Volume:
+    """A volume in its file's order with the axis along the body last; one slice alone stays as it is."""
+    if len(volume.hu) == 1:
+        return volume
+    steps = volume.affine[:3, :3]
+    along_body = np.abs(steps[2]) / np.maximum(np.linalg.norm(steps, axis=0), np.finfo(np.float64).tiny)
+    # The file's own last axis where two are equally far along, as in an affine that says nothing.
+    last = max(FILE_ORDER, key=lambda axis: (round(along_body[axis], 6), axis))
+    columns, rows = (axis for axis in FILE_ORDER if axis != last)
+    return replace(_permuted(volume, (columns, rows, last)), axes=(columns, rows, last))
+
+
+def _in_file_order(volume: Volume) -> Volume:
+    return _permuted(volume, tuple(np.argsort(volume.axes)))
+
+
+def _permuted(volume: Volume, axes: Sequence[int]) -> Volume:
+    """Columns, rows and slices from other axes of the same volume; the array's own order is the reverse."""
+    hu = np.ascontiguousarray(volume.hu.T.transpose(axes).T)
+    return replace(volume, hu=hu, affine=volume.affine[:, [*axes, 3]])
 
 
 def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -80,6 +115,8 @@ def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _slices(values: np.ndarray, name: str) -> np.ndarray:
     """(x, y[, z]) values as (slices, rows, columns)."""
+    while values.ndim > 3 and values.shape[-1] == 1:  # a series of one volume
+        values = values[..., 0]
     if values.ndim not in (2, 3) or values.size == 0:
         raise DataError(f"{name} has shape {values.shape}, expected a 2D or 3D volume with one channel")
     return np.ascontiguousarray(values.reshape(*values.shape[:2], -1).T, dtype=np.float32)
@@ -95,16 +132,23 @@ def _read_nifti(path: Path) -> Volume:
         raise DataError(f"{path.name} cannot be read as NIfTI: {_first_line(error)}") from error
     except MemoryError as error:
         raise DataError(f"{path.name} does not fit into memory: its header states {image.shape} voxels") from error
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{path.name} holds colours or complex numbers ({values.dtype}), expected one value per voxel")
     # nibabel gives integers only when the file does not scale them.
     dtype = values.dtype if np.issubdtype(values.dtype, np.integer) else np.dtype(np.float32)
-    return Volume(_slices(values, path.name), image.affine, dtype)
+    header = image.header if isinstance(image.header, nib.Nifti1Header) else None
+    return Volume(_slices(values, path.name), image.affine, dtype, header=header)
 
 
-def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray, header: Any) -> None:
+    """With the units, the codes of the affine and the version of a header that is given."""
     import nibabel as nib
 
     dtype = np.int32 if values.dtype.itemsize > 4 else values.dtype  # NIfTI's int64 is not read by every tool
-    nib.save(nib.Nifti1Image(values.T.astype(dtype), affine), path)
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(values.T.astype(dtype), affine, header)
+    image.set_data_dtype(dtype)
+    nib.save(image, path)
 
 
 def _read_itk(path: Path) -> Volume:

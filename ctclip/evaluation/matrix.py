@@ -15,6 +15,7 @@ from ctclip.data.volumes import Volume, is_volume, read_volume
 from ctclip.dicom import acquisition_of
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.methods import Method
+from ctclip.hu_window import require_hu
 from ctclip.metrics.image import slice_quality
 from ctclip.report.matrix import Cell, Condition
 from ctclip.simulation import NoiseSimulator
@@ -83,6 +84,7 @@ def find_scans(data: Path, slices: int) -> tuple[list[TestScan], list[str]]:
 def _read(paths: Sequence[Path], number: int, slices: int) -> TestScan:
     if is_volume(paths[0]):
         volume = read_volume(paths[0])
+        require_hu(volume.hu)
         hu, kernel = volume.hu[_middle(len(volume.hu), slices)], ""
     else:
         volume = read_series(paths[_middle(len(paths), slices)])

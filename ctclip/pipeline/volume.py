@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctclip.data.volumes import Volume, read_volume, write_volume
+from ctclip.data.volumes import read_volume, write_volume
 from ctclip.errors import ConfigError
 from ctclip.pipeline.job import SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
@@ -41,7 +42,7 @@ def denoise_volume_file(
     volume = read_volume(source)
     denoised = denoiser.denoise(volume.hu, strength=strength, progress=progress)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(target, Volume(np.asarray(denoised), volume.affine, volume.dtype))
+    write_volume(target, replace(volume, hu=np.asarray(denoised)))
     result = SeriesResult("volume", len(volume.hu), seconds=time.monotonic() - start)
     noise = SeriesNoise(len(volume.hu))
     for before, after in zip(volume.hu, denoised, strict=True):

@@ -14,7 +14,7 @@ import torch
 
 from ctclip import __version__
 from ctclip.data.layouts import hashed
-from ctclip.data.volumes import Volume, read_volume, write_volume
+from ctclip.data.volumes import read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
     NoiseInsertion,
@@ -27,7 +27,8 @@ from ctclip.dicom import (
 from ctclip.dicom.geometry import geometry_of
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder, atomic_path
-from ctclip.simulation.simulator import BATCH, NoiseSimulator
+from ctclip.hu_window import require_hu
+from ctclip.simulation.simulator import BATCH, NoiseSimulator, require_dose, require_known, require_positive
 from ctclip.units import PADDING_HU
 
 CALIBRATION_CANDIDATES = 9
@@ -56,6 +57,10 @@ class Amount:
         given = [value for value in (self.dose, self.sd_hu, self.photons) if value is not None]
         if len(given) != 1:
             raise ConfigError(f"give exactly one of dose, SD and photons, found {len(given)} of them")
+        if self.dose is not None:
+            require_dose(self.dose)
+        else:
+            require_positive("the number of photons" if self.sd_hu is None else "the SD of the noise", given[0])
 
     def __str__(self) -> str:
         if self.dose is not None:
@@ -65,13 +70,22 @@ class Amount:
 
 @dataclass(frozen=True)
 class Settings:
-    """How noise is made; see :class:`~ctclip.simulation.NoiseSimulator`."""
+    """How noise is made; see :class:`~ctclip.simulation.NoiseSimulator`.
+
+    Raises:
+        ConfigError: when a setting is unknown, or photons are given without the projection domain.
+    """
 
     amount: Amount
     domain: str = "projection"
     texture: str = "standard"
     seed: int = 0
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (a constant)
+
+    def __post_init__(self) -> None:
+        require_known([self.domain], [self.texture])
+        if self.amount.photons is not None and self.domain != "projection":
+            raise ConfigError(f"photons need the projection domain, found {self.domain!r}")
 
     def simulator(self, slices_hu: Sequence[np.ndarray], pixel_mm: float) -> NoiseSimulator:
         """A simulator for a scan, calibrated on some of its slices."""
@@ -80,8 +94,6 @@ class Settings:
             return simulator.for_dose(slices_hu, self.amount.dose)
         if self.amount.sd_hu is not None:
             return simulator.for_sd(slices_hu, self.amount.sd_hu)
-        if self.domain != "projection":
-            raise ConfigError(f"photons need the projection domain, found {self.domain!r}")
         return replace(simulator, level=float(self.amount.photons or 0))
 
     @property
@@ -146,6 +158,7 @@ def simulate_volume_file(
     if target.exists() and not overwrite:
         raise ConfigError(f"{target} exists; give --overwrite to replace it")
     volume = read_volume(source)
+    require_hu(volume.hu)
     pixel_mm = float(np.linalg.norm(volume.affine[:3, :2], axis=0).mean())
     simulator = settings.simulator(_spread(list(volume.hu)), pixel_mm)
     noisy_hu = np.empty_like(volume.hu)
@@ -155,38 +168,61 @@ def simulate_volume_file(
         if progress:
             progress(min(first + BATCH, len(volume.hu)), len(volume.hu))
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(target, Volume(noisy_hu, volume.affine, volume.dtype))
+    write_volume(target, replace(volume, hu=noisy_hu))
 
 
 def write_pairs(source: Path, pairs: Sequence[tuple[Series, Path]], target: Path) -> Path:
-    """Write the list of pairs that ``ctclip evaluate`` takes.
+    """Write the list of pairs that ``ctclip evaluate`` takes; pairs of earlier runs whose low dose is there stay in it.
 
     Args:
         source: the folder that was scanned.
         pairs: each series with the folder of its partner.
         target: folder of the list.
     """
+    path = target / PAIRS_FILE
     entries = [
         {
             "low": folder.name,
+            "low_series": folder.name,
             "full": os.path.relpath(source.resolve(), target.resolve()),
             "full_series": series.uid,
             "patient": hashed(patient_key(series.stacks[0][0].path)),
         }
         for series, folder in pairs
     ]
-    path = target / PAIRS_FILE
+    made = {folder.name for _, folder in pairs}
+    kept = [entry for entry in earlier_pairs(target) if entry["low"] not in made and (target / entry["low"]).exists()]
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(entries, indent=1) + "\n")
+        partial.write_text(json.dumps([*kept, *entries], indent=1) + "\n")
     return path
+
+
+def earlier_pairs(target: Path) -> list[dict[str, str]]:
+    """The pairs that earlier runs have listed in a folder.
+
+    Raises:
+        ConfigError: when the file of their name is something else.
+    """
+    path = target / PAIRS_FILE
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        known = all(isinstance(entry["low"], str) for entry in entries)
+    except (OSError, ValueError, TypeError, KeyError):
+        known = False
+    if not known:
+        raise ConfigError(f"{path} exists and is no list of pairs; choose another folder")
+    return entries
 
 
 def _noisy_slices(series: Series, settings: Settings) -> Iterator[tuple[CTSlice, np.ndarray]]:
     paths = [item.path for stack in series.stacks for item in stack]
-    candidates = [read_slice(path) for path in _spread(paths)]
+    candidates = [read_slice(item.path) for item in _spread(series.stacks[0])]  # of one size
     spacing = geometry_of(candidates[0].header).spacing
-    if spacing is None:
-        raise DataError(f"series {series.uid} does not state PixelSpacing, which the noise depends on")
+    if spacing is None or min(spacing) <= 0:
+        raise DataError(f"series {series.uid} does not state PixelSpacing above 0, which the noise depends on")
+    require_hu(np.stack([ct.hu for ct in candidates]))
     simulator = settings.simulator([_without_padding(ct) for ct in candidates], float(np.mean(spacing)))
     for first, batch in _batches(read_slice(path) for path in paths):
         noisy_hu = simulator.low_dose(np.stack([_without_padding(ct) for ct in batch]), first)

@@ -26,12 +26,22 @@ neighbouring pixels."""
 FIRST_PHOTONS = 1e5
 """Where the search for the number of photons begins."""
 
+LEAST_LEVEL = 1e-3
+"""Photons, or HU, at which the search gives up."""
+
 CALIBRATION_STEPS = 4
 """The SD goes with the root of the number of photons but for electronic noise, so that few steps suffice."""
 
 CALIBRATION_SLICES = 3
 CALIBRATION_TOLERANCE = 0.01
 """Of the SD; the estimate on a few slices is not better."""
+
+LARGEST_MISS = 0.1
+"""Of the SD, where the search ends without having found it."""
+
+LARGEST_SHIFT = 0.25
+"""Of the mean of soft tissue, in SDs of the noise. Where hardly a photon gets through, the logarithm is no longer right
+on average, and the reconstruction turns towards air."""
 
 BATCH = 8
 """Slices at once: they share most of the work of projecting."""
@@ -84,12 +94,14 @@ class NoiseSimulator:
 
         Raises:
             ConfigError: for a dose out of range.
-            DataError: when the slices hold too little soft tissue to measure their noise.
+            DataError: when the slices hold too little soft tissue to measure their noise, no noise at all, or let too
+                few photons through for so low a dose.
         """
-        if not 0 < dose < 1:
-            raise ConfigError(f"the dose is a fraction above 0 and below 1 of that of the scan, found {dose:g}")
+        require_dose(dose)
         used = _calibration_slices(slices_hu)
         own_sd_hu = float(np.median([compare_noise(each, each).before_hu for each in used]))
+        if own_sd_hu == 0:
+            raise DataError("the scan has no noise that a lower dose could be reckoned from; give the SD or photons")
         return self._with_sd(used, own_sd_hu * float(np.sqrt(1 / dose - 1)))
 
     def for_sd(self, slices_hu: Sequence[np.ndarray], sd_hu: float) -> Self:
@@ -101,23 +113,31 @@ class NoiseSimulator:
 
         Raises:
             ConfigError: for an SD out of range.
-            DataError: when the slices hold too little soft tissue.
+            DataError: when the slices hold too little soft tissue, or let too few photons through for so much noise.
         """
-        if not sd_hu > 0:
-            raise ConfigError(f"the SD of the noise must be above 0 HU, found {sd_hu:g}")
+        require_positive("the SD of the noise", sd_hu)
         return self._with_sd(_calibration_slices(slices_hu), sd_hu)
 
     def _with_sd(self, slices_hu: Sequence[np.ndarray], sd_hu: float) -> Self:
         by_photons = self.domain == "projection"
         simulator = replace(self, level=FIRST_PHOTONS if by_photons else sd_hu)
         prepared = self._prepared(np.stack(slices_hu))
-        for _ in range(CALIBRATION_STEPS):
+        for step in range(CALIBRATION_STEPS + 1):
             noise_hu = simulator._made_hu(prepared, 0)
             made = [compare_noise(*each).after_hu for each in zip(slices_hu, noise_hu, strict=True)]
             ratio = float(np.median(made)) / sd_hu
-            if abs(ratio - 1) < CALIBRATION_TOLERANCE:
+            level = simulator.level * (ratio**2 if by_photons else 1 / ratio)
+            if abs(ratio - 1) < CALIBRATION_TOLERANCE or step == CALIBRATION_STEPS or not level >= LEAST_LEVEL:
                 break
-            simulator = replace(simulator, level=simulator.level * (ratio**2 if by_photons else 1 / ratio))
+            simulator = replace(simulator, level=level)
+        shift_hu = np.median(
+            [compare_noise(each, each + noise).shift_hu for each, noise in zip(slices_hu, noise_hu, strict=True)]
+        )
+        if abs(ratio - 1) > LARGEST_MISS or abs(shift_hu) > LARGEST_SHIFT * sd_hu:
+            raise DataError(
+                f"noise of {sd_hu:.3g} HU cannot be simulated here: {ratio * sd_hu:.3g} HU and a shift of the mean of "
+                f"{shift_hu:+.3g} HU came out, since too few photons get through; take a higher dose or another domain"
+            )
         return simulator
 
     def low_dose(self, slices_hu: np.ndarray, first_index: int = 0) -> np.ndarray:
@@ -167,6 +187,26 @@ class NoiseSimulator:
     def _generator(self, index: int) -> torch.Generator:
         seed = int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0])
         return torch.Generator(self.device).manual_seed(seed)
+
+
+def require_dose(dose: float) -> None:
+    """Refuse what is no share of a dose.
+
+    Raises:
+        ConfigError: with the number.
+    """
+    if not 0 < dose < 1:
+        raise ConfigError(f"the dose is a fraction above 0 and below 1 of that of the scan, found {dose:g}")
+
+
+def require_positive(what: str, value: float) -> None:
+    """Refuse zero, negative and infinite amounts.
+
+    Raises:
+        ConfigError: with the number.
+    """
+    if not 0 < value < np.inf:
+        raise ConfigError(f"{what} must be above 0 and finite, found {value:g}")
 
 
 def require_known(domains: Sequence[str], textures: Sequence[str]) -> None:

@@ -50,7 +50,6 @@ class CTReader(ImageReader):
             MetaKeys.SPACE: SpaceKeys.RAS,
             MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-            "stored_dtype": img.dtype.str,
         }
 
 

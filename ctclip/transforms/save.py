@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
 from ctclip.backend import EAGER, pixel_settings
-from ctclip.data.volumes import Volume, is_volume, write_volume
+from ctclip.data.volumes import is_volume, read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
     Denoising,
@@ -84,20 +85,19 @@ class SaveImageCTd(MapTransform):
         for key in self.key_iterator(dict(data)):
             volume_hu = torch.as_tensor(data[key]).detach().cpu().float().numpy()[0].T
             if len(sources) == 1 and is_volume(sources[0]):
-                self._save_volume(volume_hu, sources[0], data[key])
+                self._save_volume(volume_hu, sources[0])
             else:
                 self._save_series(volume_hu, sources)
         return dict(data)
 
-    def _save_volume(self, volume_hu: np.ndarray, source: Path, image: Any) -> None:
+    def _save_volume(self, volume_hu: np.ndarray, source: Path) -> None:
         target = self.folder / source.name
         if target.resolve() == source.resolve():
             raise ConfigError("the output is the input, which is never modified; choose another output_dir")
         if target.exists() and not self.overwrite:
             raise ConfigError(f"{target} exists; give --overwrite True to replace it")
         self.folder.mkdir(parents=True, exist_ok=True)
-        affine, dtype = image.meta["original_affine"], np.dtype(image.meta["stored_dtype"])
-        write_volume(target, Volume(volume_hu, np.asarray(affine), dtype))
+        write_volume(target, replace(read_volume(source), hu=volume_hu))
 
     def _save_series(self, volume_hu: np.ndarray, sources: list[Path]) -> None:
         if len(volume_hu) != len(sources):

@@ -187,7 +187,7 @@ def _infer(source: Path, target: Path, *, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("configs", "arguments", "message"),
     [
-        ("configs/train.json", ["--dataset_dir", "nowhere"], "no such folder: nowhere"),
+        ("configs/train.json", ["--dataset_dir", "nowhere"], "no such file or folder: nowhere"),
         ("configs/train.json", ["--dataset_dir", "EMPTY"], "nothing to use in"),
         ("configs/train.json", ["--dataset_dir", "DATA", "--pretrained", "gone.pt"], "gone.pt"),
         ("configs/train.json", ["--dataset_dir", "DATA", "--held_out_patients", "0.9"], "cannot hold out 0.9 of 2"),
@@ -196,7 +196,7 @@ def _infer(source: Path, target: Path, *, folder: Path) -> None:
             ["--dataset_dir", "DATA", "--resume", "True"],
             "nothing to resume",
         ),
-        ("configs/inference.json", ["--dataset_dir", "nowhere"], "no such folder: nowhere"),
+        ("configs/inference.json", ["--dataset_dir", "nowhere"], "no such file or folder: nowhere"),
         ("configs/inference.json", ["--dataset_dir", "DATA", "--model_file", "gone.pt"], "gone.pt"),
     ],
 )

@@ -96,3 +96,50 @@ def test_a_volume_does_not_replace_anything_unasked(tmp_path: Path) -> None:
         result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / target, "--dose", 0.5)
         assert result.exit_code == 2, result.output
     assert np.array_equal(read_volume(tmp_path / "low.nii.gz").hu, read_volume(tmp_path / "ct.nii.gz").hu)
+
+
+def test_pairs_of_earlier_runs_stay_listed(export: Path, tmp_path: Path) -> None:
+    options = ("--domain", "white", "--quiet")
+    for noise in (20, 40):
+        assert _run("simulate", export, tmp_path / "low", "--noise-sd", noise, *options).exit_code == 0
+    entries = json.loads((tmp_path / "low" / "pairs.json").read_text())
+    assert len({entry["low"] for entry in entries}) == len(entries) == 2
+    pairs, problems = find_pairs(tmp_path / "low" / "pairs.json")
+    assert (len(pairs), problems) == (2, [])
+
+    again = _run("simulate", export, tmp_path / "low", "--noise-sd", 40, *options)
+    assert again.exit_code == 1
+    assert "exists; give --overwrite" in " ".join(again.output.split())
+    assert _run("simulate", export, tmp_path / "low", "--noise-sd", 40, "--overwrite", *options).exit_code == 0
+    assert len(json.loads((tmp_path / "low" / "pairs.json").read_text())) == 2
+
+
+def test_a_list_of_something_else_is_not_replaced(export: Path, tmp_path: Path) -> None:
+    (tmp_path / "low").mkdir()
+    (tmp_path / "low" / "pairs.json").write_text('{"training": []}')
+    result = _run("simulate", export, tmp_path / "low", "--noise-sd", 20, "--domain", "white")
+    assert result.exit_code == 2
+    assert "is no list of pairs" in result.output
+    assert [path.name for path in (tmp_path / "low").iterdir()] == ["pairs.json"]
+
+
+def test_a_series_of_two_sizes_is_simulated(export: Path, tmp_path: Path) -> None:
+    first = pydicom.dcmread(sorted(export.iterdir())[0])
+    odd = first.pixel_array[:96, :112]
+    first.Rows, first.Columns, first.PixelData = *odd.shape, odd.tobytes()
+    first.SOPInstanceUID = first.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    first.ImagePositionPatient = [0, 0, 99]
+    first.save_as(export / "odd.dcm")
+    result = _run("simulate", export, tmp_path / "low", "--dose", 0.5, "--domain", "image")
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "low").rglob("*.dcm"))) == 4
+
+
+def test_what_cannot_be_simulated_is_a_failed_series(export: Path, tmp_path: Path) -> None:
+    for path in export.iterdir():
+        header = pydicom.dcmread(path)
+        header.PixelSpacing = [0, 0]
+        header.save_as(path)
+    result = _run("simulate", export, tmp_path / "low", "--dose", 0.5)
+    assert result.exit_code == 1
+    assert "does not state PixelSpacing above 0" in " ".join(result.output.split())

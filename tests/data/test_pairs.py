@@ -117,7 +117,19 @@ def test_slices_of_another_size_in_the_same_series_are_counted(tmp_path: Path) -
     write(fake_slice(9.0, 9, pixels=np.ones((8, 8), np.int16)), tmp_path / "L506/quarter_1mm/scout")
     (pair,), problems = find_pairs(tmp_path)
     assert len(pair.low) == 4
-    assert "1 low-dose and 0 full-dose slices have no partner" in problems[0]
+    assert "1 low-dose and 0 full-dose slices differ from most in size or orientation" in problems[0]
+
+
+def test_positions_that_occur_twice_are_said_so(tmp_path: Path) -> None:
+    for dose, series in (("quarter", "1.2.3.2"), ("full", "1.2.3.9")):
+        for number in range(4):
+            pixels = np.full(SHAPE, 1000 + number, np.int16)
+            write(
+                fake_slice(float(number // 2), number, series=series, pixels=pixels),
+                tmp_path / f"L506/{dose}_1mm/{number}",
+            )
+    with pytest.raises(DataError, match="every slice position that two series have in common occurs more than once"):
+        find_pairs(tmp_path)
 
 
 def test_padding_of_either_is_padding_of_both(tmp_path: Path) -> None:
@@ -180,17 +192,18 @@ def test_a_folder_without_partner_is_reported(tmp_path: Path) -> None:
     assert problems == ["left out without a full-dose folder beside them: 1"]
 
 
-def _volume(path: Path, value: int, shape: tuple[int, int, int] = (4, 5, 3), spacing: float = 0.5) -> Path:
+def _volume(path: Path, value: float, shape: tuple[int, int, int] = (4, 5, 3), spacing: float = 0.5) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(np.full(shape, value, np.int16), np.diag([spacing, spacing, 2, 1])), path)
+    dtype = np.float32 if np.isnan(value) else np.int16
+    nib.save(nib.Nifti1Image(np.full(shape, value, dtype), np.diag([spacing, spacing, 2, 1])), path)
     return path
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
     _pair_of_series(tmp_path / "a", tmp_path / "b")
-    _volume(tmp_path / "v/low.nii.gz", 5)
-    _volume(tmp_path / "v/full.nii.gz", 7)
+    _volume(tmp_path / "v/low.nii.gz", -7)
+    _volume(tmp_path / "v/full.nii.gz", -5)
     entries = [{"low": "a", "full": "b", "patient": "x"}, {"low": "v/low.nii.gz", "full": "v/full.nii.gz"}]
     listing = tmp_path / f"pairs.{kind}"
     if kind == "json":
@@ -201,6 +214,17 @@ def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
     assert (len(pairs), problems) == (2, [])
     differences = {float((scan.full_hu - scan.low_hu).mean()) for scan in map(read_pair, pairs)}
     assert differences == {100.0, 2.0}
+
+
+@pytest.mark.parametrize(("low", "full"), [(1060, -20), (-20, 1), (-20, np.nan)])
+def test_volumes_that_cannot_be_hu_are_refused(tmp_path: Path, low: float, full: float) -> None:
+    """Stored without their intercept, a mask, not a number."""
+    _volume(tmp_path / "low.nii.gz", low)
+    _volume(tmp_path / "full.nii.gz", full)
+    (tmp_path / "pairs.json").write_text(json.dumps([{"low": "low.nii.gz", "full": "full.nii.gz"}]))
+    ((pair,), _) = find_pairs(tmp_path / "pairs.json")
+    with pytest.raises(DataError, match="these values are not HU|not finite"):
+        read_pair(pair)
 
 
 def test_volumes_on_two_grids_are_refused(tmp_path: Path) -> None:
@@ -267,9 +291,9 @@ def test_predictions_of_others_and_of_other_tools_are_not_taken(tmp_path: Path) 
 
 
 def test_predicted_volumes_of_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
-    for case, value in (("a", 5), ("b", 6)):
+    for case, value in (("a", -5), ("b", -6)):
         _volume(tmp_path / f"d/{case}/low.nii.gz", value)
-        _volume(tmp_path / f"d/{case}/full.nii.gz", 7)
+        _volume(tmp_path / f"d/{case}/full.nii.gz", -7)
     entries = [{"low": f"{case}/low.nii.gz", "full": f"{case}/full.nii.gz"} for case in "ab"]
     (tmp_path / "d/pairs.json").write_text(json.dumps(entries))
     pairs, _ = find_pairs(tmp_path / "d/pairs.json")
@@ -281,12 +305,15 @@ def test_predicted_volumes_of_equal_names_are_told_apart_by_their_folders(tmp_pa
 
 
 def test_predicted_volumes_have_the_name_of_their_source(tmp_path: Path) -> None:
-    _volume(tmp_path / "d/case1.nii.gz", 5)
-    _volume(tmp_path / "d/full.nii.gz", 7)
+    _volume(tmp_path / "d/case1.nii.gz", -5)
+    _volume(tmp_path / "d/full.nii.gz", -7)
     (tmp_path / "d/pairs.json").write_text(json.dumps([{"low": "case1.nii.gz", "full": "full.nii.gz"}]))
     ((pair,), _) = find_pairs(tmp_path / "d/pairs.json")
     _volume(tmp_path / "results/case1.nii.gz", 6)
     assert (Predictions(tmp_path / "results").read(pair) == 6).all()
+    _volume(tmp_path / "results/case1.nii.gz", np.nan)
+    with pytest.raises(DataError, match="the prediction holds values that are not finite"):
+        Predictions(tmp_path / "results").read(pair)
     (tmp_path / "results/case1.nii.gz").unlink()
     _volume(tmp_path / "results/other.nii.gz", 6)
     with pytest.raises(DataError, match="one prediction called case1.nii.gz, found 0"):

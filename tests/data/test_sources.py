@@ -96,7 +96,7 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
 
 
 def test_nothing_usable(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="no such file or folder"):
         find_items(tmp_path / "gone")
     (tmp_path / "readme.txt").write_text("no images")
     with pytest.raises(DataError, match="nothing to use"):

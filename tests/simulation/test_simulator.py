@@ -135,3 +135,18 @@ def test_wrong_settings_are_refused() -> None:
         simulator.for_dose([np.zeros((64, 64))], 25)
     with pytest.raises(DataError, match="soft tissue"):
         simulator.for_dose([np.full((64, 64), -800.0)], 0.5)
+
+
+def test_too_few_photons_are_an_error_and_not_air() -> None:
+    """34 cm of water-like tissue: at a thousandth of the dose the reconstruction would turn into air."""
+    slices_hu = list(low_dose(body_phantom_hu(1, 96), 12))
+    with pytest.raises(DataError, match="cannot be simulated here: .* too few photons get through"):
+        NoiseSimulator("projection", "standard", 3.5).for_dose(slices_hu, 0.003)
+    with pytest.raises(DataError, match="cannot be simulated here"):
+        NoiseSimulator("projection", "standard", 3.5).for_dose(slices_hu, 1e-9)
+    NoiseSimulator("white", "standard", 3.5).for_dose(slices_hu, 0.003)
+
+
+def test_a_scan_without_noise_has_no_dose() -> None:
+    with pytest.raises(DataError, match="the scan has no noise"):
+        NoiseSimulator("projection", "standard", 3.5).for_dose([np.full((64, 64), 40, np.float32)], 0.25)

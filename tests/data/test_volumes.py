@@ -1,0 +1,98 @@
+"""Volume files: what comes back is what was there, in its own order of axes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from ctclip.data.volumes import read_volume, write_volume
+from ctclip.errors import DataError
+
+SPACING_MM = (0.7, 0.8, 2.5)
+HU = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6) - 60
+"""Columns to the left, rows to the back, slices to the head."""
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+def test_slices_are_axial_whatever_the_order_of_the_axes(tmp_path: Path, axes: tuple[int, ...], suffix: str) -> None:
+    lps = np.eye(3)[:, axes] * np.take(SPACING_MM, axes)
+    source = tmp_path / f"in{suffix}"
+    if suffix == ".nii.gz":
+        affine = np.diag([-1.0, -1, 1, 1]) @ np.block([[lps, np.zeros((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]])
+        nib.save(nib.Nifti1Image(HU.transpose(axes), affine), source)
+    else:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(HU.transpose(axes).T))
+        image.SetSpacing([SPACING_MM[axis] for axis in axes])
+        image.SetDirection(np.eye(3)[:, axes].ravel().tolist())
+        sitk.WriteImage(image, str(source))
+
+    volume = read_volume(source)
+    assert volume.hu.shape[0] == 6
+    for number, slice_hu in enumerate(volume.hu):
+        assert set(slice_hu.ravel()) == set(HU[:, :, number].ravel().astype(float))
+    np.testing.assert_allclose(np.abs(volume.affine[:3, 2]), [0, 0, 2.5], atol=1e-6)
+
+    write_volume(tmp_path / f"out{suffix}", replace(volume, hu=volume.hu + 1))
+    if suffix == ".nii.gz":
+        before, after = nib.load(source), nib.load(tmp_path / f"out{suffix}")
+        np.testing.assert_array_equal(after.get_fdata(), before.get_fdata() + 1)
+        np.testing.assert_allclose(after.affine, before.affine)
+    else:
+        before, after = sitk.ReadImage(str(source)), sitk.ReadImage(str(tmp_path / f"out{suffix}"))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(after), sitk.GetArrayFromImage(before) + 1)
+        np.testing.assert_allclose(after.GetDirection(), before.GetDirection(), atol=1e-6)
+        np.testing.assert_allclose(after.GetSpacing(), before.GetSpacing())
+
+
+def test_one_slice_stays_one_slice(tmp_path: Path) -> None:
+    coronal = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(HU[:, :, :1], coronal), tmp_path / "one.nii.gz")
+    assert read_volume(tmp_path / "one.nii.gz").hu.shape == (1, 5, 4)
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_version_units_and_codes_of_a_nifti_header_stay(tmp_path: Path, kind: type) -> None:
+    image = kind(HU, np.diag([0.7, 0.7, 2.5, 1]))
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=3)
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    write_volume(tmp_path / "out.nii", replace(volume, hu=volume.hu + 0.4))
+    written = nib.load(tmp_path / "out.nii")
+    assert type(written) is kind
+    assert (written.header["sform_code"], written.header["qform_code"]) == (1, 3)
+    assert written.header.get_xyzt_units() == ("mm", "sec")
+    assert written.get_data_dtype() == np.int16
+    np.testing.assert_array_equal(written.get_fdata(), HU)
+
+
+def test_scaled_integers_come_back_as_float_without_the_scale(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(HU, np.eye(4))
+    image.header.set_slope_inter(2, -10)
+    nib.save(image, tmp_path / "in.nii")
+    stored = nib.load(tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    np.testing.assert_array_equal(volume.hu.T, stored.get_fdata())
+    write_volume(tmp_path / "out.nii", volume)
+    np.testing.assert_array_equal(nib.load(tmp_path / "out.nii").get_fdata(), stored.get_fdata())
+
+
+def test_a_series_of_one_volume_is_a_volume_and_colours_are_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(HU[..., None], np.eye(4)), tmp_path / "4d.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "4d.nii").hu.T, HU)
+    nib.save(nib.Nifti1Image(np.stack([HU, HU], axis=-1), np.eye(4)), tmp_path / "two.nii")
+    with pytest.raises(DataError, match="expected a 2D or 3D volume"):
+        read_volume(tmp_path / "two.nii")
+    colours = np.zeros((4, 5, 6), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for values in (colours, HU.astype(np.complex64)):
+        nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "other.nii")
+        with pytest.raises(DataError, match="colours or complex numbers"):
+            read_volume(tmp_path / "other.nii")
