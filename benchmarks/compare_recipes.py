@@ -1,11 +1,9 @@
-"""Short trainings that differ in one point each, over several seeds.
+"""Short trainings that differ from the recipe or the network of ct-compact in one point each, over several seeds.
 
-    python -m benchmarks.compare_recipes --dataset_dir TRAIN --test_dir SERIES --output_dir OUT [--study STUDY]
+    python -m benchmarks.compare_recipes --dataset_dir TRAIN --test_dir SERIES --output_dir OUT
 
-"recipes" changes the recipe of ct-compact, "noise level" tells the network how much noise is to go; both start from a
-random decoder on the encoder of ct-compact (or that of ``--encoder``), frozen unless the variant says otherwise.
-"heads" gives ct-compact a last block of another form and trains the decoder on. Within a study all runs have the same
-number of steps on the same data.
+Every run starts from a random decoder and trains it for the same number of steps on the same data; the encoder is that
+of ct-compact, or the one given, frozen unless the variant says otherwise.
 
 Results are appended to ``OUT/results.jsonl``; runs that are already there are not repeated, so that the comparison can
 be stopped and started again. ``--table`` prints the table.
@@ -40,7 +38,9 @@ docs/results/ldct.md."""
 BODY_ABOVE_HU = -200
 """Where the SD of the added noise is measured."""
 
-RECIPES: dict[str, dict[str, Any]] = {
+TOLD = "told the noise level"
+
+VARIANTS: dict[str, dict[str, Any]] = {
     "recipe": {},
     "random frozen encoder": {"network_def#encoder_weights": None, "network_def#random_encoder": True},
     "all trained end to end": {
@@ -58,32 +58,14 @@ RECIPES: dict[str, dict[str, Any]] = {
     "white noise of 80 HU": {"noise": {"_target_": "ctclip.transforms.RandWhiteNoise", "sd": [80.3, 80.3]}},
     "half of the noise from projections": {"projection_noise": 0.5},
     "no phantoms": {"phantoms": 0.0},
-}
-
-NOISE_LEVEL: dict[str, dict[str, Any]] = {
-    "told the noise level": {
+    "half-resolution head": {"network_config#half_resolution_head": True},
+    "narrow head": {"network_def#_target_": "benchmarks.decoder_heads.narrow"},
+    "depthwise head": {"network_def#_target_": "benchmarks.decoder_heads.depthwise"},
+    TOLD: {
         "network_def#_target_": "benchmarks.noise_level_map.NoiseLevelDenoiser",
         "target_self_weight": 1.0,  # the scan's own noise stays: only what was added is to go
-    }
+    },
 }
-
-HEADS: dict[str, dict[str, Any]] = {
-    head: {
-        "network_def": {
-            "_target_": "benchmarks.decoder_heads.with_head",
-            "head": head,
-            "augmentation_gamma": "@augmentation_gamma",
-        }
-    }
-    for head in ("full resolution", "half resolution", "narrow", "depthwise")
-}
-
-TAUGHT = {"train#trainer#prepare_batch": {"_target_": "benchmarks.decoder_heads.TaughtBatch", "device": "@device"}}
-"""The target is the shipped model's result."""
-
-HEADS |= {"half resolution, taught": HEADS["half resolution"] | TAUGHT}
-
-STUDIES = {"recipes": RECIPES, "noise level": NOISE_LEVEL, "heads": HEADS}
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """(slices, rows, columns) in HU to the same."""
@@ -92,7 +74,6 @@ Predict = Callable[[np.ndarray], np.ndarray]
 def main() -> None:
     """Run what is missing, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", choices=STUDIES, default="recipes")
     parser.add_argument("--dataset_dir", help="training scans")
     parser.add_argument("--encoder", help="weights file of the frozen encoder; ct-compact's when it is not given")
     parser.add_argument("--test_dir", help="a scan that is not among the training scans")
@@ -101,21 +82,18 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=50, help="per epoch")
     parser.add_argument("--patch_size", type=int, default=64)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--variants", nargs="+", help="of the study; all when not given")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
-    variants = args.variants or list(STUDIES[args.study])
-    if unknown := set(variants) - set(STUDIES[args.study]):
-        parser.error(f"{args.study} has no {', '.join(sorted(unknown))}; it has {', '.join(STUDIES[args.study])}")
     results = args.output_dir / "results.jsonl"
     if args.table:
-        print(table([json.loads(line) for line in results.read_text().splitlines()], variants))
+        print(table([json.loads(line) for line in results.read_text().splitlines()], args.variants))
         return
     args.output_dir.mkdir(parents=True, exist_ok=True)
     args.encoder = args.encoder or save_encoder(args.output_dir / "encoder.pt")
     done = {(row["variant"], row["seed"]) for row in map(json.loads, results.open())} if results.exists() else set()
     for seed in args.seeds:
-        for variant in variants:
+        for variant in args.variants:
             if (variant, seed) in done:
                 continue
             row = {"variant": variant, "seed": seed, **run(variant, seed, args)}
@@ -154,14 +132,14 @@ def run(variant: str, seed: int, args: argparse.Namespace) -> dict[str, float]:
         "patch_size": args.patch_size,
         "projection_noise": 0.0,  # it takes minutes to prepare
         "val_interval": 2,
-        **STUDIES[args.study][variant],
+        **VARIANTS[variant],
     }
     workflow = ConfigWorkflow(
         str(BUNDLE / "configs/train.json"), workflow_type="train", bundle_root=str(BUNDLE), logging_file=False
     )
     for name, value in overrides.items():
         workflow.parser[name] = value
-    told = args.study == "noise level"
+    told = variant == TOLD
     if told:
         from benchmarks.noise_level_map import with_level_maps
 

@@ -1,6 +1,6 @@
 """Other forms of the decoder's last block, which work on the whole image and cost a quarter of the arithmetic.
 
-``python -m benchmarks.compare_recipes --study heads`` trains them, ``python -m benchmarks --cases heads`` times them.
+``python -m benchmarks.compare_recipes`` trains them, ``python -m benchmarks --cases heads`` times them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from monai.engines.utils import default_prepare_batch
 from torch import nn
 
 from benchmarks.forms import backends, precisions
@@ -19,32 +18,38 @@ from benchmarks.rates import flops_per_image
 from benchmarks.report import Case, Row
 from benchmarks.settings import IMAGE_SIZE, Settings
 from benchmarks.timing import interleaved, ratio, spread
-from ctclip.networks import DenseFeatureDenoiser, optimized_network
-from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, DenseFeatureDecoder
-from ctclip.weights import load_network
-
-REPLACED = ("decoder.blocks.4.", "decoder.last.")
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, optimized_network
+from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock
+from ctclip.weights import build_network, load_network
 
 NARROW = 16
 """Channels of the narrow block; the shipped one has 32."""
 
 
-def _as_it_is(decoder: DenseFeatureDecoder) -> None:
-    pass
+def narrow(config: DenoiserConfig | dict, **settings: Any) -> DenseFeatureDenoiser:
+    """A network to train with half of the channels at full resolution; arguments of ``build_network``."""
+    return _narrow(build_network(config, **settings))
 
 
-def _narrow(decoder: DenseFeatureDecoder) -> None:
-    """Half of the channels at full resolution."""
+def depthwise(config: DenoiserConfig | dict, **settings: Any) -> DenseFeatureDenoiser:
+    """A network to train whose last block has each 3x3 convolution as one within channels and one of 1x1 between them;
+    arguments of ``build_network``."""
+    return _depthwise(build_network(config, **settings))
+
+
+def _narrow(network: DenseFeatureDenoiser) -> DenseFeatureDenoiser:
+    decoder = network.decoder
     decoder.blocks[4] = DecoderBlock(decoder.blocks[4][0].in_channels, NARROW)
     decoder.last = nn.Conv2d(NARROW, decoder.last.out_channels, 3, padding=1, bias=False)
+    return network
 
 
-def _depthwise(decoder: DenseFeatureDecoder) -> None:
-    """Each 3x3 convolution as one within channels and one of 1x1 between them."""
-    joint = decoder.blocks[4][0]
-    decoder.blocks[4] = nn.Sequential(
+def _depthwise(network: DenseFeatureDenoiser) -> DenseFeatureDenoiser:
+    joint = network.decoder.blocks[4][0]
+    network.decoder.blocks[4] = nn.Sequential(
         *_separable(joint.in_channels, joint.out_channels), *_separable(joint.out_channels, joint.out_channels)
     )
+    return network
 
 
 def _separable(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
@@ -52,46 +57,26 @@ def _separable(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return within, nn.Conv2d(inputs, outputs, 1, bias=False), nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
 
-FULL, HALF, DEPTHWISE = "full resolution", "half resolution", "depthwise"
-
-HEADS = {FULL: _as_it_is, HALF: _as_it_is, "narrow": _narrow, DEPTHWISE: _depthwise}
-"""What is done to the decoder; that of a half-resolution head comes from its config."""
+FULL, DEPTHWISE = "full resolution", "depthwise"
 
 
-def with_head(head: str, augmentation_gamma: float = 0.0) -> DenseFeatureDenoiser:
-    """ct-compact with a last block of the given form, which has random weights."""
-    source = load_network("ct-compact")
-    assert isinstance(source, DenseFeatureDenoiser)
-    config = replace(source.config, half_resolution_head=head == HALF)
-    network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma)
-    state = network.state_dict()
-    state |= {name: values for name, values in source.state_dict().items() if not name.startswith(REPLACED)}
-    network.load_state_dict(state)
-    HEADS[head](network.decoder)
-    return network
-
-
-class TaughtBatch:
-    """Prepares batches for a trainer: the target is what ct-compact makes of the noisy image.
-
-    Args:
-        device: of the training.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.teacher = load_network("ct-compact").eval().to(device, memory_format=torch.channels_last)
-
-    def __call__(self, batch: dict, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        image, _ = default_prepare_batch(batch, *args, **kwargs)
-        with torch.no_grad():
-            return image, self.teacher(image)
+def _heads() -> dict[str, DenseFeatureDenoiser]:
+    """The network of ct-compact, with random weights, with each form of the last block."""
+    config = load_network("ct-compact").config
+    assert isinstance(config, DenoiserConfig)
+    return {
+        FULL: DenseFeatureDenoiser(config),
+        "half resolution": DenseFeatureDenoiser(replace(config, half_resolution_head=True)),
+        "narrow": _narrow(DenseFeatureDenoiser(config)),
+        DEPTHWISE: _depthwise(DenseFeatureDenoiser(config)),
+    }
 
 
 def head_speed(settings: Settings) -> Case:
     """ct-compact with each form of the last block, in turns."""
     device = settings.device
     image = unit_images(settings.batch).to(device).contiguous(memory_format=torch.channels_last)
-    networks = {head: with_head(head).eval().to(device, memory_format=torch.channels_last) for head in HEADS}
+    networks = {head: net.eval().to(device, memory_format=torch.channels_last) for head, net in _heads().items()}
     calls = {(head, "as trained"): network for head, network in networks.items()}
     for precision in precisions(device):
         for backend in backends(device):

@@ -2,7 +2,7 @@
 
 A blind network cannot know which part of the noise in a slice was added. This one gets a map of the SD of what is to be
 taken out, beside the image and beside each of the encoder's features; it is trained to give the slice back with its own
-noise in it. ``python -m benchmarks.compare_recipes --study "noise level"`` trains it.
+noise in it. ``python -m benchmarks.compare_recipes`` trains it.
 """
 
 from __future__ import annotations

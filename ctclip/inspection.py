@@ -59,7 +59,7 @@ class SeriesFacts:
         noise_sd_hu: median over some slices, in flat soft tissue; ``None`` without any.
         noise_correlation: of neighbouring pixels, likewise.
         action: "denoise" or "skip".
-        reason: why it is skipped.
+        reason: why it is skipped; also when one of the slices that are read here cannot be.
         remark: what to expect of denoising.
         warnings: what is unusual.
     """
@@ -89,7 +89,17 @@ def inspect_series(series: Series) -> SeriesFacts:
     stack = series.stacks[0]
     middle = stack[len(stack) // 2]
     header = _header(middle.path)
-    noise, remark = _noise([stack[index].path for index in evenly_spread(len(stack), MEASURED_SLICES)])
+    reason, warnings = series.skip_reason or "", series.warnings
+    noise: tuple[float | None, float | None] = (None, None)
+    remark = ""
+    try:
+        measured = [read_slice(stack[index].path).hu for index in evenly_spread(len(stack), MEASURED_SLICES)]
+    except SeriesError as error:
+        reason = reason or str(error)
+    else:
+        noise, remark = _noise(measured)
+        if min(slice_hu.min() for slice_hu in measured) >= 0:
+            warnings += ("no value below 0 HU in the slices that were read: not HU, or a mask; denoise refuses such",)
     steps = np.diff([item.position_mm for item in stack])
     return SeriesFacts(
         SeriesInstanceUID=series.uid,
@@ -106,10 +116,10 @@ def inspect_series(series: Series) -> SeriesFacts:
         CTDIvol=float_of(header, "CTDIvol"),
         noise_sd_hu=noise[0],
         noise_correlation=noise[1],
-        action="skip" if series.skip_reason else "denoise",
-        reason=series.skip_reason or "",
-        remark="; ".join([remark, *_unfamiliar(header)]),
-        warnings=series.warnings,
+        action="skip" if reason else "denoise",
+        reason=reason,
+        remark="; ".join(part for part in (remark, *_unfamiliar(header)) if part),
+        warnings=warnings,
     )
 
 
@@ -123,15 +133,9 @@ def _header(path: Path) -> pydicom.Dataset:
         return pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_KEYWORDS)
 
 
-def _noise(paths: list[Path]) -> tuple[tuple[float | None, float | None], str]:
+def _noise(slices_hu: list[np.ndarray]) -> tuple[tuple[float | None, float | None], str]:
     """SD and correlation, and what they mean for denoising."""
-    found = []
-    try:
-        for path in paths:
-            slice_hu = read_slice(path).hu
-            found.append((noise_sd_hu(slice_hu), noise_correlation(slice_hu)))
-    except SeriesError as error:
-        return (None, None), str(error)
+    found = [(noise_sd_hu(each), noise_correlation(each)) for each in slices_hu]
     known = [each for each in found if np.isfinite(each).all()]
     if not known:
         return (None, None), "no soft tissue to measure noise in"

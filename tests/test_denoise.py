@@ -37,8 +37,10 @@ def test_strength_blends() -> None:
     full, half = denoiser.denoise(volume, strength=1), denoiser.denoise(volume, strength=0.5)
     assert np.abs(full - volume).max() > 1
     np.testing.assert_allclose(half, (volume + full) / 2, atol=1e-3)
-    with pytest.raises(ConfigError, match=r"found 1\.5"):
-        denoiser.denoise(volume, strength=1.5)
+    np.testing.assert_allclose(denoiser.denoise(volume, strength="high"), volume + 0.8 * (full - volume), atol=1e-3)
+    for wrong in (1.5, "strong"):
+        with pytest.raises(ConfigError, match=f"found {wrong!r}"):
+            denoiser.denoise(volume, strength=wrong)
 
 
 def test_values_outside_the_window_pass_unchanged() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import one_line_errors
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def natural(
 
     Noise is that of the published protocol: in floating point, seeded for every image.
     """
-    console = Console(quiet=quiet)
+    console = plain_console(quiet=quiet)
     with one_line_errors():
         from ctclip.errors import ConfigError
         from ctclip.natural.benchmark import Cell
@@ -95,7 +96,7 @@ def _sets(console: Console, data: Path, sets: str, real: str) -> tuple[list[Imag
     clean, missing = find_sets(data, [name for name in sets.split(",") if name])
     pairs, missing_pairs = find_sets(data, [name for name in real.split(",") if name], real=True)
     for line in missing + missing_pairs:
-        console.print(f"not found: {line}", highlight=False)
+        console.print(f"not found: {line}")
     return clean, pairs
 
 
@@ -113,5 +114,5 @@ def _run(console: Console, cells: list, output: Path, workers: int) -> None:
         partial.write_text(markdown(results))
     write_curves(results, output / "curves.png")
     write_panels(cells, output / "panels.png")
-    console.print(markdown(results), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{output}: results.md, results.csv, results.json, curves.png, panels.png", highlight=False)
+    console.print(markdown(results), markup=False, soft_wrap=True)
+    console.print(f"{output}: results.md, results.csv, results.json, curves.png, panels.png")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
 
 
@@ -23,13 +23,13 @@ def check(
         from ctclip.verification import check_series
 
         findings = check_series(series, source)
-        console = Console()
+        console = plain_console()
         for finding in findings:
             if quiet and finding.passed:
                 continue
             mark = "ok    " if finding.passed else "FAILED"
             detail = f" ({finding.detail})" if finding.detail else ""
-            console.print(f"{mark} {finding.rule}{detail}", highlight=False, markup=False)
+            console.print(f"{mark} {finding.rule}{detail}", markup=False)
         failed = sum(not finding.passed for finding in findings)
         if not quiet:
             console.print(f"{failed} of {len(findings)} rules broken" if failed else f"all {len(findings)} rules kept")

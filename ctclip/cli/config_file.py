@@ -25,11 +25,18 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"no JSON file that can be read ({type(error).__name__})") from error
-    names = {
-        option.removeprefix("--"): each.name for each in context.command.params for option in each.opts if each.name
-    }
-    if not isinstance(values, dict) or not values.keys() <= names.keys():
-        unknown = sorted(values.keys() - names.keys()) if isinstance(values, dict) else type(values).__name__
+    options = {option.removeprefix("--"): each for each in context.command.params for option in each.opts if each.name}
+    if not isinstance(values, dict) or not values.keys() <= options.keys():
+        unknown = sorted(values.keys() - options.keys()) if isinstance(values, dict) else type(values).__name__
         raise typer.BadParameter(f"expected an object with names of options, found {unknown}")
-    context.default_map = {names[key]: value for key, value in values.items()}
+    context.default_map = {
+        str(options[key].name): [value] if options[key].multiple and not isinstance(value, list) else value
+        for key, value in values.items()
+    }
     return path
+
+
+def typed(context: typer.Context, name: str) -> bool:
+    """Whether a parameter stands on the command line, not in a file of defaults."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

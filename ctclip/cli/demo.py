@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import NOTHING_DONE, one_line_errors
 
 
@@ -23,7 +23,7 @@ def demo(
     with one_line_errors():
         from ctclip.demo import run_demo
 
-        console = Console()
+        console = plain_console()
         with console.status("making, denoising and measuring a phantom"):
             outcome = run_demo(output, slices=slices, overwrite=overwrite)
         if outcome.result.status == "failed":
@@ -35,4 +35,4 @@ def demo(
         for window, name, q in outcome.quality:
             table.add_row(window, name, f"{q['psnr_db']:.2f}", f"{q['ssim']:.3f}", f"{q['rmse_hu']:.1f}")
         console.print(table)
-        console.print(f"derived series: {outcome.series}\npicture: {outcome.picture}", highlight=False)
+        console.print(f"derived series: {outcome.series}\npicture: {outcome.picture}")

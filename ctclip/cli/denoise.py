@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ctclip.cli.config_file import read_config
+from ctclip.cli.config_file import read_config, typed
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.imports import without_collecting
 from ctclip.cli.progress import slice_progress
@@ -33,6 +35,7 @@ LOCAL, RAY = ENGINES = ("local", "ray")
 
 
 def denoise(
+    context: typer.Context,
     source: Path = typer.Argument(
         ..., metavar="SRC", help="DICOM folder, file or zip, a NIfTI, NRRD or MHA volume, or images."
     ),
@@ -74,7 +77,7 @@ def denoise(
     Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series failed. Research use only; keep the original
     series.
     """
-    console = Console(quiet=quiet)
+    console = plain_console(quiet=quiet)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")
     logging.getLogger("ctclip").setLevel(logging.INFO if verbose else logging.WARNING)
     with one_line_errors():
@@ -90,22 +93,23 @@ def denoise(
         photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
         for_series = {
-            "--series": series,
-            "--qc": qc,
-            "--check": check,
-            "--engine": engine != LOCAL,
-            "--resume": resume,
-            "--strict": strict,
-            "--keep-private": keep_private,
+            "series": series,
+            "qc": qc,
+            "check": check,
+            "engine": engine != LOCAL,
+            "resume": resume,
+            "strict": strict,
+            "keep_private": keep_private,
         }
-        for_windows = {"--roi": roi, "--overlap": overlap is not None}
+        for_windows = {"roi": roi, "overlap": overlap is not None}
         if photographs:
-            _refuse({**for_series, "--report": report, "--batch": batch != "auto", **for_windows}, "images")
+            useless = {**for_series, "report": report, "batch": batch != "auto", **for_windows}
+            _refuse(context, useless, "images")
             method = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision, backend)
             _photographs(console, source, target, method, share, dry_run, overwrite)
             raise typer.Exit(ALL_DONE)
         if not roi:
-            _refuse(for_windows, "whole slices")
+            _refuse(context, for_windows, "whole slices")
         spec = DenoiserSpec(
             model or DEFAULT_MODEL,
             encoder_weights,
@@ -117,11 +121,13 @@ def denoise(
             backend,
         )
         if is_volume(source) and source.is_file():
-            _refuse(for_series, "a volume")
+            _refuse(context, for_series, "a volume")
             _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
-        if resume and overwrite:
+        if resume and overwrite and typed(context, "resume") == typed(context, "overwrite"):
             raise ConfigError("--resume keeps what --overwrite replaces; give one of them")
+        if resume and overwrite:  # one of them comes from the file of defaults, and gives way
+            resume, overwrite = typed(context, "resume"), typed(context, "overwrite")
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
         check_folders(source, target, qc=qc, report=report)
@@ -150,11 +156,12 @@ def denoise(
         raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
 
 
-def _refuse(given: Mapping[str, object], what: str) -> None:
-    """An option without an effect is refused, so that nobody relies on it."""
+def _refuse(context: typer.Context, given: Mapping[str, object], what: str) -> None:
+    """An option without an effect is refused, so that nobody relies on it; one from a file of defaults is for other
+    input."""
     from ctclip.errors import ConfigError
 
-    useless = [name for name, value in given.items() if value]
+    useless = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and typed(context, name)]
     if useless:
         raise ConfigError(f"no effect on {what}: {', '.join(useless)}; leave it out")
 
@@ -171,11 +178,11 @@ def _photographs(
         console.print(f"Would denoise {len(jobs)} images")
         return
     method = make_method(spec)
-    console.print(f"{method.label}: {method.description}", highlight=False)
+    console.print(f"{method.label}: {method.description}")
     with cell_progress(console) as bar:
         for origin, final in bar.track(jobs, description="denoising"):
             change = denoise_image_file(origin, final, method, strength=strength)
-            console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)", highlight=False)
+            console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
 
 
 def _batch(text: str) -> int | str:
@@ -196,7 +203,7 @@ def _load(console: Console, spec: DenoiserSpec, engine: str = LOCAL) -> Denoiser
     if denoiser.backend == COMPILED:
         how += " (the first slice takes some ten seconds)"
     # The workers of a cluster have devices of their own, which the report names.
-    console.print(f"Model {denoiser.model_name} ({name}), {how if engine == LOCAL else 'Ray'}", highlight=False)
+    console.print(f"Model {denoiser.model_name} ({name}), {how if engine == LOCAL else 'Ray'}")
     return denoiser
 
 
@@ -268,11 +275,11 @@ def _run(
 def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bool) -> None:
     for series in found.series:
         what = "denoise" if series in chosen else f"skip ({series.skip_reason or 'not asked for'})"
-        console.print(f"series {series.uid}: {series.slice_count} slices, {what}", highlight=False)
+        console.print(f"series {series.uid}: {series.slice_count} slices, {what}")
         for warning in series.warnings if verbose else ():
-            console.print(f"  {warning}", highlight=False)
+            console.print(f"  {warning}")
     for reason, count in found.skip_summary().items():
-        console.print(f"skipped {count} files: {reason}", highlight=False)
+        console.print(f"skipped {count} files: {reason}")
 
 
 def _print_results(console: Console, results: list[SeriesResult]) -> None:
@@ -284,7 +291,6 @@ def _print_results(console: Console, results: list[SeriesResult]) -> None:
         console.print(
             f"{len(results)} series: {status['done']} done ({slices} slices), {status['kept']} kept, "
             f"{status['failed']} failed",
-            highlight=False,
         )
 
 
@@ -293,15 +299,16 @@ def _print_result(console: Console, result: SeriesResult) -> None:
         typer.secho(f"ctclip: series {result.source} failed: {result.message}", fg="red", err=True)
         return
     if result.status == "kept":
-        console.print(f"{result.source}: {result.slices} slices, done by an earlier run", highlight=False)
+        console.print(f"{result.source}: {result.slices} slices, done by an earlier run")
         return
-    console.print(
-        f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, noise {result.noise_before_hu:.1f} -> "
-        f"{result.noise_after_hu:.1f} HU, mean shift {result.shift_hu:+.2f} HU",
-        highlight=False,
+    noise = (
+        f"noise {result.noise_before_hu:.1f} -> {result.noise_after_hu:.1f} HU, mean shift {result.shift_hu:+.2f} HU"
+        if math.isfinite(result.noise_before_hu)
+        else "no soft tissue to measure noise in"
     )
+    console.print(f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, {noise}")
     for warning in result.quality_warnings:
-        console.print(f"  quality: {warning}", highlight=False)
+        console.print(f"  quality: {warning}")
 
 
 def _write_report(

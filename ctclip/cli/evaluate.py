@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.options import parse_names, parse_windows
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
@@ -47,7 +48,7 @@ def evaluate(
     Low and full dose are paired by position. Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some scans or
     slices were left out (the report says which).
     """
-    console = Console(quiet=quiet)
+    console = plain_console(quiet=quiet)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
     with one_line_errors():
         chosen_windows = parse_windows(windows)
@@ -73,7 +74,7 @@ def evaluate(
                 device=device,
                 precision=precision,
             )
-            console.print(f"{len(pairs)} pairs, methods: {', '.join(each.name for each in methods)}", highlight=False)
+            console.print(f"{len(pairs)} pairs, methods: {', '.join(each.name for each in methods)}")
             settings = {
                 "layout": layout,
                 "pairs": str(len(pairs)),
@@ -87,7 +88,7 @@ def evaluate(
 
             write_report(report, folder)
         _print(console, report)
-        console.print(f"report: {output / 'report.html'}", highlight=False)
+        console.print(f"report: {output / 'report.html'}")
         raise typer.Exit(SOME_FAILED if report.problems else ALL_DONE)
 
 
@@ -179,4 +180,4 @@ def _print(console: Console, report: Report) -> None:
         table.add_row(name, *(number(means[name, each], each.unit) for each in first))
     console.print(table)
     for problem in report.problems:
-        console.print(f"  {problem}", highlight=False)
+        console.print(f"  {problem}")

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import one_line_errors
 
 
@@ -28,7 +28,7 @@ def features(
 
     Features that are as alike for different images as for clean and noisy ones say nothing about robustness.
     """
-    console = Console(quiet=quiet)
+    console = plain_console(quiet=quiet)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
     with one_line_errors():
         from ctclip.cli.progress import cell_progress
@@ -57,7 +57,7 @@ def features(
             for text, module in encoders.items():
                 rows += compare_features(_label(text), module, parts, noises, lambda: bar.advance(task))
         write_report(rows, len(parts), output)
-        console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
+        console.print(markdown(rows), markup=False, soft_wrap=True)
 
 
 def _label(text: str) -> str:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
 
 
@@ -25,7 +25,7 @@ def inspect(
         from ctclip.dicom import opened_export
         from ctclip.inspection import inspect_series, inspection_report
 
-        console = Console(stderr=True, quiet=as_json)
+        console = plain_console(stderr=True, quiet=as_json)
         with opened_export(source) as found:
             series = track(found.series, description="reading", console=console, transient=True)
             facts = [inspect_series(each) for each in series]
@@ -37,7 +37,7 @@ def inspect(
 
 
 def _print(facts: list, skipped: dict[str, int]) -> None:
-    console = Console()
+    console = plain_console()
     table = Table(title="CT series", show_lines=True)
     for column in ("series", "slices", "geometry, mm", "kernel, kV, mAs, mGy", "noise", "what happens"):
         table.add_column(column, overflow="fold")
@@ -58,7 +58,7 @@ def _print(facts: list, skipped: dict[str, int]) -> None:
     console.print(table)
     console.print("noise: SD, and correlation of neighbouring pixels, in flat soft tissue; ? is not stated")
     for reason, count in skipped.items():
-        console.print(f"skipped {count} files: {reason}", highlight=False)
+        console.print(f"skipped {count} files: {reason}")
 
 
 def _text(value: float | None) -> str:

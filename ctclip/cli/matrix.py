@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.options import parse_names, parse_numbers, parse_window
 from ctclip.strength import find_strength
@@ -35,7 +35,7 @@ def matrix(
 
     Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 something was left out (the page says what).
     """
-    console = Console(quiet=quiet)
+    console = plain_console(quiet=quiet)
     with one_line_errors():
         chosen_window = parse_window(window)
         strengths = [find_strength(each) for each in strength]
@@ -78,5 +78,5 @@ def matrix(
             settings = {"slices of each scan": str(slices), "seeds": str(seeds)}
             settings |= {each.name: f"{each.description} {each.sha256}".strip() for each in methods}
             write_matrix(cells, folder, window_hu=chosen_window, settings=settings, problems=problems)
-        console.print(f"heat maps: {output / 'matrix.html'}", highlight=False)
+        console.print(f"heat maps: {output / 'matrix.html'}")
         raise typer.Exit(SOME_FAILED if problems else ALL_DONE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.progress import slice_progress
 
@@ -36,7 +37,7 @@ def simulate(
     DST/pairs.json' judges denoisers on them. Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series
     failed.
     """
-    console = Console(quiet=quiet)
+    console = plain_console(quiet=quiet)
     with one_line_errors():
         from ctclip.data.volumes import is_volume
         from ctclip.devices import find_device
@@ -65,7 +66,7 @@ def _volume(console: Console, source: Path, target: Path, settings: Settings, ov
             overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    console.print(f"low-dose volume: {target}", highlight=False)
+    console.print(f"low-dose volume: {target}")
 
 
 def _dicom(
@@ -102,5 +103,5 @@ def _dicom(
                 typer.secho(f"ctclip: series {each.uid} failed: {one_line(error)}", fg="red", err=True)
     if not pairs:
         raise typer.Exit(NOTHING_DONE)
-    console.print(f"pairs for 'ctclip evaluate': {write_pairs(source, pairs, target)}", highlight=False)
+    console.print(f"pairs for 'ctclip evaluate': {write_pairs(source, pairs, target)}")
     raise typer.Exit(ALL_DONE if len(pairs) == len(chosen) else SOME_FAILED)

@@ -70,6 +70,8 @@ def check_folders(source: Path, target: Path, *, qc: Path | None = None, report:
             raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
     if target.is_file():
         raise ConfigError("the output is a file, expected a folder")
+    if is_volume(target) and not target.is_dir():
+        raise ConfigError(f"the input is DICOM, so the output is a folder of series, found {target.name}")
     if qc is not None and qc.is_file():
         raise ConfigError("--qc is a file, expected a folder for quality reports")
     if report is not None and report.is_dir():

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
+from ctclip.data.volumes import Volume, write_volume
 from ctclip.demo import write_ct_series
 from ctclip.phantom import body_phantom_hu, low_dose
 
@@ -46,3 +48,32 @@ def test_a_wrong_file_is_wrong_usage(export: Path, config: Any) -> None:
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     assert not (export.parent / "out").exists()
+
+
+def test_a_single_value_will_do_where_several_may_be_given(export: Path) -> None:
+    result = _run(export, {"series": "1.2.3", "dry-run": True})
+    assert result.exit_code == 1
+    assert "series 1.2.3 is not in the input" in result.output
+
+
+def test_defaults_without_an_effect_on_the_input_are_left_out(export: Path, tmp_path: Path) -> None:
+    hu = low_dose(body_phantom_hu(2, 64), 30)
+    write_volume(tmp_path / "in.nii.gz", Volume(hu, np.diag([-1.0, -1, 3, 1]), np.dtype(np.int16)))
+    config = tmp_path / "site.json"
+    config.write_text(json.dumps({"check": True, "resume": True, "overlap": 0.5, "strength": "low"}))
+    arguments = ["denoise", str(tmp_path / "in.nii.gz"), str(tmp_path / "out.nii.gz"), "--config", str(config)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out.nii.gz").is_file()
+    typed = CliRunner().invoke(app, [*arguments, "--check", "--overwrite"])
+    assert typed.exit_code == 2
+    assert "no effect on a volume: --check" in typed.output
+
+
+def test_what_is_typed_counts_more_than_the_opposite_in_the_file(export: Path) -> None:
+    assert _run(export, {"resume": True}, "--overwrite").exit_code == 0
+    again = _run(export, {"resume": True}, "--overwrite")
+    assert again.exit_code == 0
+    assert "done by an earlier run" not in again.output
+    assert "done by an earlier run" in _run(export, {"overwrite": True}, "--resume").output
+    assert "give one of them" in _run(export, {}, "--overwrite", "--resume").output

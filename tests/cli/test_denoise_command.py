@@ -302,6 +302,13 @@ def test_options_that_contradict_each_other_are_refused(export: Path, tmp_path: 
     assert "roi must be at least 32 pixels, found 5" in result.output
 
 
+def test_a_series_does_not_become_a_volume(export: Path, tmp_path: Path) -> None:
+    result = _run("denoise", export, tmp_path / "out.nii.gz")
+    assert result.exit_code == 2
+    assert "so the output is a folder of series, found out.nii.gz" in result.output
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
 def test_a_shorter_demonstration_replaces_a_longer_one(tmp_path: Path) -> None:
     for slices in (2, 1):
         result = _run("demo", "--output", tmp_path / "demo", "--slices", slices, "--overwrite")

@@ -99,3 +99,16 @@ def test_kilovolts_and_thickness_beyond_those_of_the_training_are_said(tmp_path:
     assert "80 kV: the model was trained with 100 to 120" in remarks["1.2.1"]
     assert "0.6 mm thick: the model was trained with 1.25 to 5" in remarks["1.2.1"]
     assert remarks["1.2.2"] == "within what the model was trained with"
+
+
+def test_what_denoise_would_refuse_is_said(tmp_path: Path) -> None:
+    noisy = low_dose(body_phantom_hu(3, 64), 30)
+    _series(tmp_path, noisy, "1.2.1", SeriesNumber=1)
+    _series(tmp_path, np.ones_like(noisy), "1.2.2", SeriesNumber=2)
+    cut = tmp_path / "1.2.1.1"
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    result = _run(tmp_path, "--json")
+    damaged, mask = json.loads(result.output)["series"]
+    assert damaged["action"] == "skip"
+    assert "PixelData" in damaged["reason"]
+    assert any("no value below 0 HU" in warning for warning in mask["warnings"])

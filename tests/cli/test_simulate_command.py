@@ -143,3 +143,10 @@ def test_what_cannot_be_simulated_is_a_failed_series(export: Path, tmp_path: Pat
     result = _run("simulate", export, tmp_path / "low", "--dose", 0.5)
     assert result.exit_code == 1
     assert "does not state PixelSpacing above 0" in " ".join(result.output.split())
+
+
+def test_names_are_printed_as_they_are(export: Path, tmp_path: Path) -> None:
+    target = tmp_path / ("a long name of a folder " * 3) / "[low] [/bold]"
+    result = _run("simulate", export, target, "--noise-sd", 20, "--domain", "white")
+    assert result.exit_code == 0, result.output
+    assert str(target / "pairs.json") in result.output, "neither markup nor broken lines"

@@ -95,6 +95,27 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
         split_by_patient(items[:3], 0.5)
 
 
+def test_volumes_beside_dicom_are_refused(tmp_path: Path) -> None:
+    write_stack(tmp_path / "export", [0.0, 2.0])
+    _volume(tmp_path / "export" / "mask.nii.gz")
+    with pytest.raises(DataError, match="1 volumes beside 1 DICOM series; give a folder or a list with one"):
+        find_items(tmp_path)
+    assert len(find_items(tmp_path / "export" / "mask.nii.gz")) == 1
+
+
+def test_a_single_scan_and_a_list_of_pairs(tmp_path: Path) -> None:
+    first = write_stack(tmp_path / "low", [0.0, 2.0])[0]
+    (item,) = find_items(first)
+    assert len(item["image"]) == 1
+    _volume(tmp_path / "a.nii.gz", -5)
+    _volume(tmp_path / "b.nii.gz", -7)
+    (tmp_path / "pairs.json").write_text(json.dumps([{"low": "a.nii.gz", "full": "b.nii.gz"}]))
+    (tmp_path / "pairs.csv").write_text("low,full\na.nii.gz,b.nii.gz\n")
+    for name in ("pairs.json", "pairs.csv"):
+        (item,) = find_items(tmp_path / name)
+        assert LoadImageCTd("image")(normal_dose([item])[0])["image"].max() == -7
+
+
 def test_nothing_usable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         find_items(tmp_path / "gone")

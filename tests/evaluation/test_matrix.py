@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from ctclip.cli.main import app
 from ctclip.data.volumes import Volume, write_volume
+from ctclip.errors import DataError
 from ctclip.evaluation.matrix import TestScan, conditions, find_scans, run_matrix
 from ctclip.evaluation.methods import Method, baseline
 from ctclip.phantom import body_phantom_hu, low_dose
@@ -54,6 +55,18 @@ def test_a_scan_without_soft_tissue_is_a_problem_but_not_the_end(tmp_path: Path)
     )
     assert "scan 2" in problem
     assert {cell.scan for cell in cells} == {"scan 1"}
+
+
+def test_masks_are_left_out(tmp_path: Path) -> None:
+    affine = np.diag([-1.5, -1.5, 2.5, 1])
+    write_volume(tmp_path / "mask.nii.gz", Volume(np.ones((2, 64, 64), np.float32), affine, np.dtype(np.int16)))
+    with pytest.raises(DataError, match="these values are not HU"):
+        find_scans(tmp_path, 2)
+    scan = low_dose(body_phantom_hu(2, 64), 10)
+    write_volume(tmp_path / "scan.nii.gz", Volume(scan, affine, np.dtype(np.int16)))
+    scans, (problem,) = find_scans(tmp_path, 2)
+    assert len(scans) == 1
+    assert "left out: these values are not HU" in problem
 
 
 def test_the_command_writes_a_page_and_a_table(tmp_path: Path) -> None:
