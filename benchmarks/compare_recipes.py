@@ -58,7 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "white noise of 80 HU": {"noise": {"_target_": "ctclip.transforms.RandWhiteNoise", "sd": [80.3, 80.3]}},
     "half of the noise from projections": {"projection_noise": 0.5},
     "no phantoms": {"phantoms": 0.0},
-    "half-resolution head": {"network_config#half_resolution_head": True},
+    "half-resolution head": {"network_def#_target_": "benchmarks.decoder_heads.half_resolution"},
     "narrow head": {"network_def#_target_": "benchmarks.decoder_heads.narrow"},
     "depthwise head": {"network_def#_target_": "benchmarks.decoder_heads.depthwise"},
     TOLD: {

@@ -12,9 +12,6 @@ ENCODER_IMAGE_CHANNELS = 3
 
 INPUT_ADAPTERS = ("repeat", "conv")
 
-LATER_FIELDS = ("half_resolution_head", "backbone")
-"""Fields that checkpoints of earlier versions do not have."""
-
 
 @dataclass(frozen=True)
 class DenoiserConfig:
@@ -33,8 +30,6 @@ class DenoiserConfig:
         input_adapter: how one channel becomes the encoder's three: ``"repeat"``, or ``"conv"``, the learned 1x1
             convolution of the published CT network. Without effect for three input channels.
         encoder_name: what the encoder is, for people to read, e.g. ``"CLIP RN50 (openai)"``.
-        half_resolution_head: the decoder's last block works on squares of 2x2 pixels instead of single ones, which is
-            a fifth less arithmetic; see docs/performance.md.
         backbone: name of a ``timm`` model that takes the place of CLIP's image tower, e.g. ``"resnet50"``; its feature
             pyramid must be that of ``encoder_width``. For comparisons.
 
@@ -51,7 +46,6 @@ class DenoiserConfig:
     residual: bool = False
     input_adapter: str = "repeat"
     encoder_name: str = "unnamed"
-    half_resolution_head: bool = False
     backbone: str | None = None
 
     def __post_init__(self) -> None:
@@ -108,9 +102,8 @@ class DenoiserConfig:
         """Plain values, as they stand in a checkpoint."""
         values = asdict(self)
         values["encoder_layers"] = list(self.encoder_layers)
-        for name in LATER_FIELDS:
-            if not values[name]:  # so that checkpoints without it stay readable for earlier versions
-                del values[name]
+        if self.backbone is None:  # so that checkpoints of CLIP towers stay readable for earlier versions
+            del values["backbone"]
         return values
 
     @classmethod
@@ -121,7 +114,7 @@ class DenoiserConfig:
             ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
         """
         known = {field.name for field in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - set(LATER_FIELDS) - set(values))
+        unknown, missing = sorted(set(values) - known), sorted(known - {"backbone"} - set(values))
         if unknown or missing:
             raise ConfigError(
                 f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}"

@@ -60,7 +60,6 @@ class DenseFeatureDenoiser(nn.Module):
             self.config.out_channels,
             width=self.config.decoder_width,
             align_corners=self.config.align_corners,
-            half_resolution_head=self.config.half_resolution_head,
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

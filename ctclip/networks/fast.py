@@ -92,10 +92,9 @@ class FastDenoiser(nn.Module):
         self.input_conv = network.input_conv
         self.stem = nn.Sequential(encoder.conv1, encoder.act1, encoder.conv2, encoder.act2, encoder.conv3, encoder.act3)
         deep = DeepLayers(encoder, network.decoder, network.config.tap_channels[:-1])
-        self.square = deep.square
         if network.config.in_channels == 1 and network.input_conv is None:
             for conv in (encoder.conv1, deep.of_image):  # one channel instead of three equal ones
-                conv.weight = nn.Parameter(conv.weight.unflatten(1, (ENCODER_IMAGE_CHANNELS, -1)).sum(dim=1))
+                conv.weight = nn.Parameter(conv.weight.sum(dim=1, keepdim=True))
         if self.dtype == torch.bfloat16:
             deep.become_bf16(rounded_result=self.residual)
         self.deep: nn.Module = deep
@@ -116,8 +115,6 @@ class FastDenoiser(nn.Module):
         padded = padded.contiguous(memory_format=torch.channels_last)
         f0 = padded if self.input_conv is None else self.input_conv(padded)
         f1 = self.stem(f0).to(self.dtype)
-        if self.square > 1:
-            f0 = F.pixel_unshuffle(f0, self.square).contiguous(memory_format=torch.channels_last)
         if self.dtype == torch.float32:
             return f1, f0
         coarse, fine = _in_two(f0)
@@ -140,8 +137,7 @@ class DeepLayers(nn.Module):
         self.avgpool = encoder.avgpool
         self.layer1, self.layer2, self.layer3 = encoder.layer1, encoder.layer2, encoder.layer3
         self.first_block, *others = decoder.blocks
-        self.square = decoder.square if decoder.half_resolution_head else 1
-        skips = (*reversed(skip_channels), ENCODER_IMAGE_CHANNELS * self.square**2)
+        skips = (*reversed(skip_channels), ENCODER_IMAGE_CHANNELS)
         self.blocks = nn.ModuleList(_SplitBlock(block, skip) for block, skip in zip(others, skips, strict=True))
         self.upsample, self.last = decoder.upsample, decoder.last
 
@@ -162,17 +158,13 @@ class DeepLayers(nn.Module):
             self.last.to(last)
 
     def forward(self, f1: torch.Tensor, image_parts: torch.Tensor) -> torch.Tensor:
-        """(B, C, H/2, W/2) and (B, C', H, W) or, for a half-resolution head, (B, C', H/2, W/2) to the result,
-        (B, out_channels, H, W)."""
+        """(B, C, H/2, W/2) and (B, C', H, W) to the result, (B, out_channels, H, W)."""
         f2 = self.layer1(self.avgpool(f1))
         f3 = self.layer2(f2)
         x = self.first_block(self.layer3(f3))
-        *coarse, finest = self.blocks
-        for block, skip in zip(coarse, (f3, f2, f1), strict=True):
+        for block, skip in zip(self.blocks, (f3, f2, f1, image_parts), strict=True):
             x = block(self.upsample(x), skip)
-        x = finest(x if self.square > 1 else self.upsample(x), image_parts)
-        x = self.last(x.to(self.last.weight.dtype))
-        return F.pixel_shuffle(x, self.square) if self.square > 1 else x
+        return self.last(x.to(self.last.weight.dtype))
 
 
 class _SplitBlock(nn.Module):

@@ -96,21 +96,6 @@ def test_peers_train_with_the_same_bundle(image_folder: Path, tmp_path: Path, pe
     assert network.config.architecture.lower() == peer
 
 
-def test_a_half_resolution_head_is_an_option(ct_folder: Path, clip_weights: Path, tmp_path: Path) -> None:
-    clip = BUNDLES / "ct_clip_denoising"
-    arguments = small(
-        dataset_dir=str(ct_folder), encoder_weights=str(clip_weights), output_dir=str(tmp_path / "out"), epochs=1
-    )
-    arguments |= {"network_config#half_resolution_head": True, "bundle_root": str(clip)}
-    output, _ = (run := _bundle("configs/train.json", clip, *command_line(arguments))).communicate()
-    assert run.returncode == 0, output[-3000:]
-    from ctclip.weights import load_network
-
-    network = load_network(tmp_path / "out" / "model.pt")
-    assert network.config.half_resolution_head
-    assert network.decoder.last.out_channels == 4
-
-
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(ct_folder: Path, tmp_path: Path) -> None:
     configs = "['configs/train.json','configs/pretrain.json']"
     arguments = command_line(small(dataset_dir=str(ct_folder), epochs=4, bundle_root=str(COMPACT)))

@@ -26,31 +26,6 @@ def test_the_residual_head_adds_to_the_middle_channel(channels: int) -> None:
         assert torch.equal(network(image), image[:, channels // 2 : channels // 2 + 1])
 
 
-def test_a_half_resolution_head_gives_every_pixel_its_own_channel() -> None:
-    """With nothing but the middle taps of the last block, each pixel comes from the image's pixel at its place."""
-    network = DenseFeatureDenoiser(DenoiserConfig(**SMALL, half_resolution_head=True)).eval()
-    first, second = network.decoder.blocks[4][0].weight, network.decoder.blocks[4][2].weight
-    with torch.no_grad():
-        for weight in (first, second, network.decoder.last.weight):
-            weight.zero_()
-        for place in range(4):  # the red channel's four pixels come after the eight channels of the coarser block
-            first[place, SMALL["decoder_width"] + place, 1, 1] = 1
-            second[place, place, 1, 1] = 1
-            network.decoder.last.weight[place, place, 1, 1] = 1
-        image = torch.rand(1, 1, 34, 47)
-        assert torch.equal(network(image), image)
-
-
-def test_a_half_resolution_head_saves_most_of_the_last_block() -> None:
-    def macs_per_square(half: bool) -> int:
-        decoder = DenseFeatureDenoiser(DenoiserConfig(half_resolution_head=half)).decoder
-        weights = sum(each.weight.numel() for each in (decoder.blocks[4][0], decoder.blocks[4][2], decoder.last))
-        return weights * (1 if half else 4)
-
-    assert macs_per_square(True) == 9 * ((64 + 12) * 64 + 64 * 64 + 64 * 4)
-    assert macs_per_square(False) == 4 * 9 * ((64 + 3) * 64 + 64 * 64 + 64)
-
-
 def test_padding_mirrors_and_falls_back_to_repetition() -> None:
     row = torch.tensor([1.0, 2, 3]).reshape(1, 1, 1, 3)
     assert pad_to_multiple(row, 5)[0, 0, 0].tolist() == [1, 2, 3, 2, 1]
@@ -72,9 +47,6 @@ def test_augmentation_grows_with_depth_and_only_in_training() -> None:
 def test_config_round_trip_and_errors() -> None:
     config = DenoiserConfig(encoder_width=32, residual=True)
     assert DenoiserConfig.from_dict(config.to_dict()) == config
-    assert not {"half_resolution_head", "backbone"} & set(config.to_dict())  # which earlier versions do not know
-    halved = DenoiserConfig(half_resolution_head=True)
-    assert DenoiserConfig.from_dict(halved.to_dict()) == halved
     with pytest.raises(ConfigError, match="unknown \\['colour'\\]"):
         DenoiserConfig.from_dict(config.to_dict() | {"colour": 1})
     with pytest.raises(ConfigError, match="in_channels must be 1 or 3, found 2"):

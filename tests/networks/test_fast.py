@@ -28,8 +28,6 @@ CONFIGS = {
     "three slices": DenoiserConfig(**SMALL, in_channels=3, residual=True),
     "RGB": DenoiserConfig(**SMALL, in_channels=3, out_channels=3),
     "published": DenoiserConfig.reference(**SMALL),
-    "half-resolution head": DenoiserConfig(**SMALL, residual=True, half_resolution_head=True),
-    "half-resolution head, RGB": DenoiserConfig(**SMALL, in_channels=3, out_channels=3, half_resolution_head=True),
 }
 
 

@@ -19,11 +19,10 @@ SHAPES = [(1, 32, 64), (3, 96, 32), (2, 160, 256)]
 """Batch, rows, columns; the export's example has none of them."""
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["full-resolution head", "half-resolution head"])
-def network(request: pytest.FixtureRequest) -> DenseFeatureDenoiser:
+@pytest.fixture(scope="module")
+def network() -> DenseFeatureDenoiser:
     torch.manual_seed(0)
-    config = DenoiserConfig(encoder_width=8, decoder_width=8, residual=True, half_resolution_head=request.param)
-    return DenseFeatureDenoiser(config).eval()
+    return DenseFeatureDenoiser(DenoiserConfig(encoder_width=8, decoder_width=8, residual=True)).eval()
 
 
 def test_torch_export_takes_any_size(network: DenseFeatureDenoiser, tmp_path: Path) -> None:
