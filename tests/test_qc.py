@@ -66,7 +66,7 @@ def test_a_shift_is_a_bias_and_nothing_else(tmp_path: Path, noisy_hu: np.ndarray
     assert found.tissues["soft tissue"].noise_after_hu == pytest.approx(found.tissues["soft tissue"].noise_before_hu)
     assert found.edges_hu_per_mm["1000 HU"].percent == pytest.approx(0, abs=0.1)
     assert found.nps_mean_frequency_per_mm.ratio == pytest.approx(1, abs=1e-3)
-    assert "CT numbers of soft tissue changed by 5.0 HU (at most 1 HU)" in found.warnings
+    assert "CT numbers of soft tissue changed by +5.00 HU (at most 1 HU)" in found.warnings
     assert "+5.00" in page(tmp_path)
 
 

@@ -94,7 +94,7 @@ class QCSummary:
             *(
                 (
                     _passes(BIAS, abs(each.bias_hu)),
-                    f"CT numbers of {tissue} changed by {each.bias_hu:.1f} HU ({BIAS.limit})",
+                    f"CT numbers of {tissue} changed by {each.bias_hu:+.2f} HU ({BIAS.limit})",
                 )
                 for tissue, each in self.tissues.items()
             ),
