@@ -59,7 +59,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "half of the noise from projections": {"projection_noise": 0.5},
     "no phantoms": {"phantoms": 0.0},
     "half-resolution head": {"network_def#_target_": "benchmarks.decoder_heads.half_resolution"},
-    "narrow head": {"network_def#_target_": "benchmarks.decoder_heads.narrow"},
+    "narrow head": {"network_config#head_width": 16},
     "depthwise head": {"network_def#_target_": "benchmarks.decoder_heads.depthwise"},
     TOLD: {
         "network_def#_target_": "benchmarks.noise_level_map.NoiseLevelDenoiser",

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,10 +21,10 @@ from benchmarks.settings import IMAGE_SIZE, Settings
 from benchmarks.timing import interleaved, ratio, spread
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, optimized_network
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
-from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, DenseFeatureDecoder
+from ctclip.networks.decoder import NEGATIVE_SLOPE, DenseFeatureDecoder
 from ctclip.weights import build_network, load_network
 
-NARROW = 16
+NARROW_WIDTH = 16
 """Channels of the narrow block; the shipped one has 32."""
 
 SQUARE = 2
@@ -68,22 +69,10 @@ def _half_resolution(network: DenseFeatureDenoiser) -> DenseFeatureDenoiser:
     return network
 
 
-def narrow(config: DenoiserConfig | dict, **settings: Any) -> DenseFeatureDenoiser:
-    """A network to train with half of the channels at full resolution; arguments of ``build_network``."""
-    return _narrow(build_network(config, **settings))
-
-
 def depthwise(config: DenoiserConfig | dict, **settings: Any) -> DenseFeatureDenoiser:
     """A network to train whose last block has each 3x3 convolution as one within channels and one of 1x1 between them;
     arguments of ``build_network``."""
     return _depthwise(build_network(config, **settings))
-
-
-def _narrow(network: DenseFeatureDenoiser) -> DenseFeatureDenoiser:
-    decoder = network.decoder
-    decoder.blocks[4] = DecoderBlock(decoder.blocks[4][0].in_channels, NARROW)
-    decoder.last = nn.Conv2d(NARROW, decoder.last.out_channels, 3, padding=1, bias=False)
-    return network
 
 
 def _depthwise(network: DenseFeatureDenoiser) -> DenseFeatureDenoiser:
@@ -99,7 +88,7 @@ def _separable(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return within, nn.Conv2d(inputs, outputs, 1, bias=False), nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
 
-FULL, NARROW_HEAD = "full resolution", "narrow"
+FULL, NARROW = "full resolution", "narrow"
 
 
 def _heads() -> dict[str, DenseFeatureDenoiser]:
@@ -109,7 +98,7 @@ def _heads() -> dict[str, DenseFeatureDenoiser]:
     return {
         FULL: DenseFeatureDenoiser(config),
         "half resolution": _half_resolution(DenseFeatureDenoiser(config)),
-        NARROW_HEAD: _narrow(DenseFeatureDenoiser(config)),
+        NARROW: DenseFeatureDenoiser(replace(config, head_width=NARROW_WIDTH)),
         "depthwise": _depthwise(DenseFeatureDenoiser(config)),
     }
 
@@ -122,7 +111,7 @@ def head_speed(settings: Settings) -> Case:
     calls = {(head, "as trained"): network for head, network in networks.items()}
     for precision in precisions(device):
         for backend in backends(device):
-            for head in (FULL, NARROW_HEAD):  # the optimised form knows the decoder's own blocks only
+            for head in (FULL, NARROW):  # the optimised form knows the decoder's own blocks only
                 fast = optimized_network(networks[head], precision=precision, backend=backend)
                 calls[head, f"{precision}, {backend}"] = fast
     runs = {

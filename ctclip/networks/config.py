@@ -12,6 +12,9 @@ ENCODER_IMAGE_CHANNELS = 3
 
 INPUT_ADAPTERS = ("repeat", "conv")
 
+LATER_FIELDS = ("head_width", "backbone")
+"""Fields that checkpoints of earlier versions do not have."""
+
 
 @dataclass(frozen=True)
 class DenoiserConfig:
@@ -20,7 +23,7 @@ class DenoiserConfig:
     Args:
         encoder_layers: residual blocks in ``layer1``..``layer3`` of the encoder (RN50: 3, 4, 6).
         encoder_width: channels after the encoder's stem (RN50: 64). The taps F1..F4 have 1, 4, 8 and 16 times as many.
-        decoder_width: channels of the decoder's finest block; its blocks have 8, 4, 2, 1 and 1 times as many.
+        decoder_width: the decoder's blocks have 8, 4, 2, 1 and 1 times as many channels.
         in_channels: channels of the noisy image: 1 (grey, or one CT slice) or 3 (RGB, or three neighbouring slices).
         out_channels: channels of the clean image.
         align_corners: corner convention of the bilinear up-sampling. ``True`` for checkpoints published with the paper;
@@ -30,6 +33,7 @@ class DenoiserConfig:
         input_adapter: how one channel becomes the encoder's three: ``"repeat"``, or ``"conv"``, the learned 1x1
             convolution of the published CT network. Without effect for three input channels.
         encoder_name: what the encoder is, for people to read, e.g. ``"CLIP RN50 (openai)"``.
+        head_width: channels of the last block, which works on all pixels of the image, instead of ``decoder_width``.
         backbone: name of a ``timm`` model that takes the place of CLIP's image tower, e.g. ``"resnet50"``; its feature
             pyramid must be that of ``encoder_width``. For comparisons.
 
@@ -46,6 +50,7 @@ class DenoiserConfig:
     residual: bool = False
     input_adapter: str = "repeat"
     encoder_name: str = "unnamed"
+    head_width: int | None = None
     backbone: str | None = None
 
     def __post_init__(self) -> None:
@@ -54,8 +59,10 @@ class DenoiserConfig:
             raise ConfigError(f"encoder_layers needs three counts of at least 1, found {self.encoder_layers}")
         if self.encoder_width < 2 or self.encoder_width % 2:
             raise ConfigError(f"encoder_width must be even and at least 2, found {self.encoder_width}")
-        if self.decoder_width < 1:
-            raise ConfigError(f"decoder_width must be at least 1, found {self.decoder_width}")
+        for name in ("decoder_width", "head_width"):
+            width = getattr(self, name)
+            if width is not None and width < 1:
+                raise ConfigError(f"{name} must be at least 1, found {width}")
         if self.in_channels not in (1, ENCODER_IMAGE_CHANNELS):
             raise ConfigError(f"in_channels must be 1 or {ENCODER_IMAGE_CHANNELS}, found {self.in_channels}")
         if self.out_channels not in (1, self.in_channels):
@@ -102,8 +109,9 @@ class DenoiserConfig:
         """Plain values, as they stand in a checkpoint."""
         values = asdict(self)
         values["encoder_layers"] = list(self.encoder_layers)
-        if self.backbone is None:  # so that checkpoints of CLIP towers stay readable for earlier versions
-            del values["backbone"]
+        for name in LATER_FIELDS:
+            if values[name] is None:  # so that checkpoints without it stay readable for earlier versions
+                del values[name]
         return values
 
     @classmethod
@@ -114,7 +122,7 @@ class DenoiserConfig:
             ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
         """
         known = {field.name for field in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - {"backbone"} - set(values))
+        unknown, missing = sorted(set(values) - known), sorted(known - set(LATER_FIELDS) - set(values))
         if unknown or missing:
             raise ConfigError(
                 f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}"

@@ -36,20 +36,30 @@ class DenseFeatureDecoder(nn.Module):
     Args:
         skip_channels: channels of F0..F4.
         out_channels: channels of the result.
-        width: channels of the finest block.
+        width: of the blocks, which have 8, 4, 2, 1 and 1 times as many channels.
         align_corners: corner convention of the bilinear up-sampling.
+        head_width: channels of the last block instead.
     """
 
-    def __init__(self, skip_channels: Sequence[int], out_channels: int, *, width: int, align_corners: bool) -> None:
+    def __init__(
+        self,
+        skip_channels: Sequence[int],
+        out_channels: int,
+        *,
+        width: int,
+        align_corners: bool,
+        head_width: int | None = None,
+    ) -> None:
         super().__init__()
         widths = [width * factor for factor in WIDTH_FACTORS]
+        widths[-1] = head_width or widths[-1]
         skips = list(reversed(skip_channels))
         incoming = [0, *widths[:-1]]
         self.blocks = nn.ModuleList(
             DecoderBlock(from_below + skip, out) for from_below, skip, out in zip(incoming, skips, widths, strict=True)
         )
         self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
-        self.last = _conv3x3(width, out_channels)
+        self.last = _conv3x3(widths[-1], out_channels)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """Decode F0..F4, where F0 is (B, C, H, W) and F1..F4 have strides 2, 4, 8, 16, into (B, out_channels, H, W)."""

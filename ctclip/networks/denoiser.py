@@ -60,6 +60,7 @@ class DenseFeatureDenoiser(nn.Module):
             self.config.out_channels,
             width=self.config.decoder_width,
             align_corners=self.config.align_corners,
+            head_width=self.config.head_width,
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

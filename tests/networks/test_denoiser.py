@@ -26,6 +26,17 @@ def test_the_residual_head_adds_to_the_middle_channel(channels: int) -> None:
         assert torch.equal(network(image), image[:, channels // 2 : channels // 2 + 1])
 
 
+def test_a_narrow_head_has_fewer_channels_in_the_last_block_alone() -> None:
+    whole, narrow = (DenseFeatureDenoiser(DenoiserConfig(**SMALL, head_width=width)) for width in (None, 4))
+    shapes = [{name: tuple(each.shape) for name, each in net.state_dict().items()} for net in (whole, narrow)]
+    changed = {name: shapes[1][name] for name in shapes[0] if shapes[0][name] != shapes[1][name]}
+    assert changed == {
+        "decoder.blocks.4.0.weight": (4, 8 + 3, 3, 3),
+        "decoder.blocks.4.2.weight": (4, 4, 3, 3),
+        "decoder.last.weight": (1, 4, 3, 3),
+    }
+
+
 def test_padding_mirrors_and_falls_back_to_repetition() -> None:
     row = torch.tensor([1.0, 2, 3]).reshape(1, 1, 1, 3)
     assert pad_to_multiple(row, 5)[0, 0, 0].tolist() == [1, 2, 3, 2, 1]
@@ -47,6 +58,11 @@ def test_augmentation_grows_with_depth_and_only_in_training() -> None:
 def test_config_round_trip_and_errors() -> None:
     config = DenoiserConfig(encoder_width=32, residual=True)
     assert DenoiserConfig.from_dict(config.to_dict()) == config
+    assert not {"head_width", "backbone"} & set(config.to_dict()), "which earlier versions do not know"
+    narrow = DenoiserConfig(head_width=16)
+    assert DenoiserConfig.from_dict(narrow.to_dict()) == narrow
+    with pytest.raises(ConfigError, match="head_width must be at least 1, found 0"):
+        DenoiserConfig(head_width=0)
     with pytest.raises(ConfigError, match="unknown \\['colour'\\]"):
         DenoiserConfig.from_dict(config.to_dict() | {"colour": 1})
     with pytest.raises(ConfigError, match="in_channels must be 1 or 3, found 2"):

@@ -28,6 +28,7 @@ CONFIGS = {
     "three slices": DenoiserConfig(**SMALL, in_channels=3, residual=True),
     "RGB": DenoiserConfig(**SMALL, in_channels=3, out_channels=3),
     "published": DenoiserConfig.reference(**SMALL),
+    "narrow head": DenoiserConfig(**SMALL, residual=True, head_width=4),
 }
 
 
