@@ -56,7 +56,7 @@ PATIENT_KEYWORDS = [
 EXIT_CODES = {
     **dict.fromkeys(("again", "damaged", "strict", "other", "missing", "text", "text as model"), 1),
     **dict.fromkeys(("wrong series", "matrix of a damaged one", "check of the source", "check of a text"), 1),
-    **dict.fromkeys(("simulate damaged", "evaluate damaged"), 1),
+    **dict.fromkeys(("simulate damaged", "evaluate damaged", "inspect damaged"), 1),
     **dict.fromkeys(("target is a file", "target inside", "report inside"), 2),
 }
 """Of the commands that are refused, and must say why without the patient."""
