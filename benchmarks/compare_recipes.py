@@ -165,7 +165,9 @@ def told_denoisers(network: nn.Module) -> Callable[[float], dict[str, Predict]]:
     from ctclip.metrics.noise import noise_sd_hu
 
     def predict(sd_hu: float | None, noisy: np.ndarray) -> np.ndarray:
-        return denoise(network, noisy, sd_hu or float(np.median([noise_sd_hu(each) for each in noisy])))
+        if sd_hu is None:
+            sd_hu = float(np.median([noise_sd_hu(each) for each in noisy]))
+        return denoise(network, noisy, sd_hu)
 
     return lambda added_sd_hu: {"full": partial(predict, None), "told what was added": partial(predict, added_sd_hu)}
 

@@ -114,5 +114,5 @@ def _run(console: Console, cells: list, output: Path, workers: int) -> None:
         partial.write_text(markdown(results))
     write_curves(results, output / "curves.png")
     write_panels(cells, output / "panels.png")
-    console.print(markdown(results), markup=False, soft_wrap=True)
+    console.print(markdown(results))
     console.print(f"{output}: results.md, results.csv, results.json, curves.png, panels.png")

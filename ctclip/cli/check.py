@@ -29,7 +29,7 @@ def check(
                 continue
             mark = "ok    " if finding.passed else "FAILED"
             detail = f" ({finding.detail})" if finding.detail else ""
-            console.print(f"{mark} {finding.rule}{detail}", markup=False)
+            console.print(f"{mark} {finding.rule}{detail}")
         failed = sum(not finding.passed for finding in findings)
         if not quiet:
             console.print(f"{failed} of {len(findings)} rules broken" if failed else f"all {len(findings)} rules kept")

@@ -97,6 +97,7 @@ class SaveImageCTd(MapTransform):
         if target.exists() and not self.overwrite:
             raise ConfigError(f"{target} exists; give --overwrite True to replace it")
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Read again: type, order of axes and header are nothing that MONAI's meta data hold.
         write_volume(target, replace(read_volume(source), hu=volume_hu))
 
     def _save_series(self, volume_hu: np.ndarray, sources: list[Path]) -> None:
