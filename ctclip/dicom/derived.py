@@ -82,7 +82,6 @@ def derive_slice(
         _set_image_type(derived, lossy=ct.lossy)
         _set_provenance(derived, ct.header, derivation, now)
         _set_pixels(derived, stored)
-        keep_undecodable(derived)
     return derived
 
 
@@ -93,14 +92,9 @@ def save_slice(dataset: pydicom.Dataset, path: Path) -> None:
         SeriesError: if the data set cannot be encoded.
         OSError: if the file cannot be written.
     """
-    encoded = DicomBytesIO()
     try:
         with quiet_pydicom():
-            # not Dataset.save_as: it refuses data sets that were read as big endian, even with swapped bytes
-            pydicom.dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
-            # The source's preamble may make the file something else as well, a TIFF image or a program.
-            encoded.seek(0)
-            encoded.write(bytes(PREAMBLE_BYTES))
+            encoded = _encode(dataset)
     except Exception as error:
         # pydicom raises nearly anything for values it cannot encode, and quotes them
         uid = sop_instance_uid(dataset)
@@ -109,8 +103,27 @@ def save_slice(dataset: pydicom.Dataset, path: Path) -> None:
             "Export the original slice again."
         ) from None
     with Path(path).open("wb") as file:
-        file.write(encoded.getvalue())
+        file.write(encoded)
         file.flush()
+
+
+def _encode(dataset: Dataset) -> bytes:
+    """The whole file. Values that break their representation are looked for only when encoding fails: that is slow."""
+    try:
+        return _encode_as_is(dataset)
+    except Exception:
+        keep_undecodable(dataset)
+        return _encode_as_is(dataset)
+
+
+def _encode_as_is(dataset: Dataset) -> bytes:
+    encoded = DicomBytesIO()
+    # not Dataset.save_as: it refuses data sets that were read as big endian, even with swapped bytes
+    pydicom.dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    # The source's preamble may make the file something else as well, a TIFF image or a program.
+    encoded.seek(0)
+    encoded.write(bytes(PREAMBLE_BYTES))
+    return encoded.getvalue()
 
 
 def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, series_number: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,11 @@ def infer_padding(stored: np.ndarray, hu: np.ndarray) -> np.ndarray:
     corners = stored[[0, 0, -1, -1], [0, -1, 0, -1]]
     if np.any(corners != corners[0]) or hu[0, 0] > PADDING_MAX_HU:
         return none
-    rows, columns = stored.shape
+    return _outside_circle(*stored.shape) & (stored == corners[0])
+
+
+@lru_cache(maxsize=4)  # the slices of a series have one size
+def _outside_circle(rows: int, columns: int) -> np.ndarray:
     y, x = np.ogrid[:rows, :columns]
     radius = min(rows, columns) / 2
-    outside = (y - (rows - 1) / 2) ** 2 + (x - (columns - 1) / 2) ** 2 > radius**2
-    return outside & (stored == corners[0])
+    return np.asarray((y - (rows - 1) / 2) ** 2 + (x - (columns - 1) / 2) ** 2 > radius**2)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ctclip.dicom.derivation import Derivation
 from ctclip.dicom.derived import derive_slice, save_slice
+from ctclip.dicom.lenient import quiet_pydicom
 from ctclip.dicom.slices import CTSlice, to_stored
 from ctclip.threads import map_ahead
 
@@ -32,9 +33,10 @@ def write_derived_slices(
 
     def write(numbered: tuple[int, tuple[CTSlice, np.ndarray]]) -> tuple[CTSlice, np.ndarray]:
         index, (ct, hu) = numbered
-        stored = to_stored(ct, hu)
-        derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
-        save_slice(derived, folder / f"{index:04d}.dcm")
+        with quiet_pydicom():  # once, not in every step
+            stored = to_stored(ct, hu)
+            derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
+            save_slice(derived, folder / f"{index:04d}.dcm")
         return ct, stored
 
     return map_ahead(write, enumerate(denoised, start=1), ahead=2)
