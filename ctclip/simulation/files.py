@@ -29,7 +29,6 @@ from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder, atomic_path
 from ctclip.hu_window import require_hu
 from ctclip.simulation.simulator import BATCH, NoiseSimulator, require_dose, require_known, require_positive
-from ctclip.units import PADDING_HU
 
 CALIBRATION_CANDIDATES = 9
 """Slices of a series that are read beforehand: the ones with soft tissue among them calibrate the noise."""
@@ -217,16 +216,26 @@ def earlier_pairs(target: Path) -> list[dict[str, str]]:
 
 
 def _noisy_slices(series: Series, settings: Settings) -> Iterator[tuple[CTSlice, np.ndarray]]:
-    paths = [item.path for stack in series.stacks for item in stack]
-    candidates = [read_slice(item.path) for item in _spread(series.stacks[0])]  # of one size
-    spacing = geometry_of(candidates[0].header).spacing
+    simulators: dict[float, NoiseSimulator] = {}  # by the size of a pixel, on which noise depends
+    done = 0
+    for stack in series.stacks:
+        candidates = [read_slice(item.path) for item in _spread(stack)]
+        pixel_mm = _pixel_mm(series, candidates[0])
+        if pixel_mm not in simulators:
+            require_hu(np.stack([ct.hu for ct in candidates]))
+            simulators[pixel_mm] = settings.simulator([ct.without_padding(ct.hu) for ct in candidates], pixel_mm)
+        for first, batch in _batches(read_slice(item.path) for item in stack):
+            slices_hu = np.stack([ct.without_padding(ct.hu) for ct in batch])
+            noisy_hu = simulators[pixel_mm].low_dose(slices_hu, done + first)
+            yield from zip(batch, noisy_hu, strict=True)
+        done += len(stack)
+
+
+def _pixel_mm(series: Series, ct: CTSlice) -> float:
+    spacing = geometry_of(ct.header).spacing
     if spacing is None or min(spacing) <= 0:
         raise DataError(f"series {series.uid} does not state PixelSpacing above 0, which the noise depends on")
-    require_hu(np.stack([ct.hu for ct in candidates]))
-    simulator = settings.simulator([_without_padding(ct) for ct in candidates], float(np.mean(spacing)))
-    for first, batch in _batches(read_slice(path) for path in paths):
-        noisy_hu = simulator.low_dose(np.stack([_without_padding(ct) for ct in batch]), first)
-        yield from zip(batch, noisy_hu, strict=True)
+    return float(np.mean(spacing))
 
 
 def _batches(slices: Iterable[CTSlice]) -> Iterator[tuple[int, list[CTSlice]]]:
@@ -239,10 +248,6 @@ def _batches(slices: Iterable[CTSlice]) -> Iterator[tuple[int, list[CTSlice]]]:
         waiting.append(ct)
     if waiting:
         yield first, waiting
-
-
-def _without_padding(ct: CTSlice) -> np.ndarray:
-    return np.where(ct.padding, np.float32(PADDING_HU), ct.hu)
 
 
 def _spread(items: Sequence[Item]) -> list[Item]:

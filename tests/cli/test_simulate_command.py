@@ -12,8 +12,10 @@ from ctclip.cli.main import app
 from ctclip.data.pairs import find_pairs, read_pair
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
+from ctclip.dicom import read_slice
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
+from tests.dicom.fake import fake_slice, write
 
 
 def _run(*arguments: object) -> Result:
@@ -150,3 +152,24 @@ def test_names_are_printed_as_they_are(export: Path, tmp_path: Path) -> None:
     result = _run("simulate", export, target, "--noise-sd", 20, "--domain", "white")
     assert result.exit_code == 0, result.output
     assert str(target / "pairs.json") in result.output, "neither markup nor broken lines"
+
+
+def test_noise_goes_by_the_pixel_size_of_each_group_of_slices(tmp_path: Path) -> None:
+    volume = low_dose(body_phantom_hu(4, 96), 12)
+    for folder, sizes in (("mixed", (0.5, 3.5)), ("large", (3.5,))):
+        for group, size in enumerate(sizes):
+            for index, slice_hu in enumerate(volume):
+                pixels = np.rint(slice_hu + 1024).clip(0).astype(np.int16)
+                number = 10 * group + index + 1
+                ds = fake_slice(3.0 * number, number, pixels=pixels, PixelSpacing=[size, size])
+                write(ds, tmp_path / folder / str(number))
+        options = ["--photons", 1e5, "--quiet"]
+        assert _run("simulate", tmp_path / folder, tmp_path / f"{folder}_low", *options).exit_code == 0
+    added = {}
+    for folder in ("mixed", "large"):
+        for path in (tmp_path / f"{folder}_low").rglob("*.dcm"):
+            low = read_slice(path)
+            noise = low.hu - read_slice(tmp_path / folder / str(low.header.InstanceNumber)).hu
+            added.setdefault((folder, float(low.header.PixelSpacing[0])), []).append(noise[40:56, 40:56].std())
+    assert np.mean(added["mixed", 3.5]) == pytest.approx(np.mean(added["large", 3.5]), rel=0.15)
+    assert np.mean(added["mixed", 3.5]) > 1.2 * np.mean(added["mixed", 0.5])
