@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torch
 from ctclip.backend import find_backend, pixel_settings
 from ctclip.devices import find_device, find_precision
 from ctclip.errors import ConfigError, DataError
-from ctclip.hu_window import hu_to_unit, require_hu, restore_outside_window, unit_to_hu
+from ctclip.hu_window import hu_to_unit, require_finite, require_hu, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.networks import Network, has_fast_form, optimized_network
 from ctclip.networks.denoiser import PAD_MULTIPLE
@@ -79,10 +79,10 @@ class Denoiser:
     ) -> None:
         self.device = find_device(device)
         self.precision = find_precision(precision, self.device)
-        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size != "auto" and (not _is_whole(batch_size) or batch_size < 1):
             raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
-        if roi_size is not None and roi_size < PAD_MULTIPLE:
-            raise ConfigError(f"roi must be at least {PAD_MULTIPLE} pixels, found {roi_size}")
+        if roi_size is not None and (not _is_whole(roi_size) or roi_size < PAD_MULTIPLE):
+            raise ConfigError(f"roi must be a whole number of pixels, at least {PAD_MULTIPLE}, found {roi_size!r}")
         if not 0 <= overlap < 1:
             raise ConfigError(f"overlap must be at least 0 and below 1, found {overlap}")
         if network.config.out_channels != 1:
@@ -155,13 +155,15 @@ class Denoiser:
             DataError: for the wrong number of dimensions, values that are not finite, or values that cannot be HU.
             ConfigError: for a strength outside 0..1.
         """
-        volume = (
-            volume_hu.detach().float().cpu().numpy() if isinstance(volume_hu, torch.Tensor) else np.asarray(volume_hu)
-        )
+        volume = _array(volume_hu)
+        if volume.dtype.kind not in "iuf":
+            raise DataError(f"expected numbers in HU, integers or floating point, found an array of {volume.dtype}")
         if volume.ndim not in (2, 3) or volume.size == 0:
             raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
         if check_hu:
             require_hu(volume)
+        else:
+            require_finite(volume)
         slices = volume.reshape(-1, *volume.shape[-2:])
         result = np.empty(slices.shape, dtype=np.float32)
         for index, denoised in enumerate(self.denoise_slices(slices, strength=strength)):
@@ -242,6 +244,18 @@ class Denoiser:
         if not isinstance(wanted, int):
             wanted = max(1, AUTO_BATCH_PIXELS[self.device.type] // (shape[0] * shape[1]))
         return min(wanted, self._largest_batch or wanted)
+
+
+def _array(volume: np.ndarray | torch.Tensor) -> np.ndarray:
+    if not isinstance(volume, torch.Tensor):
+        return np.asarray(volume)
+    tensor = volume.detach().cpu()
+    # numpy has no bfloat16
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _is_whole(number: object) -> TypeGuard[int]:
+    return isinstance(number, int) and not isinstance(number, bool)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

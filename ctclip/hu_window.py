@@ -36,6 +36,17 @@ def restore_outside_window(denoised_hu: Array, original_hu: Array, window: HUWin
     return np.where(outside, original_hu, inside)
 
 
+def require_finite(volume: np.ndarray) -> None:
+    """Refuse values that no pixel can have: the network would spread one of them over the slice.
+
+    Raises:
+        DataError: for NaN and infinite values.
+    """
+    # NaN is both the smallest and the largest value
+    if not np.isfinite([float(volume.min()), float(volume.max())]).all():
+        raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
+
+
 def require_hu(volume: np.ndarray) -> None:
     """Refuse arrays that cannot be CT in HU.
 
@@ -45,9 +56,8 @@ def require_hu(volume: np.ndarray) -> None:
     Raises:
         DataError: with the smallest and largest value.
     """
+    require_finite(volume)
     low, high = float(volume.min()), float(volume.max())
-    if not np.isfinite([low, high]).all():
-        raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
     if low >= 0:
         raise DataError(
             f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "

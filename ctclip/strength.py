@@ -21,11 +21,9 @@ def find_strength(strength: str | float) -> float:
     Raises:
         ConfigError: for anything else.
     """
-    if strength in STRENGTHS:
-        return STRENGTHS[str(strength)]
     try:
-        number = float(strength)
-    except ValueError:
+        number = STRENGTHS[strength] if isinstance(strength, str) and strength in STRENGTHS else float(strength)
+    except (TypeError, ValueError):
         number = float("nan")
     if not 0 <= number <= 1:
         raise ConfigError(f"strength must be {', '.join(STRENGTHS)} or a number from 0 to 1, found {strength!r}")

@@ -97,6 +97,17 @@ def test_unusable_arrays_are_refused() -> None:
     for shape in ((4,), (1, 1, 4, 4), (0, 4, 4)):
         with pytest.raises(DataError, match="found shape"):
             _denoiser().denoise(np.zeros(shape))
+    for unusable in (np.zeros((4, 4), complex), np.array([["a"]]), np.array([[None]]), torch.zeros(4, 4, dtype=bool)):
+        with pytest.raises(DataError, match="expected numbers in HU"):
+            _denoiser().denoise(unusable)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_in_crops_too(value: float) -> None:
+    crop = np.full((8, 8), 40.0)
+    crop[3, 3] = value
+    with pytest.raises(DataError, match="not finite"):
+        _denoiser().denoise(crop, check_hu=False)
 
 
 def test_wrong_settings_are_refused() -> None:
@@ -104,6 +115,8 @@ def test_wrong_settings_are_refused() -> None:
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"precision": "fp8"}, "unknown precision"),
         ({"batch_size": 0}, "batch size"),
+        ({"batch_size": True}, "batch size"),
+        ({"roi_size": 64.5}, "whole number of pixels, at least 32, found 64.5"),
         ({"overlap": 1.0}, "overlap"),
     ):
         with pytest.raises(ConfigError, match=message):

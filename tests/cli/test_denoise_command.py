@@ -299,7 +299,7 @@ def test_options_that_contradict_each_other_are_refused(export: Path, tmp_path: 
     assert "give one of them" in result.output
     result = _run("denoise", export, tmp_path / "out", "--roi", "5")
     assert result.exit_code == 2
-    assert "roi must be at least 32 pixels, found 5" in result.output
+    assert "roi must be a whole number of pixels, at least 32, found 5" in result.output
 
 
 def test_a_series_does_not_become_a_volume(export: Path, tmp_path: Path) -> None:
