@@ -6,11 +6,12 @@ neither torch nor MONAI.
 
 from __future__ import annotations
 
-from ctclip.dicom.acquisition import Acquisition, acquisition_of
+from ctclip.dicom.acquisition import Acquisition, acquisition_of, printable_kernel
 from ctclip.dicom.derivation import (
     Denoising,
     Derivation,
     NoiseInsertion,
+    derived_instance_uid,
     derived_series_number,
     derived_series_numbers,
     derived_series_uid,
@@ -35,6 +36,7 @@ __all__ = [
     "SliceFile",
     "acquisition_of",
     "derive_slice",
+    "derived_instance_uid",
     "derived_series_number",
     "derived_series_numbers",
     "derived_series_uid",
@@ -42,6 +44,7 @@ __all__ = [
     "frame_uid",
     "opened_export",
     "patient_key",
+    "printable_kernel",
     "read_slice",
     "save_slice",
     "scan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,10 +11,21 @@ import pydicom
 
 from ctclip.dicom.lenient import float_of, floats_of, int_of, quiet_pydicom, texts_of
 
-__all__ = ["Acquisition", "acquisition_of"]
+__all__ = ["Acquisition", "acquisition_of", "printable_kernel"]
 
 NUMBER_TOLERANCE = 1e-3
 """Half a millimetre of PixelSpacing over a matrix of 512, 0.06 degrees of orientation."""
+
+KERNEL_CODE = re.compile(r"[A-Z]{1,2}[a-z]?\d{1,3}[a-z]{0,2}(-H)?|\d|[A-Z]{1,2}")
+"""Kernels of Siemens (B30f, Br38f, Qr40d, and a number behind it), Canon (FC18) and Philips (YB)."""
+
+KERNEL_WORDS = frozenset(
+    (
+        *("STANDARD", "STD", "STND", "SOFT", "SMOOTH", "SHARP", "MEDIUM", "LUNG", "CHEST", "CHST", "BONE", "BONEPLUS"),
+        *("DETAIL", "EDGE", "ULTRA", "BRAIN", "HEAD", "BODY", "HD", "ABDOMEN", "CARDIAC", "ROUTINE", "PLUS"),
+    )
+)
+"""Kernels of GE and others, and the words that they are made of."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +44,23 @@ class Acquisition:
         for field in fields(self):
             one, two = getattr(self, field.name), getattr(other, field.name)
             if not _same(one, two):
-                return f"{field.name} {_text(one)} and {_text(two)}"
+                as_text = _kernel_text if field.name == "ConvolutionKernel" else _text
+                return f"{field.name} {as_text(one)} and {as_text(two)}"
         return ""
+
+
+def printable_kernel(values: tuple[str, ...]) -> str:
+    """ConvolutionKernel for output, "" when there is none: a text that names no kernel may name a patient."""
+    return "/".join(values) if all(map(_is_kernel, values)) else "unknown name"
+
+
+def _kernel_text(values: tuple[str, ...]) -> str:
+    return printable_kernel(values) or "not stated"
+
+
+def _is_kernel(text: str) -> bool:
+    words = re.split(r"[\s_+-]+", text.upper().strip(" +-"))
+    return KERNEL_CODE.fullmatch(text) is not None or all(word in KERNEL_WORDS or word.isdigit() for word in words)
 
 
 def acquisition_of(path: Path) -> Acquisition:

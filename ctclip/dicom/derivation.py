@@ -15,6 +15,7 @@ __all__ = [
     "Denoising",
     "Derivation",
     "NoiseInsertion",
+    "derived_instance_uid",
     "derived_series_number",
     "derived_series_numbers",
     "derived_series_uid",
@@ -27,6 +28,8 @@ read."""
 MAX_SERIES_NUMBER = 2**31 - 1
 """Largest number that an Integer String holds (PS3.5 6.2)."""
 
+DENOISED_BY = "Denoised by ctclip"
+"""Start of DerivationDescription, by which a series is known for one that ctclip has denoised."""
 
 Code = tuple[str, str, str]
 """Value, coding scheme and meaning."""
@@ -112,7 +115,7 @@ class Denoising:
         """Model, weights, strength and settings."""
         low, high = self.hu_window
         return (
-            f"Denoised by ctclip {self.version}: model {self.model_name}, weights SHA-256 {self.model_sha256}, "
+            f"{DENOISED_BY} {self.version}: model {self.model_name}, weights SHA-256 {self.model_sha256}, "
             f"strength {self.strength:g}, HU range {low:g} to {high:g}, {self.parameters}"
         )
 
@@ -172,6 +175,11 @@ class NoiseInsertion:
     def program(self) -> str:
         """Name of the method."""
         return "noise simulation"
+
+
+def derived_instance_uid(source_instance_uid: str, derivation: Derivation) -> str:
+    """Return the SOPInstanceUID of what a derivation makes of an instance."""
+    return derived_uid("instance", source_instance_uid, *derivation.key)
 
 
 def derived_series_uid(source_series_uid: str, derivation: Derivation) -> str:

@@ -7,7 +7,8 @@ itself.
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from ctclip.dicom.classify import PREAMBLE_BYTES
-from ctclip.dicom.derivation import Code, Derivation, derived_series_uid
+from ctclip.dicom.derivation import Code, Derivation, derived_instance_uid, derived_series_uid
 from ctclip.dicom.elements import copy_header, drop_stale, keep_undecodable, swap_words
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.slices import CTSlice, pixel_format
@@ -46,6 +47,9 @@ IMPLEMENTATION_CLASS_UID = derived_uid("ctclip", "implementation class")
 SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
+ZONE = re.compile(r"([+-])([01]\d)([0-5]\d)")
+"""TimezoneOffsetFromUTC: at most 14 hours."""
+
 UNSPECIFIC_BODY_PARTS = ("", "PARTIALBODY")
 """Values of BodyPartExamined that do not tell whether the part is one of a pair."""
 
@@ -64,7 +68,8 @@ def derive_slice(
         stored: processed stored values, as ``to_stored`` returns them.
         derivation: how they were made.
         series_number: SeriesNumber of the derived series.
-        now: time of the derivation; give all slices of a series the same.
+        now: time of the derivation; give all slices of a series the same. Where the source states
+            TimezoneOffsetFromUTC, the times of the derived slice are in that zone.
 
     Raises:
         ValueError: if ``stored`` differs from the source's pixels in shape or type.
@@ -73,6 +78,7 @@ def derive_slice(
         expected = f"{ct.stored.shape} {ct.stored.dtype}"
         raise ValueError(f"stored is {stored.shape} {stored.dtype}, the slice has {expected}")
     with quiet_pydicom():
+        now = _in_stated_zone(now, ct.header)
         derived = copy_header(ct.header)
         drop_stale(derived, keep_private=derivation.keep_private)
         if derived.original_encoding[1] is False:
@@ -128,7 +134,7 @@ def _encode_as_is(dataset: Dataset) -> bytes:
 
 def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, series_number: int) -> None:
     derived.SOPClassUID = CTImageStorage
-    derived.SOPInstanceUID = derived_uid("instance", sop_instance_uid(source), *derivation.key)
+    derived.SOPInstanceUID = derived_instance_uid(sop_instance_uid(source), derivation)
     derived.SeriesInstanceUID = derived_series_uid(source_series_uid(source), derivation)
     derived.SeriesNumber = series_number
     derived.SeriesDescription = _series_description(source, derivation.label)
@@ -156,6 +162,16 @@ def _series_description(source: Dataset, label: str) -> str:
     # a backslash would split the value, so pydicom has split it already; control characters are not allowed in LO
     original = "".join(char for char in " ".join(texts_of(source, "SeriesDescription")) if char.isprintable())
     return (original[: MAX_LO - len(suffix)].rstrip() + suffix).strip()
+
+
+def _in_stated_zone(now: datetime, source: Dataset) -> datetime:
+    """The same moment by the clock that all times of the data set go by."""
+    stated = ZONE.fullmatch(text_of(source, "TimezoneOffsetFromUTC"))
+    if not stated:
+        return now
+    sign, hours, minutes = stated.groups()
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    return now.astimezone(timezone(-offset if sign == "-" else offset))
 
 
 def _set_times(derived: Dataset, now: datetime) -> None:

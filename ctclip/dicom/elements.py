@@ -25,6 +25,15 @@ STALE_KEYWORDS = (
     "InstanceCreatorUID",  # the device that made the source instance
     "PixelDataProviderURL",  # points to the source's pixels
     "DataSetTrailingPadding",
+    "ExtendedOffsetTable",  # these three describe compressed pixels
+    "ExtendedOffsetTableLengths",
+    "EncapsulatedPixelDataValueTotalLength",
+    "RetrieveAETitle",  # these say where the source instance is kept
+    "RetrieveURL",
+    "RetrieveURI",
+    "InstanceAvailability",
+    "StorageMediaFileSetID",
+    "StorageMediaFileSetUID",
 )
 """Elements that would be untrue in the derived slice and cannot be recomputed."""
 

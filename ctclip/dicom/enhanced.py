@@ -83,8 +83,18 @@ MULTI_FRAME_ONLY = (
     "VolumeBasedCalculationTechnique",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
+    "FrameIncrementPointer",
+    "RepresentativeFrameNumber",
+    "ConcatenationUID",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
+    "ConcatenationFrameOffsetNumber",
+    "SOPInstanceUIDOfConcatenationSource",
 )
 """Top-level elements that have no meaning in a single frame."""
+
+SECOND_SOURCE = "CTAdditionalXRaySourceSequence"
+"""The second tube of a dual-source scanner, with the same elements as the first: a CT image has room for one."""
 
 TYPE_2 = ("AcquisitionNumber", "KVP", "PositionReferenceIndicator", "PatientPosition")
 """Elements that a CT image must have, if only empty."""
@@ -154,7 +164,8 @@ def _single_frame(source: Dataset, index: int, pixel_data: bytes) -> Dataset:
         _flatten(group, image)
     image.SOPClassUID = CTImageStorage
     image.SOPInstanceUID = frame_uid(sop_instance_uid(source), index + 1)
-    image.InstanceNumber = index + 1
+    # an object may be one part of many: its frames are numbered behind those of the parts before it
+    image.InstanceNumber = (int_of(source, "ConcatenationFrameOffsetNumber") or 0) + index + 1
     for keyword in TYPE_2:
         if keyword not in image:
             setattr(image, keyword, None)
@@ -174,7 +185,7 @@ def _single_frame(source: Dataset, index: int, pixel_data: bytes) -> Dataset:
 def _flatten(group: Dataset, image: Dataset) -> None:
     """Put what a functional group says about a frame where a CT image says it."""
     for macro in group:
-        if macro.VR != "SQ" or not macro.value:
+        if macro.VR != "SQ" or not macro.value or macro.keyword == SECOND_SOURCE:
             continue
         item = macro.value[0]
         for element in item:

@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pydicom
 
 from ctclip.dicom.classify import START_BYTES, looks_like_dicom, why_unsuitable
+from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.dicom.geometry import Geometry, geometry_of, is_axial, same_stack, stack_warnings
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of
+from ctclip.dicom.slices import read_slice
 from ctclip.dicom.streams import require_modest_deflate
 from ctclip.dicom.uids import SERIES_TRAITS, is_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
@@ -44,6 +47,7 @@ _HEADER_KEYWORDS = [
     "PixelSpacing",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "DerivationDescription",
 ]
 
 
@@ -133,6 +137,7 @@ class _Header:
     series_number: int | None
     instance_number: int | None
     geometry: Geometry
+    is_denoised: bool
     unsuitable: str | None
 
 
@@ -262,6 +267,7 @@ def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
         series_number=int_of(dataset, "SeriesNumber"),
         instance_number=int_of(dataset, "InstanceNumber"),
         geometry=geometry,
+        is_denoised=DENOISED_BY in text_of(dataset, "DerivationDescription"),
         unsuitable=unsuitable,
     )
 
@@ -273,15 +279,32 @@ def _split_usable(headers: Iterable[_Header]) -> tuple[list[_Header], list[Skipp
     for header in headers:
         reason = header.unsuitable
         same_uid = usable[header.sop_instance_uid] if reason is None else {}
-        identity = (header.series_uid, header.geometry, header.instance_number)
-        if reason is None and identity in same_uid:
-            reason = "duplicate SOPInstanceUID"
+        identity: tuple[object, ...] = (header.series_uid, header.geometry, header.instance_number)
+        if identity in same_uid:
+            if _is_copy(header.path, same_uid[identity].path):
+                reason = "duplicate SOPInstanceUID"
+            else:
+                identity = (*identity, header.path)
         if reason is None:
             same_uid[identity] = header
         else:
             skipped.append(SkippedFile(header.path, reason, damaged=reason == UNREADABLE))
     shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
     return [header for slices in usable.values() for header in slices.values()], skipped, shared
+
+
+def _is_copy(path: Path, other: Path) -> bool:
+    """Whether two files with equal headers hold the same pixels; a tool may have changed them and kept the UID.
+
+    A copy that cannot be read is one all the same: what it would have shown is in the other.
+    """
+    if path.stat().st_size == other.stat().st_size and path.read_bytes() == other.read_bytes():
+        return True
+    try:
+        one, two = read_slice(path), read_slice(other)
+    except SeriesError:
+        return True
+    return np.array_equal(one.hu, two.hu)
 
 
 def _build_series(headers: list[_Header], shared: frozenset[str]) -> Series:
@@ -296,7 +319,7 @@ def _build_series(headers: list[_Header], shared: frozenset[str]) -> Series:
         series_number=min(numbers, default=None),
         stacks=tuple(tuple(_slice_file(header) for header in stack) for stack in stacks),
         study_uid=min(header.study_uid for header in headers),
-        warnings=tuple(_series_warnings(headers[0], stacks)),
+        warnings=(*_series_warnings(headers[0], stacks), *_repetition(headers)),
         skip_reason=skip_reason,
         selectable=selectable,
     )
@@ -361,6 +384,11 @@ def _series_warnings(first: _Header, stacks: list[list[_Header]]) -> list[str]:
         where = f"group {number}: " if len(placed) > 1 else ""
         warnings.extend(where + text for text in stack_warnings([header.geometry for header in stack]))
     return warnings
+
+
+def _repetition(headers: list[_Header]) -> list[str]:
+    denoised = any(header.is_denoised for header in headers)
+    return ["denoised by ctclip already: denoising it again takes more than its strength says"] if denoised else []
 
 
 def _slice_file(header: _Header) -> SliceFile:

@@ -29,6 +29,7 @@ from ctclip.dicom.pixels import PixelFormat, infer_padding, outer_padding, paddi
 from ctclip.dicom.streams import declared_image, is_irreversible, require_modest_deflate
 from ctclip.dicom.uids import printable_uid, sop_instance_uid
 from ctclip.errors import SeriesError
+from ctclip.units import PADDING_HU
 
 __all__ = ["CTSlice", "pixel_format", "read_slice", "to_stored"]
 
@@ -96,6 +97,15 @@ class CTSlice:
     def to_hu(self, stored: np.ndarray) -> np.ndarray:
         """Stored values in HU, float64, by this slice's slope and intercept."""
         return self.slope * stored.astype(np.float64) + self.intercept
+
+    def without_padding(self, hu: np.ndarray) -> np.ndarray:
+        """HU of this slice, before or after processing, as float32 with :data:`~ctclip.units.PADDING_HU` in place of
+        padding: padding may have the value of tissue, and would be measured as such."""
+        return np.where(self.padding, np.float32(PADDING_HU), hu.astype(np.float32, copy=False))
+
+    def before_and_after_hu(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """This slice, and what was made of it, given in stored values; both as :meth:`without_padding`."""
+        return self.without_padding(self.hu), self.without_padding(self.to_hu(stored))
 
 
 def read_slice(path: Path) -> CTSlice:

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pydicom
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
 from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
@@ -15,6 +16,7 @@ from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
 __all__ = [
     "derived_uid",
     "frame_uid",
+    "instance_uids",
     "is_uid",
     "patient_key",
     "printable_uid",
@@ -66,6 +68,19 @@ def sop_class_uid(header: pydicom.Dataset) -> UID:
 def sop_instance_uid(header: pydicom.Dataset) -> str:
     """Return the SOPInstanceUID, from the file meta when the data set lacks it; "" when both do."""
     return text_of(header, "SOPInstanceUID") or _meta_text(header, "MediaStorageSOPInstanceUID")
+
+
+def instance_uids(folder: Path) -> frozenset[str]:
+    """SOPInstanceUIDs of the ``*.dcm`` files of a folder, by their file meta; "" for a file without a readable one."""
+    with quiet_pydicom():
+        return frozenset(_instance_uid(path) for path in folder.glob("*.dcm"))
+
+
+def _instance_uid(path: Path) -> str:
+    try:
+        return text_of(read_file_meta_info(path), "MediaStorageSOPInstanceUID")
+    except Exception:  # a damaged file makes pydicom raise nearly anything
+        return ""
 
 
 def source_series_uid(header: pydicom.Dataset) -> str:

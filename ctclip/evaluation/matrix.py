@@ -12,7 +12,7 @@ import numpy as np
 from ctclip.data.series import read_series
 from ctclip.data.sources import find_items
 from ctclip.data.volumes import Volume, is_volume, read_volume
-from ctclip.dicom import acquisition_of
+from ctclip.dicom import acquisition_of, printable_kernel
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.methods import Method
 from ctclip.hu_window import require_hu
@@ -88,7 +88,7 @@ def _read(paths: Sequence[Path], number: int, slices: int) -> TestScan:
         hu, kernel = volume.hu[_middle(len(volume.hu), slices)], ""
     else:
         volume = read_series(paths[_middle(len(paths), slices)])
-        hu, kernel = volume.hu, "/".join(acquisition_of(paths[0]).ConvolutionKernel)
+        hu, kernel = volume.hu, printable_kernel(acquisition_of(paths[0]).ConvolutionKernel)
     step_mm = float(np.linalg.norm(volume.affine[:3, 2]))
     label = ", ".join(part for part in (f"scan {number}", kernel, f"{step_mm:.3g} mm") if part)
     return TestScan(label, hu, _pixel_mm(volume))

@@ -73,6 +73,7 @@ def marked(tmp_path: Path) -> Path:
             several = dictionary_VM(keyword) != "1"
             setattr(dataset, keyword, [f"{MARK}A", f"{MARK}B"] if several else f"{MARK}{number}")
         dataset.PatientBirthDate = "19600307"
+        dataset.ConvolutionKernel = MARK
         dataset.private_block(0x0011, f"{MARK}", create=True).add_new(1, "LO", MARK)
         below = folder / f"{MARK}_folder"
         below.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    RLELossless,
 )
 
 from ctclip.dicom import (
@@ -519,3 +520,29 @@ def test_the_preamble_of_the_source_is_not_copied(tmp_path: Path) -> None:
     save_slice(derive_slice(ct, ct.stored, fake_derivation(), series_number=7, now=NOW), tmp_path / "derived.dcm")
     assert (tmp_path / "derived.dcm").read_bytes()[:132] == bytes(128) + b"DICM"
     assert np.array_equal(read_slice(tmp_path / "derived.dcm").stored, ct.stored)
+
+
+def test_times_are_in_the_zone_that_the_source_states(read: Callable[[Dataset], CTSlice]) -> None:
+    now = datetime(2031, 2, 3, 20, 5, 6, tzinfo=UTC)
+    for stated, date, time, written in (
+        ("+0900", "20310204", "050506.000000", "20310204050506.000000+0900"),
+        ("-0330", "20310203", "163506.000000", "20310203163506.000000-0330"),
+    ):
+        derived = derive(read(fake_slice(TimezoneOffsetFromUTC=stated)), now=now)
+        assert derived.TimezoneOffsetFromUTC == stated
+        for kind in ("Series", "InstanceCreation", "Content"):
+            assert (derived[f"{kind}Date"].value, derived[f"{kind}Time"].value) == (date, time)
+        assert derived.ContributingEquipmentSequence[-1].ContributionDateTime == written
+    derived = derive(read(fake_slice(TimezoneOffsetFromUTC="east")), now=now.replace(tzinfo=None))
+    assert derived.SeriesTime == "200506.000000"
+
+
+def test_nothing_of_the_compressed_pixels_or_their_place_is_left(read: Callable[[Dataset], CTSlice]) -> None:
+    source = fake_slice(RetrieveAETitle="PACS", InstanceAvailability="ONLINE", StorageMediaFileSetUID="1.2.3")
+    source.compress(RLELossless, encapsulate_ext=True, generate_instance_uid=False)
+    assert "ExtendedOffsetTable" in source
+    derived = derive(read(source))
+    left = {element.keyword for element in derived if element.tag.group in (0x0088, 0x7FE0)}
+    assert left == {"PixelData"}
+    assert "RetrieveAETitle" not in derived
+    assert "InstanceAvailability" not in derived

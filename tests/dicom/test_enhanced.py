@@ -169,3 +169,33 @@ def test_localizer_frames_are_skipped(source: Path, frames: list[np.ndarray]) ->
     with opened_export(source) as found:
         assert found.series == ()
         assert found.skip_summary() == {"localizer": 3}
+
+
+def test_the_technique_is_that_of_the_first_of_two_sources(source: Path, frames: list[np.ndarray]) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    second = Dataset()
+    second.KVP, second.XRayTubeCurrentInmA, second.ExposureInmAs, second.FilterType = 140.0, 11.0, 7.0, "FLAT"
+    ds.SharedFunctionalGroupsSequence[0].CTAdditionalXRaySourceSequence = [second]
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        header = read_slice(found.series[0].slices[0].path).header
+    assert (header.KVP, header.XRayTubeCurrent) == (120, 100)
+    assert "Exposure" not in header
+    assert "FilterType" not in header
+
+
+def test_parts_of_a_concatenation_become_one_row_of_numbers(tmp_path: Path, frames: list[np.ndarray]) -> None:
+    for part in range(2):
+        ds = enhanced(frames, [10.0 * part + height for height in HEIGHTS], INTERCEPTS)
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ENHANCED_UID}.{part}"
+        ds.ConcatenationUID, ds.SOPInstanceUIDOfConcatenationSource = "1.2.3.8", "1.2.3.9"
+        ds.InConcatenationNumber, ds.InConcatenationTotalNumber, ds.ConcatenationFrameOffsetNumber = (
+            part + 1,
+            2,
+            3 * part,
+        )
+        write(ds, tmp_path / "in" / str(part))
+    with opened_export(tmp_path / "in") as found:
+        headers = [read_slice(item.path).header for item in found.series[0].slices]
+    assert sorted(header.InstanceNumber for header in headers) == [1, 2, 3, 4, 5, 6]
+    assert not [element for element in headers[0] if "Concatenation" in element.keyword]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
@@ -12,7 +13,19 @@ from pydicom.uid import ImplicitVRLittleEndian
 from ctclip.dicom import Series, scan
 from ctclip.errors import SeriesError
 
-from .fake import AXIAL, PATIENT, SAGITTAL, fake_slice, tilted, write, write_bare, write_native, write_stack
+from .fake import (
+    AXIAL,
+    PATIENT,
+    SAGITTAL,
+    fake_derivation,
+    fake_pixels,
+    fake_slice,
+    tilted,
+    write,
+    write_bare,
+    write_native,
+    write_stack,
+)
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -220,6 +233,27 @@ class TestSkippedFiles:
         found = scan(tmp_path)
         assert found.series[0].slices[0].path == tmp_path / "a" / "first"
         assert [(item.path.name, item.reason) for item in found.skipped] == [("copy", "duplicate SOPInstanceUID")]
+
+    def test_other_pixels_under_the_same_header_are_no_duplicate(self, tmp_path: Path) -> None:
+        """A tool that keeps the UIDs of what it has processed; nobody can tell which of the two is the scan."""
+        write(fake_slice(0, 1), tmp_path / "a")
+        write(fake_slice(0, 1, pixels=fake_pixels() + np.int16(1)), tmp_path / "b")
+        found = scan(tmp_path)
+        assert found.skipped == ()
+        assert not found.series[0].selectable
+        assert "share their SOPInstanceUID" in str(found.series[0].skip_reason)
+
+    def test_a_copy_in_another_encoding_is_a_duplicate(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1), tmp_path / "a")
+        write_native(fake_slice(0, 1), tmp_path / "b", ImplicitVRLittleEndian)
+        found = scan(tmp_path)
+        assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
+        assert found.series[0].skip_reason is None
+
+    def test_what_ctclip_has_denoised_is_said(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2], DerivationDescription=fake_derivation().description)
+        (warning,) = (text for text in only_series(tmp_path).warnings if "ctclip" in text)
+        assert warning.startswith("denoised by ctclip already")
 
     @pytest.mark.parametrize("rescale_type", ["MGML", "Z_EFF", "mg/ml Muster"])
     def test_values_that_are_no_hu_by_their_own_word(self, tmp_path: Path, rescale_type: str) -> None:
