@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from ctclip.dicom import Scan, Series, read_slice
+from ctclip.dicom import Scan, Series, printable_kernel, read_slice
+from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.dicom.lenient import float_of, floats_of, quiet_pydicom, texts_of
 from ctclip.errors import SeriesError
 from ctclip.metrics.noise import noise_correlation, noise_sd_hu
@@ -50,8 +52,8 @@ class SeriesFacts:
         matrix: rows and columns of the largest group of equal slices.
         PixelSpacing: row and column spacing, mm.
         SliceThickness: mm.
-        step_mm: median distance of neighbouring slices.
-        ConvolutionKernel: as stated.
+        step_mm: median distance of neighbouring positions.
+        ConvolutionKernel: as stated; "unknown name" for a text that is none, since it may be a person's.
         KVP: kV.
         XRayTubeCurrent: mA.
         Exposure: mAs.
@@ -93,14 +95,16 @@ def inspect_series(series: Series) -> SeriesFacts:
     noise: tuple[float | None, float | None] = (None, None)
     remark = ""
     try:
-        measured = [read_slice(stack[index].path).hu for index in evenly_spread(len(stack), MEASURED_SLICES)]
+        measured = [read_slice(stack[index].path) for index in evenly_spread(len(stack), MEASURED_SLICES)]
     except SeriesError as error:
         reason = reason or str(error)
     else:
-        noise, remark = _noise(measured)
-        if min(slice_hu.min() for slice_hu in measured) >= 0:
+        noise, remark = _noise([ct.without_padding(ct.hu) for ct in measured])
+        if min(ct.hu.min() for ct in measured) >= 0:
             warnings += ("no value below 0 HU in the slices that were read: not HU, or a mask; denoise refuses such",)
+        warnings += _mixtures([ct.header for ct in measured])
     steps = np.diff([item.position_mm for item in stack])
+    steps = steps[~(np.abs(steps) < POSITION_TOLERANCE_MM)]  # without those of slices at one position
     return SeriesFacts(
         SeriesInstanceUID=series.uid,
         SeriesNumber=series.series_number,
@@ -109,7 +113,7 @@ def inspect_series(series: Series) -> SeriesFacts:
         PixelSpacing=floats_of(header, "PixelSpacing", 2),
         SliceThickness=float_of(header, "SliceThickness"),
         step_mm=round(float(np.median(steps)), 3) if len(steps) and np.isfinite(steps).all() else None,
-        ConvolutionKernel="/".join(texts_of(header, "ConvolutionKernel")),
+        ConvolutionKernel=printable_kernel(texts_of(header, "ConvolutionKernel")),
         KVP=float_of(header, "KVP"),
         XRayTubeCurrent=float_of(header, "XRayTubeCurrent"),
         Exposure=float_of(header, "Exposure"),
@@ -141,6 +145,16 @@ def _noise(slices_hu: list[np.ndarray]) -> tuple[tuple[float | None, float | Non
         return (None, None), "no soft tissue to measure noise in"
     sd_hu, correlation = (float(value) for value in np.median(known, axis=0))
     return (round(sd_hu, 1), round(correlation, 2)), _remark(sd_hu, correlation)
+
+
+def _mixtures(headers: Sequence[pydicom.Dataset]) -> tuple[str, ...]:
+    """What should be one in a series and is not, in the slices that were read; the table shows that of the middle."""
+    found = []
+    for keyword in ("ConvolutionKernel", "KVP"):
+        values = sorted({texts_of(header, keyword) for header in headers})
+        if len(values) > 1:
+            found.append(f"{len(values)} values of {keyword} in one series")
+    return tuple(found)
 
 
 def _unfamiliar(header: pydicom.Dataset) -> list[str]:

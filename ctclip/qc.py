@@ -21,7 +21,6 @@ from ctclip.metrics.tissue import REACH_PX, TISSUES_HU, TissueChange, tissue_cha
 from ctclip.report.content import Curve
 from ctclip.report.qc import AFTER, BEFORE, Change, QCReport, QCSlice, QCSummary, qc_json, qc_page
 from ctclip.sampling import evenly_spread
-from ctclip.units import PADDING_HU
 
 __all__ = ["QCSummary", "QualityControl"]
 
@@ -69,9 +68,7 @@ class QualityControl:
         self._seen += 1
         if index not in self._measured:
             return
-        before_hu, after_hu = (
-            np.where(ct.padding, np.float32(PADDING_HU), hu.astype(np.float32)) for hu in (ct.hu, ct.to_hu(stored))
-        )
+        before_hu, after_hu = ct.before_and_after_hu(stored)
         # no square on which a measure of a pixel depends may reach into padding
         valid = ~ndimage.maximum_filter(ct.padding, REACH_PX)
         pixel_mm = _pixel_mm(ct)

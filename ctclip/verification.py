@@ -30,6 +30,10 @@ DECODED = "every slice can be decoded"
 UID_PLACE = re.compile(r"\(0x\w{4},0x\w{4}\) UI .*? \[\d+\]")
 """Of a value in a complaint of dciodvfy about a UID."""
 
+QUOTED = re.compile(r"<.*>|\".*\"")
+LENGTH = re.compile(r"(Length invalid\D*)\d+")
+"""A value, and the length of one, in a complaint of dciodvfy."""
+
 MAX_LO = 64
 SOURCE_IMAGE, PROCESSING_EQUIPMENT = "121322", "109102"
 
@@ -331,7 +335,8 @@ class _Bias:
 
     def add(self, pair: _Pair) -> None:
         if pair.source is not None and pair.source.hu.shape == pair.derived.hu.shape:
-            self._shifts_hu.append(compare_noise(pair.source.hu, pair.derived.hu).shift_hu)
+            before_hu, after_hu = (pair.source.without_padding(each.hu) for each in (pair.source, pair.derived))
+            self._shifts_hu.append(compare_noise(before_hu, after_hu).shift_hu)
 
     def finding(self) -> Finding:
         rule = f"mean shift in flat soft tissue is at most {MAX_BIAS_HU:g} HU"
@@ -355,7 +360,7 @@ class _Validated:
         new = [line for line in _errors(pair.path) if line not in known]
         if new:
             # dciodvfy quotes values, which may be a patient's
-            shown = re.sub(r"<.*>|\".*\"", "<...>", new[0])
+            shown = QUOTED.sub("<...>", new[0])
             self._detail = f"slice {printable_uid(sop_instance_uid(pair.derived.header))}: {shown}"
 
     def finding(self) -> Finding:
@@ -363,11 +368,17 @@ class _Validated:
 
 
 def _errors(path: Path) -> Iterator[str]:
-    """Error lines; a wrong UID is wrong wherever it is referred to, so complaints about it lose the place."""
+    """Error lines, such that the same error in source and derived slice gives the same line.
+
+    A wrong UID is wrong wherever it is referred to, so complaints about it lose the place. Other complaints lose the
+    value and its length: a description that breaks a rule does so with ctclip's name behind it as well.
+    """
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode < 0:
         yield f"Error: dciodvfy was ended by signal {-done.returncode}"
     for line in (done.stdout + done.stderr).splitlines():
         if line.startswith("Error"):
-            place_lost = line.split(" in (0x")[0] if " for UID - " in line else line.strip()
-            yield UID_PLACE.sub("UI", place_lost)
+            if " for UID - " in line:
+                yield UID_PLACE.sub("UI", line.split(" in (0x")[0])
+            else:
+                yield LENGTH.sub(r"\1N", QUOTED.sub("<...>", UID_PLACE.sub("UI", line.strip())))

@@ -10,7 +10,6 @@ import numpy as np
 from ctclip.data.volumes import Volume
 from ctclip.dicom import read_slice, stack_affine
 from ctclip.errors import SeriesError
-from ctclip.units import PADDING_HU
 
 
 def read_series(paths: Sequence[Path]) -> Volume:
@@ -29,5 +28,5 @@ def read_series(paths: Sequence[Path]) -> Volume:
     sizes = sorted({ct.hu.shape for ct in slices})
     if len(sizes) > 1:
         raise SeriesError(f"slices of different sizes cannot be one volume: found {sizes}")
-    hu = np.stack([np.where(ct.padding, np.float32(PADDING_HU), ct.hu) for ct in slices])
+    hu = np.stack([ct.without_padding(ct.hu) for ct in slices])
     return Volume(hu, stack_affine([ct.header for ct in slices]), np.dtype(np.int16))

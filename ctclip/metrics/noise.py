@@ -18,6 +18,9 @@ FLAT_QUANTILE = 0.2
 MIN_TISSUE_PX = 500
 """Fewer soft-tissue pixels than this say nothing reliable about a slice."""
 
+NO_VARIANCE_HU2 = 1e-6
+"""What rounding leaves of the variance of constant values; noise of real scans has at least 0.1."""
+
 
 @dataclass(frozen=True)
 class NoiseComparison:
@@ -69,7 +72,7 @@ def noise_correlation(slice_hu: np.ndarray) -> float:
     flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
     noise = slice_hu - mean
     variance = float(np.mean(noise[flat] ** 2))
-    if variance == 0:
+    if variance < NO_VARIANCE_HU2:
         return float("nan")
     neighbours = [np.mean((noise * np.roll(noise, 1, axis))[flat]) for axis in (0, 1)]
     return float(np.mean(neighbours)) / variance

@@ -52,8 +52,9 @@ class SeriesJob:
         series_numbers: SeriesNumber of each derived series, by the source's SeriesInstanceUID; a series that is not in
             it gets the first one that is free.
         overwrite: replace an earlier result of the same series, model and settings.
-        resume: keep such a result when it has as many slices as the source; its status is "kept". One with
-            fewer, of an export that was not complete then, is replaced; one with more fails the series.
+        resume: keep such a result when it is of the slices that the source has; its status is "kept". One of fewer, of
+            an export that was not complete then, or without the quality report that is asked for is replaced; one of
+            other slices fails the series.
         keep_private: copy private elements.
         check_against: the export; verifies each derived series against it.
         qc_folder: for a quality report of each series.

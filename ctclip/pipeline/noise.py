@@ -26,10 +26,10 @@ class SeriesNoise:
         self._seen = 0
         self._rows: list[tuple[float, float, float]] = []
 
-    def add(self, before_hu: np.ndarray, after_hu: Callable[[], np.ndarray]) -> None:
-        """The next slice, (rows, columns) in HU, before and after denoising; the latter is asked for when measured."""
+    def add(self, before_and_after_hu: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
+        """The next slice before and after denoising, (rows, columns) each; called for those that are measured."""
         if self._seen in self._measured:
-            found = compare_noise(before_hu, after_hu())
+            found = compare_noise(*before_and_after_hu())
             if np.isfinite(found.before_hu):
                 self._rows.append((found.before_hu, found.after_hu, found.shift_hu))
         self._seen += 1

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +17,14 @@ from ctclip.dicom import (
     Denoising,
     Series,
     SliceFile,
+    derived_instance_uid,
     derived_series_number,
     derived_series_uid,
     read_slice,
     sop_instance_uid,
     write_derived_slices,
 )
-from ctclip.dicom.uids import printable_uid
+from ctclip.dicom.uids import instance_uids, printable_uid
 from ctclip.errors import CtclipError, DataError, SeriesError, one_line
 from ctclip.files import atomic_folder
 from ctclip.pipeline.choose import READING_THREADS
@@ -67,26 +67,32 @@ def denoise_series(
         keep_private=job.keep_private,
     )
     result.derived = derived_series_uid(series.uid, derivation)
-    earlier = _earlier_slices(job.target / result.derived) if job.resume else None
-    if earlier == series.slice_count:
-        result.status = "kept"
-        if job.check_against is not None:
-            _check(result, job)
-        return result
-    incomplete = earlier is not None and earlier < series.slice_count
-    if incomplete:
-        again = f"an earlier run had {earlier} of now {series.slice_count} slices; made again"
-        logger.warning("series %s: %s", series.uid, again)
-        result.warnings += (again,)
+    final = job.target / result.derived
+    again = ""
+    if job.resume and final.is_dir():
+        expected = {derived_instance_uid(item.sop_instance_uid, derivation) for item in series.slices}
+        found = instance_uids(final)
+        without_report = job.qc_folder is not None and not (job.qc_folder / f"{result.derived}.json").exists()
+        if found == expected and not without_report:
+            result.status = "kept"
+            if job.check_against is not None:
+                _check(result, job)
+            return result
+        # what holds slices that are no longer in the export is not replaced unasked
+        if found <= expected:
+            lacking = f"{len(found)} of now {series.slice_count} slices" if found != expected else "no quality report"
+            again = f"an earlier run had {lacking}; made again"
+            logger.warning("series %s: %s", series.uid, again)
+            result.warnings += (again,)
     number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number, job.taken_numbers)
     guessed = 0
     try:
-        with atomic_folder(job.target / result.derived, overwrite=job.overwrite or incomplete) as folder:
+        with atomic_folder(final, overwrite=job.overwrite or bool(again)) as folder:
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)
             for ct, stored in write_derived_slices(denoised, folder, derivation, series_number=number):
-                noise.add(ct.hu, partial(ct.to_hu, stored))
+                noise.add(partial(ct.before_and_after_hu, stored))
                 guessed += ct.untagged_padding
                 if quality:
                     quality.add(ct, stored)
@@ -108,11 +114,6 @@ def denoise_series(
     # Afterwards: when memory runs out the device changes on the way.
     result.device, result.settings = str(denoiser.device), denoiser.parameters
     return result
-
-
-def _earlier_slices(folder: Path) -> int | None:
-    """Slices of a derived series that an earlier run has written; None without one."""
-    return sum(1 for _ in folder.glob("*.dcm")) if folder.is_dir() else None
 
 
 def _quality_control(series: Series, job: SeriesJob) -> QualityControl | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ def denoise_volume_file(
     write_volume(target, replace(volume, hu=np.asarray(denoised)))
     result = SeriesResult("volume", len(volume.hu), seconds=time.monotonic() - start)
     noise = SeriesNoise(len(volume.hu))
-    for before, after in zip(volume.hu, denoised, strict=True):
-        noise.add(before, after.view)
+    for pair in zip(volume.hu, np.asarray(denoised), strict=True):
+        noise.add(partial(tuple, pair))
     noise.put_into(result)
     return result

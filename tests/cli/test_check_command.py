@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -195,3 +196,36 @@ def test_dciodvfy_quotes_no_patient(monkeypatch: pytest.MonkeyPatch, pair: tuple
         assert not finding.passed
         assert "Muster" not in finding.detail
         assert "<...>" in finding.detail
+
+
+def test_a_shift_beside_padding_that_tissue_could_have_is_found(tmp_path: Path) -> None:
+    hu = low_dose(body_phantom_hu(2, 128), 20)
+    hu[:, :40] = 0
+    for index, slice_hu in enumerate(hu):
+        pixels = np.rint(slice_hu).astype(np.int16)
+        source = write(
+            fake_slice(2.0 * index, index + 1, pixels=pixels, intercept=0.0, PixelPaddingValue=0),
+            tmp_path / "in" / f"{index}",
+        )
+        ct = read_slice(source)
+        assert ct.padding[:40].all()
+        shifted = np.where(ct.padding, ct.stored, ct.stored + 30).astype(np.int16)
+        derived = derive_slice(ct, shifted, fake_derivation(), series_number=9, now=NOW)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        save_slice(derived, tmp_path / "out" / f"{index}.dcm")
+    (finding,) = (each for each in check_series(tmp_path / "out", tmp_path / "in") if "mean shift" in each.rule)
+    assert not finding.passed
+    assert finding.detail == "+30.00 HU"
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+def test_a_description_that_was_wrong_before_is_no_new_error(tmp_path: Path) -> None:
+    source = write(fake_slice(SeriesDescription="Kopf"), tmp_path / "in" / "1")
+    # a letter outside of the default character set, as some exports have it
+    source.write_bytes(source.read_bytes().replace(b"Kopf", b"K\xf6pf"))
+    ct = read_slice(source)
+    (tmp_path / "out").mkdir()
+    derived = derive_slice(ct, ct.stored, fake_derivation(), series_number=9, now=NOW)
+    save_slice(derived, tmp_path / "out" / "1.dcm")
+    (finding,) = (each for each in check_series(tmp_path / "out", tmp_path / "in") if "dciodvfy" in each.rule)
+    assert finding.passed, finding.detail

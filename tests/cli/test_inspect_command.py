@@ -9,6 +9,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
+from ctclip.dicom import printable_kernel
 from ctclip.metrics.noise import noise_correlation
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation.correlated import correlated_noise
@@ -112,3 +113,42 @@ def test_what_denoise_would_refuse_is_said(tmp_path: Path) -> None:
     assert damaged["action"] == "skip"
     assert "PixelData" in damaged["reason"]
     assert any("no value below 0 HU" in warning for warning in mask["warnings"])
+
+
+def test_padding_with_the_value_of_tissue_is_not_measured(tmp_path: Path) -> None:
+    hu = low_dose(body_phantom_hu(3, 128), 30)
+    y, x = np.ogrid[:128, :128]
+    outside = (y - 64) ** 2 + (x - 64) ** 2 > 60**2
+    for index, slice_hu in enumerate(np.where(outside, 0, hu)):
+        pixels = np.rint(slice_hu).astype(np.int16)
+        write(
+            fake_slice(2.5 * index, index + 1, pixels=pixels, intercept=0.0, PixelPaddingValue=0),
+            tmp_path / f"{index}",
+        )
+    (facts,) = json.loads(_run(tmp_path, "--json").output)["series"]
+    assert facts["noise_sd_hu"] == pytest.approx(30, rel=0.15)
+    assert 0.2 < facts["noise_correlation"] < 0.7
+
+
+def test_what_is_mixed_in_a_series_is_said_and_steps_are_those_of_positions(tmp_path: Path) -> None:
+    noisy = low_dose(body_phantom_hu(4, 64), 30)
+    for index, slice_hu in enumerate(noisy):
+        pixels = np.rint(slice_hu + 1024).astype(np.int16)
+        kernel, kv = (("B30f", "80"), ("B70f", "140"))[index % 2]
+        place = 2.5 * (index // 2)
+        write(fake_slice(place, index + 1, pixels=pixels, ConvolutionKernel=kernel, KVP=kv), tmp_path / f"{index}")
+    (facts,) = json.loads(_run(tmp_path, "--json").output)["series"]
+    assert facts["step_mm"] == 2.5
+    assert {"2 values of ConvolutionKernel in one series", "2 values of KVP in one series"} <= set(facts["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shown"),
+    [
+        *((name, name) for name in ("B30f", "Br38f", "STANDARD", "BONE+", "FC18", "FC08-H", "YB", "HD BONE", "SOFT")),
+        ("MUELLER HANS", "unknown name"),
+        ("Eva", "unknown name"),
+    ],
+)
+def test_kernels_are_shown_and_names_are_not(kernel: str, shown: str) -> None:
+    assert printable_kernel((kernel,)) == shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from ctclip.demo import read_series_hu
@@ -33,7 +34,7 @@ def test_noise_is_that_of_evenly_spread_slices() -> None:
     after = before * 0.5 + 0.5 * body_phantom_hu(1, 64) + 3
     noise, result = SeriesNoise(count), SeriesResult("1.2", count)
     for pair in zip(before, after, strict=True):
-        noise.add(pair[0], pair[1].view)
+        noise.add(lambda pair=pair: pair)
     noise.put_into(result)
     measured = [compare_noise(before[i], after[i]) for i in evenly_spread(count, MEASURED_SLICES)]
     assert result.noise_before_hu == pytest.approx(np.median([each.before_hu for each in measured]))
@@ -45,7 +46,7 @@ def test_noise_is_that_of_evenly_spread_slices() -> None:
 def test_noise_without_soft_tissue_is_not_known() -> None:
     air = np.full((64, 64), -1000.0)
     noise, result = SeriesNoise(1), SeriesResult("1.2", 1)
-    noise.add(air, air.view)
+    noise.add(lambda: (air, air))
     noise.put_into(result)
     assert np.isnan([result.noise_before_hu, result.noise_after_hu, result.shift_hu]).all()
 
@@ -97,3 +98,27 @@ def test_the_report_names_where_the_series_were_denoised(series: Series, denoise
     written = report([result, SeriesResult("1.2", 3, "failed")], denoiser, strength=0.5, found=None)
     assert (written["device"], written["settings"]) == ("cuda:0", "precision=bf16 roi=none")
     assert written["series"][1]["noise_before_hu"] is None
+
+
+def test_a_result_of_other_slices_is_not_taken_for_finished(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    assert denoise_series(series, job, denoiser).status == "done"
+    path = series.slices[0].path
+    replaced = pydicom.dcmread(path)
+    replaced.SOPInstanceUID = replaced.file_meta.MediaStorageSOPInstanceUID = replaced.SOPInstanceUID + ".9"
+    replaced.save_as(path)
+    again = denoise_series(scan(path.parent).series[0], job, denoiser)
+    assert again.status == "failed"
+    assert "give --overwrite" in again.message
+
+
+def test_a_quality_report_that_is_missing_is_made_when_resumed(
+    series: Series, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    first = denoise_series(series, SeriesJob(tmp_path / "out", 0.5, resume=True), denoiser)
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True, qc_folder=tmp_path / "qc")
+    second = denoise_series(series, job, denoiser)
+    assert second.status == "done"
+    assert "an earlier run had no quality report; made again" in second.warnings
+    assert (tmp_path / "qc" / f"{first.derived}.json").exists()
+    assert denoise_series(series, job, denoiser).status == "kept"
