@@ -182,9 +182,12 @@ class Denoiser:
 
         Yields:
             float32 HU, one slice for each that came in, in the same order.
+
+        Raises:
+            DataError: for a slice of another size than the first, or of another number of dimensions.
         """
         share = find_strength(strength)
-        batches = batched_stacks(slices_hu, self.num_slices, self._batch_of)
+        batches = batched_stacks(_of_one_size(slices_hu), self.num_slices, self._batch_of)
         for denoised in self.passes.map(partial(self._denoise_stacks, strength=share), batches):
             yield from denoised
 
@@ -252,6 +255,15 @@ def _array(volume: np.ndarray | torch.Tensor) -> np.ndarray:
     tensor = volume.detach().cpu()
     # numpy has no bfloat16
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _of_one_size(slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    size: tuple[int, ...] | None = None
+    for each in slices:
+        size = size or each.shape
+        if each.ndim != 2 or each.shape != size:
+            raise DataError(f"expected (rows, columns) of one size, found {each.shape} after {size}")
+        yield each
 
 
 def _is_whole(number: object) -> TypeGuard[int]:

@@ -102,6 +102,12 @@ def test_unusable_arrays_are_refused() -> None:
             _denoiser().denoise(unusable)
 
 
+@pytest.mark.parametrize("shapes", [[(8, 8), (8, 9)], [(1, 8, 8)]])
+def test_slices_of_a_stream_have_one_size(shapes: list[tuple[int, ...]]) -> None:
+    with pytest.raises(DataError, match="of one size, found"):
+        list(_denoiser().denoise_slices(np.zeros(shape, np.float32) for shape in shapes))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused_in_crops_too(value: float) -> None:
     crop = np.full((8, 8), 40.0)

@@ -7,6 +7,7 @@ series.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import stat
 from collections import Counter, defaultdict
@@ -298,11 +299,11 @@ def _is_copy(path: Path, other: Path) -> bool:
 
     A copy that cannot be read is one all the same: what it would have shown is in the other.
     """
-    if path.stat().st_size == other.stat().st_size and path.read_bytes() == other.read_bytes():
-        return True
     try:
+        if filecmp.cmp(path, other, shallow=False):
+            return True
         one, two = read_slice(path), read_slice(other)
-    except SeriesError:
+    except (OSError, SeriesError):
         return True
     return np.array_equal(one.hu, two.hu)
 
