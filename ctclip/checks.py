@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ctclip.errors import CtclipError
+from ctclip.errors import AlreadyDoneError, CtclipError
 
 Result = TypeVar("Result")
 
@@ -21,7 +22,7 @@ def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Resul
     MONAI wraps the errors of transforms; ctclip's own is found among the causes.
 
     Raises:
-        SystemExit: with the error's message.
+        SystemExit: with the error's message; with exit code 0 when nothing is left to do.
     """
     try:
         return function(*args, **kwargs)
@@ -31,6 +32,9 @@ def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Resul
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
+        if isinstance(cause, AlreadyDoneError):
+            print(f"ctclip: {cause}", file=sys.stderr)
+            raise SystemExit(0) from error
         raise SystemExit(f"ctclip: {cause}") from error
 
 

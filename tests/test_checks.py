@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ctclip.checks import bundle_root, or_exit, or_nothing
-from ctclip.errors import DataError
+from ctclip.errors import AlreadyDoneError, DataError
 
 
 def _fails(message: str) -> list:
@@ -26,6 +26,16 @@ def test_own_errors_become_one_line_also_when_monai_wrapped_them() -> None:
     with pytest.raises(ZeroDivisionError):
         or_exit(lambda: 1 / 0)
     assert or_exit(max, 1, 2) == 2
+
+
+def test_nothing_left_to_do_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    def done() -> None:
+        raise AlreadyDoneError("already finished")
+
+    with pytest.raises(SystemExit) as ended:
+        or_exit(done)
+    assert ended.value.code == 0
+    assert capsys.readouterr().err == "ctclip: already finished\n"
 
 
 def test_missing_data_may_be_an_empty_list() -> None:
