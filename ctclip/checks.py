@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ctclip.errors import AlreadyDoneError, CtclipError
+from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
 
 Result = TypeVar("Result")
 
@@ -48,6 +48,41 @@ def or_nothing(function: Callable[..., list], *args: Any) -> list:
         return function(*args)
     except CtclipError:
         return []
+
+
+def require_training_plan(*, epochs: int, val_interval: int, **counts: int) -> None:
+    """Refuse settings with which a training fails late, or ends without a model.
+
+    Args:
+        epochs: of the training.
+        val_interval: epochs from one validation, which chooses the model, to the next.
+        counts: other settings that must be whole numbers of at least 1, by name.
+
+    Raises:
+        ConfigError: with the setting's name.
+    """
+    for name, value in {"epochs": epochs, "val_interval": val_interval, **counts}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}; give --{name}")
+    if val_interval > epochs:
+        raise ConfigError(
+            f"val_interval {val_interval} is more than the {epochs} epochs: no model would be chosen; give "
+            f"--val_interval {epochs} or less"
+        )
+
+
+def require_held_out(items: Sequence[Any], setting: str) -> None:
+    """Refuse a training without anything to choose its model on.
+
+    Args:
+        items: the held-out ones.
+        setting: that asks for them.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if not items:
+        raise ConfigError(f"nothing is held out, so no model would be chosen; give --{setting} above 0, such as 0.05")
 
 
 def bundle_root(name: str) -> str:

@@ -83,8 +83,10 @@ def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> t
         the items to train on and the ones held out.
 
     Raises:
-        DataError: when no patient would be left to train on.
+        DataError: when the share is no number, or no patient would be left to train on.
     """
+    if not isinstance(held_out, (int, float)):
+        raise DataError(f"the share of patients to hold out must be a number from 0 to below 1, found {held_out!r}")
     patients = sorted({item["patient"] for item in items})
     count = 0 if held_out == 0 else max(1, round(held_out * len(patients)))
     if not 0 <= held_out < 1 or count >= len(patients):

@@ -60,7 +60,7 @@ class ResumableCheckpointHandler:
                 "epoch": engine.state.epoch,
                 "iteration": engine.state.iteration,
                 # Early stopping has asked the trainer to terminate by now.
-                "finished": bool(engine.should_terminate) or engine.state.epoch >= engine.state.max_epochs,
+                "finished": bool(engine.should_terminate) or engine.state.epoch == engine.state.max_epochs,
                 "settings": self._settings(engine),
                 "best_metric": float(self.best.best_metric),
                 "best_metric_epoch": self.best.best_metric_epoch,
@@ -120,7 +120,7 @@ class ResumableCheckpointHandler:
 
     def _settings(self, engine: Engine) -> dict[str, Any]:
         """What the learning rate of every step depends on, by option where there is one."""
-        settings = {"epochs": engine.state.max_epochs, "batches_per_epoch": engine.state.epoch_length}
+        settings: dict[str, Any] = {"epochs": engine.state.max_epochs, "batches_per_epoch": engine.state.epoch_length}
         for name, part in self.training.items():
             settings[name] = type(part).__name__
             if isinstance(part, torch.optim.Optimizer):

@@ -140,6 +140,8 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
     assert split_by_patient(items, 0.0)[1] == []
     with pytest.raises(DataError, match="cannot hold out"):
         split_by_patient(items[:3], 0.5)
+    with pytest.raises(DataError, match="must be a number from 0 to below 1, found 'abc'"):
+        split_by_patient(items, "abc")  # type: ignore[arg-type]  # an option on the command line
 
 
 def test_volumes_beside_dicom_are_refused(tmp_path: Path) -> None:
