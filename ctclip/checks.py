@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -88,6 +91,9 @@ def require_held_out(items: Sequence[Any], setting: str) -> None:
 def bundle_root(name: str) -> str:
     """Folder of a bundle: the current one when its metadata give that name, else the one installed with ctclip.
 
+    A config does not know where its own file lies, so a copy of a bundle that is run from another folder needs
+    ``--bundle_root``; the log says when the installed one is used.
+
     Args:
         name: folder name below ``bundles/``.
     """
@@ -96,4 +102,10 @@ def bundle_root(name: str) -> str:
     metadata = Path("configs/metadata.json")
     if metadata.is_file() and json.loads(metadata.read_text()).get("name") == name:
         return "."
-    return str(resources.files("ctclip.bundles") / name)
+    root = str(resources.files("ctclip.bundles") / name)
+    logger.info(
+        "bundle_root is %s, the installed bundle: its weights and output folder are used unless told otherwise; "
+        "give --bundle_root for a copy of it",
+        root,
+    )
+    return root

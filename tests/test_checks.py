@@ -61,9 +61,13 @@ def test_trainings_that_would_give_no_model(change: dict, message: str) -> None:
         require_held_out([], "held_out_images")
 
 
-def test_a_bundle_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
-    root = Path(bundle_root("ct_compact_denoising"))
+    with caplog.at_level("INFO", logger="ctclip.checks"):
+        root = Path(bundle_root("ct_compact_denoising"))
+    assert f"bundle_root is {root}, the installed bundle" in caplog.text
     assert (root / "configs" / "inference.json").is_file()
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "metadata.json").write_text('{"name": "ct_compact_denoising"}')
