@@ -10,9 +10,12 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
+
+if TYPE_CHECKING:
+    from ignite.engine import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,29 @@ def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Resul
             print(f"ctclip: {cause}", file=sys.stderr)
             raise SystemExit(0) from error
         raise SystemExit(f"ctclip: {cause}") from error
+
+
+def run_or_exit(engine: Engine) -> None:
+    """Run an engine as :func:`or_exit` calls a function.
+
+    Engine and StatsHandler log every exception, with its traceback, and raise it again. Here they do not log it: what
+    is raised is shown anyway, in one line where it is one of ctclip's own errors.
+
+    Args:
+        engine: whose StatsHandler, if any, has that name.
+    """
+    loggers = [engine.logger, logging.getLogger("StatsHandler")]
+    for each in loggers:
+        each.addFilter(_below_error)
+    try:
+        or_exit(engine.run)
+    finally:
+        for each in loggers:
+            each.removeFilter(_below_error)
+
+
+def _below_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def or_nothing(function: Callable[..., list], *args: Any) -> list:

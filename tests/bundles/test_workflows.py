@@ -233,6 +233,28 @@ def test_data_and_settings_that_cannot_train(
         workflow.initialize()
 
 
+def test_a_mistake_that_shows_during_a_run_is_one_line_too(
+    ct_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(ct_folder / "0.nii.gz")
+    nib.save(image.slicer[..., :4], tmp_path / "short.nii.gz")
+    pair = {"image": str(ct_folder / "0.nii.gz"), "label": str(tmp_path / "short.nii.gz")}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [pair]}))
+    nib.save(nib.Nifti1Image(np.abs(image.get_fdata()), image.affine), tmp_path / "no_hu.nii.gz")
+    for kind, files, data, message in (
+        ("train", ["train", "evaluate"], "list.json", "image and label of a pair differ in size"),
+        ("infer", ["inference"], "no_hu.nii.gz", "no_hu.nii.gz: these values are not HU"),
+    ):
+        configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]
+        places = {"dataset_dir": str(tmp_path / data), "output_dir": str(tmp_path), "bundle_root": str(COMPACT)}
+        workflow = ConfigWorkflow(configs, workflow_type=kind, device="$torch.device('cpu')", **places)
+        workflow.initialize()
+        with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
+            workflow.run()
+        output = capsys.readouterr()
+        assert "Traceback" not in output.out + output.err
+
+
 def test_natural_images_train_with_some_held_out_only(image_folder: Path, tmp_path: Path) -> None:
     natural = BUNDLES / "natural_clip_denoising"
     places = {"dataset_dir": str(image_folder), "output_dir": str(tmp_path), "bundle_root": str(natural)}
