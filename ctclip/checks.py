@@ -6,11 +6,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ctclip.errors import CtclipError
+from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
+
+if TYPE_CHECKING:
+    from ignite.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -21,7 +28,7 @@ def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Resul
     MONAI wraps the errors of transforms; ctclip's own is found among the causes.
 
     Raises:
-        SystemExit: with the error's message.
+        SystemExit: with the error's message; with exit code 0 when nothing is left to do.
     """
     try:
         return function(*args, **kwargs)
@@ -31,7 +38,33 @@ def or_exit(function: Callable[..., Result], *args: Any, **kwargs: Any) -> Resul
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
+        if isinstance(cause, AlreadyDoneError):
+            print(f"ctclip: {cause}", file=sys.stderr)
+            raise SystemExit(0) from error
         raise SystemExit(f"ctclip: {cause}") from error
+
+
+def run_or_exit(engine: Engine) -> None:
+    """Run an engine as :func:`or_exit` calls a function.
+
+    Engine and StatsHandler log every exception, with its traceback, and raise it again. Here they do not log it: what
+    is raised is shown anyway, in one line where it is one of ctclip's own errors.
+
+    Args:
+        engine: whose StatsHandler, if any, has that name.
+    """
+    loggers = [engine.logger, logging.getLogger("StatsHandler")]
+    for each in loggers:
+        each.addFilter(_below_error)
+    try:
+        or_exit(engine.run)
+    finally:
+        for each in loggers:
+            each.removeFilter(_below_error)
+
+
+def _below_error(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR
 
 
 def or_nothing(function: Callable[..., list], *args: Any) -> list:
@@ -46,8 +79,46 @@ def or_nothing(function: Callable[..., list], *args: Any) -> list:
         return []
 
 
+def require_training_plan(*, epochs: int, val_interval: int, **counts: int) -> None:
+    """Refuse settings with which a training fails late, or ends without a model.
+
+    Args:
+        epochs: of the training.
+        val_interval: epochs from one validation, which chooses the model, to the next.
+        counts: other settings that must be whole numbers of at least 1, by name.
+
+    Raises:
+        ConfigError: with the setting's name.
+    """
+    for name, value in {"epochs": epochs, "val_interval": val_interval, **counts}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}; give --{name}")
+    if val_interval > epochs:
+        raise ConfigError(
+            f"val_interval {val_interval} is more than the {epochs} epochs: no model would be chosen; give "
+            f"--val_interval {epochs} or less"
+        )
+
+
+def require_held_out(items: Sequence[Any], setting: str) -> None:
+    """Refuse a training without anything to choose its model on.
+
+    Args:
+        items: the held-out ones.
+        setting: that asks for them.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if not items:
+        raise ConfigError(f"nothing is held out, so no model would be chosen; give --{setting} above 0, such as 0.05")
+
+
 def bundle_root(name: str) -> str:
     """Folder of a bundle: the current one when its metadata give that name, else the one installed with ctclip.
+
+    A config does not know where its own file lies, so a copy of a bundle that is run from another folder needs
+    ``--bundle_root``; the log says when the installed one is used.
 
     Args:
         name: folder name below ``bundles/``.
@@ -57,4 +128,10 @@ def bundle_root(name: str) -> str:
     metadata = Path("configs/metadata.json")
     if metadata.is_file() and json.loads(metadata.read_text()).get("name") == name:
         return "."
-    return str(resources.files("ctclip.bundles") / name)
+    root = str(resources.files("ctclip.bundles") / name)
+    logger.info(
+        "bundle_root is %s, the installed bundle: its weights and output folder are used unless told otherwise; "
+        "give --bundle_root for a copy of it",
+        root,
+    )
+    return root

@@ -27,6 +27,10 @@ class DataError(CtclipError):
     """An image or volume is not what it should be, for example not in HU."""
 
 
+class AlreadyDoneError(CtclipError):
+    """What was asked for has been done before: nothing is wrong, and nothing is left to do."""
+
+
 def one_line(error: Exception) -> str:
     """An error for people; that of a file system without the file's name, which may hold patient data."""
     if isinstance(error, OSError):

@@ -61,6 +61,6 @@ def require_hu(volume: np.ndarray) -> None:
     if low >= 0:
         raise DataError(
             f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
-            f"below 0; apply RescaleSlope and "
-            "RescaleIntercept first, or pass check_hu=False if this is a crop without any"
+            "below 0; apply RescaleSlope and RescaleIntercept first (Denoiser.denoise takes a crop without any with "
+            "check_hu=False)"
         )

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ctclip.checks import bundle_root, or_exit, or_nothing
-from ctclip.errors import DataError
+from ctclip.checks import bundle_root, or_exit, or_nothing, require_held_out, require_training_plan
+from ctclip.errors import AlreadyDoneError, ConfigError, DataError
 
 
 def _fails(message: str) -> list:
@@ -28,14 +28,46 @@ def test_own_errors_become_one_line_also_when_monai_wrapped_them() -> None:
     assert or_exit(max, 1, 2) == 2
 
 
+def test_nothing_left_to_do_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    def done() -> None:
+        raise AlreadyDoneError("already finished")
+
+    with pytest.raises(SystemExit) as ended:
+        or_exit(done)
+    assert ended.value.code == 0
+    assert capsys.readouterr().err == "ctclip: already finished\n"
+
+
 def test_missing_data_may_be_an_empty_list() -> None:
     assert or_nothing(_fails, "gone") == []
     assert or_nothing(sorted, [2, 1]) == [1, 2]
 
 
-def test_a_bundle_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, found 0; give --epochs"),
+        ({"accumulation_steps": 0}, "accumulation_steps must be"),
+        ({"batches_per_epoch": "many"}, "batches_per_epoch must be a whole number of at least 1, found 'many'"),
+        ({"val_interval": 4}, "val_interval 4 is more than the 3 epochs: no model would be chosen"),
+    ],
+)
+def test_trainings_that_would_give_no_model(change: dict, message: str) -> None:
+    plan = {"epochs": 3, "val_interval": 3, "accumulation_steps": 1, "batches_per_epoch": 5}
+    require_training_plan(**plan)
+    with pytest.raises(ConfigError, match=message):
+        require_training_plan(**{**plan, **change})
+    with pytest.raises(ConfigError, match="give --held_out_images above 0"):
+        require_held_out([], "held_out_images")
+
+
+def test_a_bundle_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
-    root = Path(bundle_root("ct_compact_denoising"))
+    with caplog.at_level("INFO", logger="ctclip.checks"):
+        root = Path(bundle_root("ct_compact_denoising"))
+    assert f"bundle_root is {root}, the installed bundle" in caplog.text
     assert (root / "configs" / "inference.json").is_file()
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "metadata.json").write_text('{"name": "ct_compact_denoising"}')

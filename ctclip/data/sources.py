@@ -83,8 +83,10 @@ def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> t
         the items to train on and the ones held out.
 
     Raises:
-        DataError: when no patient would be left to train on.
+        DataError: when the share is no number, or no patient would be left to train on.
     """
+    if not isinstance(held_out, (int, float)):
+        raise DataError(f"the share of patients to hold out must be a number from 0 to below 1, found {held_out!r}")
     patients = sorted({item["patient"] for item in items})
     count = 0 if held_out == 0 else max(1, round(held_out * len(patients)))
     if not 0 <= held_out < 1 or count >= len(patients):
@@ -105,26 +107,34 @@ def patient_weights(items: Sequence[Item]) -> list[float]:
 
 
 def _from_decathlon(path: Path, section: str) -> list[Item]:
-    """Entries of a list such as MONAI's ``load_decathlon_datalist`` reads."""
-    from monai.data import load_decathlon_datalist
-
+    """Entries of a list as MONAI's ``load_decathlon_datalist`` reads it; that one takes almost anything for a list."""
     try:
-        entries = load_decathlon_datalist(str(path), is_segmentation=False, data_list_key=section)
-    except (ValueError, KeyError, json.JSONDecodeError) as error:
-        raise DataError(f"{path.name} is no decathlon-style list with a section {section!r}") from error
-    items = []
-    for entry in entries:
-        if not isinstance(entry, dict) or "image" not in entry:
-            raise DataError(f"{path.name}: every entry of {section!r} needs an 'image'")
-        found = {key: str(_below(path.parent, entry[key])) for key in ("image", "label") if key in entry}
-        items.append({**found, "patient": hashed(str(entry.get("patient", Path(found["image"]).name)))})
-    return items
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path.name} cannot be read as JSON: {error}") from error
+    entries = content.get(section) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{path.name} is no decathlon-style list: expected an object with an array as section {section!r}"
+        )
+    return [_decathlon_item(path.parent, section, entry) for entry in entries]
 
 
-def _below(folder: Path, name: str) -> Path:
+def _decathlon_item(folder: Path, section: str, entry: Any) -> Item:
+    if not isinstance(entry, dict) or "image" not in entry:
+        raise DataError(f"every entry of {section!r} needs an 'image', found {str(entry)[:80]}")
+    found = {key: str(_file_below(folder, key, entry[key])) for key in ("image", "label") if key in entry}
+    return {**found, "patient": hashed(str(entry.get("patient", Path(found["image"]).name)))}
+
+
+def _file_below(folder: Path, key: str, name: Any) -> Path:
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{key!r} in the data list must be the name of a file, found {str(name)[:80]!r}")
     path = folder / name
     if not path.exists():
         raise DataError(f"the data list names {name}, which is not there")
+    if not path.is_file():
+        raise DataError(f"the data list names {name}, which is a folder; expected a volume's file")
     return path
 
 
@@ -194,3 +204,17 @@ def _paths(stack: Sequence[SliceFile]) -> list[str]:
 def normal_dose(items: Sequence[Item]) -> list[Item]:
     """What training simulates low dose from: the label of each pair, the image of everything else."""
     return [{"image": item.get("label", item["image"]), "patient": item["patient"]} for item in items]
+
+
+def are_pairs(items: Sequence[Item]) -> bool:
+    """Whether the items are pairs, to be measured as they are, or scans that need simulated noise.
+
+    Raises:
+        DataError: for a mixture, whose figures would say nothing.
+    """
+    count = sum("label" in item for item in items)
+    if 0 < count < len(items):
+        raise DataError(
+            f"{count} of {len(items)} entries have a 'label': expected all of them or none; split the list in two"
+        )
+    return count > 0

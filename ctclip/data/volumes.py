@@ -3,6 +3,7 @@ are; in memory the slices are the axial ones, whatever the order of the file's a
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,7 +129,7 @@ def _read_nifti(path: Path) -> Volume:
     try:
         image: Any = nib.load(path)
         values = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise DataError(f"{path.name} cannot be read as NIfTI: {_first_line(error)}") from error
     except MemoryError as error:
         raise DataError(f"{path.name} does not fit into memory: its header states {image.shape} voxels") from error

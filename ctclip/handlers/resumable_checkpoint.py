@@ -11,10 +11,13 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from ctclip.errors import CtclipError, DataError
+from ctclip.errors import AlreadyDoneError, CtclipError, DataError
 from ctclip.files import atomic_path
 
 LAST_FILE, BEST_FILE = "last.pt", "model.pt"
+
+PROGRESS = ("epoch", "iteration", "finished", "best_metric", "best_metric_epoch", "settings")
+"""What ``last.pt`` holds beside the states of model and training."""
 
 
 class ResumableCheckpointHandler:
@@ -56,7 +59,9 @@ class ResumableCheckpointHandler:
                 **_states({**self.model, **self.training}),
                 "epoch": engine.state.epoch,
                 "iteration": engine.state.iteration,
-                "max_epochs": engine.state.max_epochs,
+                # Early stopping has asked the trainer to terminate by now.
+                "finished": bool(engine.should_terminate) or engine.state.epoch == engine.state.max_epochs,
+                "settings": self._settings(engine),
                 "best_metric": float(self.best.best_metric),
                 "best_metric_epoch": self.best.best_metric_epoch,
             },
@@ -66,25 +71,23 @@ class ResumableCheckpointHandler:
         """Continue the run whose ``last.pt`` lies in the output folder.
 
         Raises:
-            DataError: when there is none, it is damaged, or belongs to a run of other length or another network.
+            AlreadyDoneError: when that run has finished, by its last epoch or by early stopping.
+            DataError: when there is none, it is damaged, or belongs to a run of other settings or another network.
         """
-        path = self.folder / LAST_FILE
-        if not path.is_file():
-            raise DataError(f"nothing to resume: {path} does not exist; leave out --resume to start a new run")
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
-            raise DataError(f"{path} is damaged; start a new run") from error
-        if saved["max_epochs"] != engine.state.max_epochs:
-            raise DataError(
-                f"the run in {self.folder} was planned for {saved['max_epochs']} epochs, found --epochs "
-                f"{engine.state.max_epochs}: the learning rate depends on it; give the same number"
+        saved = self._read_last()
+        self._require_same_settings(saved["settings"], self._settings(engine))
+        if saved["finished"]:
+            raise AlreadyDoneError(
+                f"the run in {self.folder} has already finished, after epoch {saved['epoch']} of at most "
+                f"{engine.state.max_epochs}; nothing to do"
             )
         try:
             for name, part in {**self.model, **self.training}.items():
                 part.load_state_dict(saved[name])
         except (RuntimeError, KeyError, ValueError, CtclipError) as error:
-            raise DataError(f"{path} belongs to another network or optimizer: {str(error).splitlines()[0]}") from error
+            raise DataError(
+                f"{self.folder / LAST_FILE} belongs to another network or optimizer: {str(error).splitlines()[0]}"
+            ) from error
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         self.best.best_metric = saved["best_metric"]
         self.best.best_metric_epoch = saved["best_metric_epoch"]
@@ -101,6 +104,37 @@ class ResumableCheckpointHandler:
                     f"{self.folder / name} exists: give --resume True to go on with that run, or another --output_dir"
                 )
 
+    def _read_last(self) -> dict[str, Any]:
+        path = self.folder / LAST_FILE
+        if not path.is_file():
+            raise DataError(f"nothing to resume: {path} does not exist; leave out --resume to start a new run")
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+            raise DataError(f"{path} is damaged; start a new run") from error
+        if not isinstance(saved, dict) or not set(PROGRESS) <= saved.keys():
+            raise DataError(
+                f"{path} is no training state of this version of ctclip, such as a model's file; start a new run"
+            )
+        return saved
+
+    def _settings(self, engine: Engine) -> dict[str, Any]:
+        """What the learning rate of every step depends on, by option where there is one."""
+        settings: dict[str, Any] = {"epochs": engine.state.max_epochs, "batches_per_epoch": engine.state.epoch_length}
+        for name, part in self.training.items():
+            settings[name] = type(part).__name__
+            if isinstance(part, torch.optim.Optimizer):
+                settings["learning_rate"] = _planned_rate(part.param_groups[0])
+        return settings
+
+    def _require_same_settings(self, planned: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        for name, value in found.items():
+            if planned.get(name) != value:
+                raise DataError(
+                    f"the run in {self.folder} was planned with {name} {planned.get(name)}, found {value}: the "
+                    "learning rate depends on it; give the same, or start a new run in another --output_dir"
+                )
+
     def _save(self, name: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.folder / name) as partial:
             torch.save(dict(content), partial)
@@ -108,3 +142,8 @@ class ResumableCheckpointHandler:
 
 def _states(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: part.state_dict() for name, part in parts.items()}
+
+
+def _planned_rate(group: Mapping[str, Any]) -> float:
+    """The rate that a scheduler starts from or rises to, which stays, unlike the rate of the step."""
+    return float(group.get("max_lr", group.get("initial_lr", group["lr"])))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from ctclip.errors import DataError
+
 Output = Sequence[Mapping[str, torch.Tensor]]
 Slices = list[torch.Tensor]
 
@@ -13,12 +15,17 @@ Slices = list[torch.Tensor]
 def windowed_slices(key: str, window_hu: Sequence[float]) -> Callable[[Output], tuple[Slices, Slices]]:
     """An ``output_transform``: ``key`` and "label" of every volume as slices, clipped to a window that begins at 0.
 
+    Slices are left out where "label" is constant in the window, such as air alone, or equals "image" or ``key``: the
+    PSNR of equal images is infinite, and so would be the mean. "image" is looked at for every ``key``, so that network
+    and input are measured on the same slices.
+
     Args:
         key: what to compare with "label"; both are (1, X, Y, Z) in HU.
         window_hu: lower and upper end; the data range of PSNR and SSIM is its width.
 
     Returns:
         function from an engine's decollated output to two lists of (1, X, Y) slices in HU above the window's lower end.
+        It raises DataError when "label" differs in size, and when no slice is left.
     """
     low, high = window_hu
 
@@ -27,8 +34,29 @@ def windowed_slices(key: str, window_hu: Sequence[float]) -> Callable[[Output], 
         return list(clipped.movedim(-1, 0))
 
     def transform(output: Output) -> tuple[Slices, Slices]:
-        pred = [each for item in output for each in slices(item[key])]
-        label = [each for item in output for each in slices(item["label"])]
-        return pred, label
+        kept = []
+        for item in output:
+            _require_same_size(item[key], item["label"])
+            each = zip(slices(item[key]), slices(item["label"]), slices(item["image"]), strict=True)
+            kept += [(pred, label) for pred, label, image in each if _measurable(pred, label, image)]
+        if not kept:
+            raise DataError(
+                f"no slice of a volume can be measured in the window {list(window_hu)} HU: image and label are "
+                "equal, or the label is constant; give pairs that differ, or another --window_hu"
+            )
+        return [pred for pred, _ in kept], [label for _, label in kept]
 
     return transform
+
+
+def _require_same_size(image: torch.Tensor, label: torch.Tensor) -> None:
+    if image.shape != label.shape:
+        raise DataError(
+            f"image and label of a pair differ in size: found {tuple(image.shape[1:])} and {tuple(label.shape[1:])}; "
+            "give two reconstructions on one grid"
+        )
+
+
+def _measurable(pred: torch.Tensor, label: torch.Tensor, image: torch.Tensor) -> bool:
+    constant = bool(label.min() == label.max())
+    return not (constant or torch.equal(pred, label) or torch.equal(image, label))

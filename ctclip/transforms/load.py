@@ -16,13 +16,15 @@ from monai.utils import MetaKeys, SpaceKeys
 
 from ctclip.data.series import read_series
 from ctclip.data.volumes import Volume, is_volume, read_volume
+from ctclip.errors import DataError
+from ctclip.hu_window import require_hu
 
 
 class CTReader(ImageReader):
     """Reads a CT volume file, or the slices of one DICOM series, in HU.
 
-    Volumes are NIfTI, NRRD or MetaImage, with HU as they stand. DICOM slices are given as a list of files in the order
-    of their positions, see :func:`~ctclip.data.series.read_series`.
+    Volumes are NIfTI, NRRD or MetaImage, with HU as they stand; values that cannot be HU are refused. DICOM slices are
+    given as a list of files in the order of their positions, see :func:`~ctclip.data.series.read_series`.
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -33,12 +35,12 @@ class CTReader(ImageReader):
         """Read the file, or the files, named by ``data``.
 
         Raises:
-            DataError: when a volume cannot be read.
+            DataError: when a volume cannot be read or is not in HU.
             SeriesError: when a slice cannot be read or slices differ in size.
         """
         names = [Path(data)] if isinstance(data, (str, os.PathLike)) else [Path(name) for name in data]
         if len(names) == 1 and is_volume(names[0]):
-            return read_volume(names[0])
+            return _read_volume_in_hu(names[0])
         return read_series(names)
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
@@ -51,6 +53,16 @@ class CTReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         }
+
+
+def _read_volume_in_hu(path: Path) -> Volume:
+    """DICOM states its rescaling; a volume does not, so its values are looked at."""
+    volume = read_volume(path)
+    try:
+        require_hu(volume.hu)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
+    return volume
 
 
 class LoadImageCTd(LoadImaged):

@@ -13,6 +13,8 @@ from monai.utils import convert_to_numpy, convert_to_tensor
 from monai.utils.enums import TransformBackends
 from scipy import ndimage
 
+from ctclip.errors import DataError
+
 SMOOTHING_PX = (0.5, 1.5, 4.0)
 """Scales of the comparison: small vessels show in the first, moving organ borders in the last."""
 
@@ -61,13 +63,14 @@ class NeighborAverage(Transform):
         """(1, X, Y, Z) in HU to its targets, same shape, float32.
 
         Raises:
-            ValueError: when the volume has too few slices for each of them to have a neighbour.
+            DataError: when the volume has too few slices for each of them to have a neighbour.
         """
         slices = convert_to_numpy(volume).astype(np.float32)[0]
         count = slices.shape[-1]
         if count < 2 * self.distance:
-            raise ValueError(
-                f"neighbours {self.distance} slices apart need at least {2 * self.distance} slices, found {count}"
+            raise DataError(
+                f"neighbours {self.distance} slices apart need at least {2 * self.distance} slices, found {count}; "
+                "leave the volume out, or give a smaller --neighbor_distance"
             )
         target = np.empty_like(slices)
         for z in range(count):

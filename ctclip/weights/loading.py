@@ -12,7 +12,7 @@ from ctclip.files import file_sha256
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, Network, network_from_config
 from ctclip.units import HUWindow
 from ctclip.weights.catalogue import find_encoder, find_model
-from ctclip.weights.checkpoint import ENCODER_PREFIX, read_checkpoint, state_sha256
+from ctclip.weights.checkpoint import ENCODER_PREFIX, CheckpointHeader, read_checkpoint, state_sha256
 from ctclip.weights.encoder import load_encoder_weights
 
 
@@ -35,20 +35,26 @@ class LoadedModel:
     provenance: dict[str, Any]
 
 
-def load_model(model: str | Path, *, encoder_weights: str | Path | None = None) -> LoadedModel:
+def load_model(
+    model: str | Path, *, encoder_weights: str | Path | None = None, like: CheckpointHeader | None = None
+) -> LoadedModel:
     """Load a model by name or file.
 
     Args:
         model: a name from ``ctclip weights list``, or a ctclip checkpoint file.
         encoder_weights: for checkpoints without an encoder: a CLIP weights file, or an open_clip tag that has been
             fetched.
+        like: what the model must agree with in HU window and channels; its other fields do not matter.
 
     Raises:
-        WeightsError: for unknown names, missing or damaged files, and encoders that do not belong to the checkpoint.
+        WeightsError: for unknown names, missing or damaged files, encoders that do not belong to the checkpoint, and
+            models of another kind than ``like``.
         ConfigError: when ``encoder_weights`` is given for a checkpoint that holds its encoder.
     """
     path = find_model(model)
     header, state = read_checkpoint(path)
+    if like is not None:
+        _require_kind(header, like, path.name)
     network = network_from_config(header.config)
     sha256 = file_sha256(path)
     if header.encoder_sha256 is None:
@@ -78,9 +84,11 @@ def load_model(model: str | Path, *, encoder_weights: str | Path | None = None) 
     return LoadedModel(name, network.eval(), header.hu_window, sha256, header.provenance)
 
 
-def load_network(model: str | Path, *, encoder_weights: str | Path | None = None) -> Network:
+def load_network(
+    model: str | Path, *, encoder_weights: str | Path | None = None, like: CheckpointHeader | None = None
+) -> Network:
     """The bare network of a model, in eval mode: (B, C, H, W) in [0, 1] to (B, C', H, W). See :func:`load_model`."""
-    return load_model(model, encoder_weights=encoder_weights).network
+    return load_model(model, encoder_weights=encoder_weights, like=like).network
 
 
 def build_network(
@@ -133,12 +141,29 @@ def continue_training(
         WeightsError: when the checkpoint is missing or damaged, or holds another network.
     """
     path = Path(pretrained)
+    if not path.is_file():
+        raise WeightsError(
+            f"nothing to continue from: {path} does not exist; run the first stage first (pretrain.json, or "
+            "pretrain_compact.json for natural images), or give --pretrained FILE"
+        )
     header, state = read_checkpoint(path)
     network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma, drifting_batchnorm=drifting_batchnorm)
     if header.config != network.config:
         raise WeightsError(f"{path} holds another network: found {header.config}, expected {network.config}")
     _load_strictly(network, state, path.name)
     return network
+
+
+def _require_kind(found: CheckpointHeader, expected: CheckpointHeader, source: str) -> None:
+    kinds = [_kind(header) for header in (found, expected)]
+    if kinds[0] != kinds[1]:
+        raise WeightsError(f"{source} is another kind of model: it is for {kinds[0]}, expected one for {kinds[1]}")
+
+
+def _kind(header: CheckpointHeader) -> str:
+    """What a network takes and gives, in words."""
+    images = "natural images" if header.hu_window is None else "CT of {:g} to {:g} HU".format(*header.hu_window)
+    return f"{images}, {header.config.in_channels} channels to {header.config.out_channels}"
 
 
 def _load_strictly(network: Network, state: dict, source: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
@@ -198,6 +199,69 @@ def test_mistakes_end_in_one_line(
     assert line.startswith("ctclip: ")
     assert message in line
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("slices", "settings", "message"),
+    [
+        (3, {}, "neighbours 2 slices apart need at least 4 slices, found 3"),
+        (0, {}, r"0\.nii\.gz cannot be read as NIfTI"),
+        (4, {"epochs": 0}, "epochs must be a whole number of at least 1, found 0"),
+        (4, {"accumulation_steps": 0}, "accumulation_steps must be a whole number"),
+        (4, {"val_interval": 3}, "val_interval 3 is more than the 2 epochs"),
+        (
+            4,
+            {"held_out_patients": "abc"},
+            "the share of patients to hold out must be a number from 0 to below 1, found 'abc'",
+        ),
+    ],
+)
+def test_data_and_settings_that_cannot_train(
+    ct_folder: Path, tmp_path: Path, slices: int, settings: dict[str, Any], message: str
+) -> None:
+    """No slices stand for a truncated file."""
+    (tmp_path / "data").mkdir()
+    source, target = ct_folder / "0.nii.gz", tmp_path / "data" / "0.nii.gz"
+    if slices:
+        nib.save(nib.load(source).slicer[..., :slices], target)
+    else:
+        target.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    configs = [str(COMPACT / "configs" / f"{name}.json") for name in ("train", "pretrain")]
+    places = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "bundle_root": str(COMPACT)}
+    workflow = ConfigWorkflow(configs, workflow_type="train", **small(**places, projection_noise=0.0, **settings))
+    with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
+        workflow.initialize()
+
+
+def test_a_mistake_that_shows_during_a_run_is_one_line_too(
+    ct_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = nib.load(ct_folder / "0.nii.gz")
+    nib.save(image.slicer[..., :4], tmp_path / "short.nii.gz")
+    pair = {"image": str(ct_folder / "0.nii.gz"), "label": str(tmp_path / "short.nii.gz")}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [pair]}))
+    nib.save(nib.Nifti1Image(np.abs(image.get_fdata()), image.affine), tmp_path / "no_hu.nii.gz")
+    for kind, files, data, message in (
+        ("train", ["train", "evaluate"], "list.json", "image and label of a pair differ in size"),
+        ("infer", ["inference"], "no_hu.nii.gz", "no_hu.nii.gz: these values are not HU"),
+    ):
+        configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]
+        places = {"dataset_dir": str(tmp_path / data), "output_dir": str(tmp_path), "bundle_root": str(COMPACT)}
+        workflow = ConfigWorkflow(configs, workflow_type=kind, device="$torch.device('cpu')", **places)
+        workflow.initialize()
+        with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
+            workflow.run()
+        output = capsys.readouterr()
+        assert "Traceback" not in output.out + output.err
+
+
+def test_natural_images_train_with_some_held_out_only(image_folder: Path, tmp_path: Path) -> None:
+    natural = BUNDLES / "natural_clip_denoising"
+    places = {"dataset_dir": str(image_folder), "output_dir": str(tmp_path), "bundle_root": str(natural)}
+    settings = small(**places, held_out_images=0)
+    workflow = ConfigWorkflow(str(natural / "configs/train.json"), workflow_type="train", **settings)
+    with pytest.raises(SystemExit, match="^ctclip: nothing is held out, so no model would be chosen"):
+        workflow.initialize()
 
 
 def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) -> None:

@@ -175,6 +175,8 @@ def test_9_torchrun_with_two_processes(
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "model.pt").is_file()
     assert done.stdout.count("Key metric") == 1, "one process reports"
+    # events.out.tfevents.<time>.<host>.<process>.<number>
+    assert len({path.name.split(".")[-2] for path in (tmp_path / "tensorboard").rglob("events*")}) == 1
 
 
 def test_11_style(name: str) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from ctclip.checks import or_exit
 from ctclip.data.images import find_images
-from ctclip.data.sources import find_items, normal_dose, patient_weights, split_by_patient
+from ctclip.data.sources import are_pairs, find_items, normal_dose, patient_weights, split_by_patient
 from ctclip.errors import DataError
 from ctclip.transforms import LoadImageCTd
 from ctclip.units import PADDING_HU
@@ -42,6 +43,14 @@ def test_a_dicom_series_is_one_item_in_the_order_of_its_positions(tmp_path: Path
     # LPS (-10, -20, 0) and steps of 2 mm along z.
     expected = [[-0.5, 0, 0, 10], [0, -0.5, 0, 20], [0, 0, 2, 0], [0, 0, 0, 1]]
     torch.testing.assert_close(image.affine, torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("value", "message"), [(1024, "smallest 1024, largest 1024"), (0, "smallest 0")])
+def test_volumes_that_cannot_be_hu_are_refused(tmp_path: Path, value: int, message: str) -> None:
+    """Stored values without their intercept, and masks of a segmentation."""
+    _volume(tmp_path / "a.nii.gz", value)
+    with pytest.raises(SystemExit, match=f"^ctclip: a.nii.gz: these values are not HU: {message}"):
+        or_exit(LoadImageCTd("image"), {"image": str(tmp_path / "a.nii.gz")})
 
 
 def test_two_studies_of_one_patient_stay_together(tmp_path: Path) -> None:
@@ -83,6 +92,44 @@ def test_decathlon_lists(tmp_path: Path) -> None:
         find_items(tmp_path / "list.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"training": 5}, "expected an object with an array as section 'training'"),
+        ({"training": ["low.nii.gz"]}, "every entry of 'training' needs an 'image', found low.nii.gz"),
+        ({"training": [{"image": None}]}, "'image' in the data list must be the name of a file, found 'None'"),
+        ({"training": [{"image": 5}]}, "'image' in the data list must be"),
+        ({"training": [{"image": ["low.nii.gz"]}]}, "'image' in the data list must be"),
+        ({"training": [{"image": "low.nii.gz", "label": None}]}, "'label' in the data list must be"),
+        ({"training": [{"image": "low.nii.gz", "label": ""}]}, "'label' in the data list must be"),
+        ({"training": [{"image": "folder"}]}, "names folder, which is a folder"),
+        ("just text", "expected an object"),
+    ],
+)
+def test_entries_that_name_no_file(tmp_path: Path, content: object, message: str) -> None:
+    _volume(tmp_path / "low.nii.gz")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        find_items(tmp_path / "list.json")
+
+
+def test_a_file_of_another_kind_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": "notes.txt"}]}))
+    (item,) = find_items(tmp_path / "list.json")
+    with pytest.raises(SystemExit, match="^ctclip: [^\n]*$"):
+        or_exit(LoadImageCTd("image"), item)
+
+
+def test_pairs_and_single_scans_are_not_measured_together() -> None:
+    pair, scan = {"image": "a", "label": "b"}, {"image": "c"}
+    assert are_pairs([pair, pair])
+    assert not are_pairs([scan])
+    with pytest.raises(DataError, match="1 of 3 entries have a 'label': expected all of them or none"):
+        are_pairs([scan, pair, scan])
+
+
 def test_no_patient_is_on_both_sides_of_a_split() -> None:
     items = [{"image": str(i), "patient": str(i // 3)} for i in range(30)]
     train, held_out = split_by_patient(items, 0.2, seed=1)
@@ -93,6 +140,8 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
     assert split_by_patient(items, 0.0)[1] == []
     with pytest.raises(DataError, match="cannot hold out"):
         split_by_patient(items[:3], 0.5)
+    with pytest.raises(DataError, match="must be a number from 0 to below 1, found 'abc'"):
+        split_by_patient(items, "abc")  # type: ignore[arg-type]  # an option on the command line
 
 
 def test_volumes_beside_dicom_are_refused(tmp_path: Path) -> None:

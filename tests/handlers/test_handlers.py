@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine
 from monai.transforms import RandGaussianNoise
 
-from ctclip.errors import DataError
+from ctclip.errors import AlreadyDoneError, DataError
 from ctclip.handlers import EpochSeedHandler, GradientClippingHandler, MixUpBatch, ResumableCheckpointHandler
 
 
@@ -108,7 +108,7 @@ class TestResumableCheckpoints:
             handler.resume(trainer)
         self._epoch(parts, 1, 20.0, 1, weight=1.0)
         trainer.state.max_epochs = 9
-        with pytest.raises(DataError, match="planned for 5 epochs, found --epochs 9"):
+        with pytest.raises(DataError, match="planned with epochs 5, found 9"):
             handler.resume(trainer)
         trainer.state.max_epochs = 5
         other = ResumableCheckpointHandler(str(tmp_path), {"model": torch.nn.Linear(3, 1)}, {}, trainer)
@@ -117,6 +117,57 @@ class TestResumableCheckpoints:
         (tmp_path / "last.pt").write_bytes(b"half a file")
         with pytest.raises(DataError, match="damaged"):
             handler.resume(trainer)
+        for content in ({"model": {}, "ctclip": {}}, [1, 2]):
+            torch.save(content, tmp_path / "last.pt")
+            with pytest.raises(DataError, match="last.pt is no training state"):
+                handler.resume(trainer)
+
+    def test_a_finished_run_is_left_alone(self, tmp_path: Path) -> None:
+        self._epoch(self._run(tmp_path), 5, 20.0, 4, weight=1.0)
+        before = (tmp_path / "last.pt").read_bytes()
+        handler, trainer, *_ = self._run(tmp_path)
+        with pytest.raises(AlreadyDoneError, match="already finished, after epoch 5 of at most 5"):
+            handler.resume(trainer)
+        assert (tmp_path / "last.pt").read_bytes() == before
+
+    def test_early_stopping_finishes_a_run(self, tmp_path: Path) -> None:
+        parts = self._run(tmp_path)
+        parts[1].terminate()
+        self._epoch(parts, 2, 20.0, 1, weight=1.0)
+        handler, trainer, *_ = self._run(tmp_path)
+        with pytest.raises(AlreadyDoneError, match="after epoch 2 of at most 5"):
+            handler.resume(trainer)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"epoch_length": 7}, "planned with batches_per_epoch 10, found 7"),
+            ({"rate": 0.2}, r"planned with learning_rate 0\.1, found 0\.2"),
+            ({"scheduler": "CosineAnnealingLR"}, "planned with lr_scheduler OneCycleLR, found CosineAnnealingLR"),
+        ],
+    )
+    def test_a_run_goes_on_with_its_own_plan(self, tmp_path: Path, change: dict, message: str) -> None:
+        def run(*, epoch_length: int = 10, rate: float = 0.1, scheduler: str = "OneCycleLR") -> tuple:
+            network = torch.nn.Linear(2, 1)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
+            schedule = (
+                torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=51)
+                if scheduler == "OneCycleLR"
+                else torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50)
+            )
+            trainer, evaluator = Engine(lambda *_: None), Engine(lambda *_: None)
+            trainer.state.max_epochs, trainer.state.epoch_length = 5, epoch_length
+            training = {"optimizer": optimizer, "lr_scheduler": schedule}
+            handler = ResumableCheckpointHandler(str(tmp_path), {"model": network}, training, evaluator)
+            return handler, trainer, evaluator, network
+
+        self._epoch(run(), 2, 20.0, 1, weight=1.0)
+        same, trainer, *_ = run()
+        same.resume(trainer)
+        assert trainer.state.epoch == 2
+        changed, trainer, *_ = run(**change)
+        with pytest.raises(DataError, match=message):
+            changed.resume(trainer)
 
     def test_a_new_run_does_not_overwrite_an_old_one(self, tmp_path: Path) -> None:
         parts = self._run(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from monai.transforms import ScaleIntensityRange
 
+from ctclip.errors import DataError
 from ctclip.hu_window import hu_to_unit, unit_to_hu
 from ctclip.transforms import (
     NeighborAverage,
@@ -85,7 +86,7 @@ def test_anatomy_of_one_slice_stays_its_own_target() -> None:
     volume[0, 20:40, 20:40, 2] += 200
     target = NeighborAverage(distance=2)(volume).numpy()
     np.testing.assert_allclose(target[0, 22:38, 22:38, 2], volume[0, 22:38, 22:38, 2], atol=1e-3)
-    with pytest.raises(ValueError, match="at least 4 slices, found 3"):
+    with pytest.raises(DataError, match="at least 4 slices, found 3"):
         NeighborAverage(distance=2)(volume[..., :3])
 
 

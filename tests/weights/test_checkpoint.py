@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import file_sha256
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
-from ctclip.weights import build_network, load_model, load_network, save_checkpoint
+from ctclip.weights import CheckpointHeader, build_network, load_model, load_network, save_checkpoint
 from ctclip.weights.catalogue import MODELS
 
 CONFIG = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4, residual=True)
@@ -67,6 +68,18 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
         load_network(tmp_path / "newer.pt")
 
 
+def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(build_network(CONFIG, random_encoder=True), tmp_path / "ct.pt")
+    load_network(tmp_path / "ct.pt", like=CheckpointHeader(replace(CONFIG, decoder_width=4)))
+    photographs = CheckpointHeader(replace(CONFIG, in_channels=3, out_channels=3), hu_window=None)
+    message = (
+        "ct.pt is another kind of model: it is for CT of -1024 to 3072 HU, 1 channels to 1, expected one for natural "
+        "images, 3 channels to 3"
+    )
+    with pytest.raises(WeightsError, match=f"^{message}$"):
+        load_network(tmp_path / "ct.pt", like=photographs)
+
+
 def test_unknown_models_are_answered_with_the_known_ones() -> None:
     with pytest.raises(WeightsError, match=r"unknown model 'nope'.*ct-compact"):
         load_network("nope")
@@ -103,3 +116,5 @@ def test_training_goes_on_from_a_checkpoint_of_the_same_network_only(tmp_path: P
         assert torch.equal(continued.state_dict()[name], values), name
     with pytest.raises(WeightsError, match="another network"):
         continue_training({**config.to_dict(), "residual": True}, pretrained=tmp_path / "pretrained.pt")
+    with pytest.raises(WeightsError, match=r"gone\.pt does not exist; run the first stage first \(pretrain\.json"):
+        continue_training(config, pretrained=tmp_path / "gone.pt")
