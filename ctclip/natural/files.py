@@ -11,7 +11,7 @@ from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_path
 from ctclip.natural.methods import ImageMethod
-from ctclip.natural.sets import read_image
+from ctclip.natural.sets import DEEP_MODES, read_image
 
 JPEG_QUALITY = 95
 
@@ -69,22 +69,33 @@ def denoise_image_file(source: Path, target: Path, method: ImageMethod, *, stren
         the RMS change in grey values of 255.
 
     Raises:
-        DataError: when the file cannot be read.
+        DataError: when the file cannot be read, or the target's format cannot hold its depth.
     """
     image = read_image(source)
     denoised = np.clip(method.denoise(image[np.newaxis])[0], 0, 1)
     result = image + strength * (denoised - image)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(target) as partial:
-        _write(result, partial, target.suffix, deep=_is_deep(source))
+    write_like(source, target, result)
     return float(np.sqrt(np.mean((result - image) ** 2)) * 255)
 
 
-def _is_deep(path: Path) -> bool:
+def write_like(source: Path, target: Path, image: np.ndarray) -> None:
+    """Write an image with the depth of another file.
+
+    Args:
+        source: a file that :func:`~ctclip.natural.sets.read_image` can read.
+        target: the file to write, under its name only when it is complete; the name says the format.
+        image: (rows, columns, 1 or 3 channels) in [0, 1].
+
+    Raises:
+        DataError: when the format cannot hold 16 bits and the source has them.
+    """
     from PIL import Image
 
-    with Image.open(path) as image:
-        return image.mode.startswith("I")
+    with Image.open(source) as original:
+        deep = original.mode in DEEP_MODES
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(target) as partial:
+        _write(image, partial, target.suffix, deep=deep)
 
 
 def _write(image: np.ndarray, path: Path, suffix: str, *, deep: bool) -> None:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctclip.errors import ConfigError
 from ctclip.natural.adaptive import AdaptiveDenoiser
+
+if TYPE_CHECKING:
+    import torch
 
 DenoiseImages = Callable[[np.ndarray], np.ndarray]
 """(images, rows, columns, channels) in [0, 1] to the same."""
@@ -68,6 +72,12 @@ class ImageMethod:
     description: str
     sha256: str
     denoise: DenoiseImages
+
+
+def through_rgb_network(network: Callable[[torch.Tensor], torch.Tensor], batch: torch.Tensor) -> torch.Tensor:
+    """Run an RGB network on (B, C, H, W) with 1 or 3 channels; a grey image is all three at once."""
+    result = network(batch.expand(-1, RGB_CHANNELS, -1, -1))
+    return result if batch.shape[1] == RGB_CHANNELS else result.mean(dim=1, keepdim=True)
 
 
 @cache
@@ -136,12 +146,9 @@ def _model(spec: MethodSpec) -> ImageMethod:
     @torch.inference_mode()
     def denoise(images: np.ndarray) -> np.ndarray:
         batch = torch.as_tensor(images, dtype=torch.float32, device=device).movedim(-1, 1)
-        # A grey image goes through an RGB network three times at once; a colour one through a grey network per channel.
         if config.in_channels == RGB_CHANNELS:
-            wide = batch.expand(-1, RGB_CHANNELS, -1, -1)
-            result = network(wide)
-            result = result if batch.shape[1] == RGB_CHANNELS else result.mean(dim=1, keepdim=True)
-        else:
+            result = through_rgb_network(network, batch)
+        else:  # a colour image goes through a grey network per channel
             result = network(batch.flatten(0, 1)[:, None]).reshape(batch.shape)
         return result.movedim(1, -1).float().cpu().numpy()
 

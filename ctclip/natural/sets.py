@@ -29,6 +29,14 @@ PAIR_NAMES = (("_real", "_mean"), ("_noisy", "_gt"), ("_noisy", "_clean"), ("noi
 PAIR_FOLDERS = (("noisy", "clean"), ("noisy", "gt"), ("input", "target"), ("input", "groundtruth"))
 """Or by these folders, in which the two have the same name."""
 
+GREY_MODES, COLOUR_MODES = ("1", "L", "LA", "La"), ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA")
+"""Pillow's names for pixels of 8 bits."""
+
+DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+"""Those for grey with 16 bits; "I" has room for more, but is what some versions make of a 16-bit PNG."""
+
+EXPECTED_PIXELS = "expected grey or RGB with 8 bits, or grey with 16; convert it first"
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -84,17 +92,24 @@ def read_image(path: Path) -> np.ndarray:
     """Rows, columns and 1 or 3 channels of an image file, float32 in [0, 1]; transparency is left out.
 
     Raises:
-        DataError: when the file cannot be read as an image.
+        DataError: when the file cannot be read as an image, or its values are neither 8 bits nor grey with 16.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
-            deep = image.mode.startswith("I")
-            values = np.asarray(image if deep else image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+            mode = image.mode
+            if mode not in (*GREY_MODES, *COLOUR_MODES, *DEEP_MODES):
+                raise DataError(f"{path.name} has pixels of the kind {mode}; {EXPECTED_PIXELS}")
+            deep = mode in DEEP_MODES
+            values = np.asarray(image if deep else image.convert("L" if mode in GREY_MODES else "RGB"))
+    # A broken PNG chunk is a SyntaxError.
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} cannot be read as an image ({type(error).__name__})") from error
-    scaled = values.astype(np.float32) / (65535 if deep else 255)
+    largest = 65535 if deep else 255
+    if values.min() < 0 or values.max() > largest:
+        raise DataError(f"{path.name} has values from {values.min()} to {values.max()}; {EXPECTED_PIXELS}")
+    scaled = values.astype(np.float32) / largest
     return scaled if scaled.ndim == 3 else scaled[..., np.newaxis]
 
 

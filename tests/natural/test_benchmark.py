@@ -146,6 +146,19 @@ def test_images_are_read_with_their_depth_and_channels(tmp_path: Path) -> None:
         read_image(tmp_path / "broken.png")
 
 
+@pytest.mark.parametrize("mode", ["F", "CMYK", "LAB"])
+def test_pixels_of_another_kind_are_refused(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (4, 3)).save(tmp_path / "other.tif")
+    with pytest.raises(DataError, match=rf"other\.tif has pixels of the kind {mode}; expected grey or RGB"):
+        read_image(tmp_path / "other.tif")
+
+
+def test_grey_beyond_16_bits_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "wide.tif")
+    with pytest.raises(DataError, match="values from 0 to 70000"):
+        read_image(tmp_path / "wide.tif")
+
+
 def test_a_ct_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="is a model for CT"):
         make_method(MethodSpec("ct-compact", is_model=True))

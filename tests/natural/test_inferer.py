@@ -25,3 +25,11 @@ def test_the_inferer_is_the_adaptive_denoiser(picture: np.ndarray) -> None:
         found = AdaptiveInferer()(batch, network)
     assert found.shape == batch.shape
     np.testing.assert_allclose(found[0].movedim(0, -1).numpy(), expected, atol=1e-5)
+
+
+def test_a_grey_image_goes_through_an_rgb_network(picture: np.ndarray) -> None:
+    grey = torch.as_tensor(picture[:16, :16, 0], dtype=torch.float32)[None, None]  # too small to adapt
+    means = torch.nn.Conv2d(3, 3, 1, bias=False)
+    with torch.no_grad():
+        means.weight.copy_(torch.tensor([0.2, 0.4, 0.6])[:, None, None, None].expand(3, 3, 1, 1) / 3)
+        np.testing.assert_allclose(AdaptiveInferer()(grey, means), 0.4 * grey, rtol=1e-5)
