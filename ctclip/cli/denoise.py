@@ -170,6 +170,7 @@ def _photographs(
     console: Console, source: Path, target: Path, spec: MethodSpec, strength: float, dry_run: bool, overwrite: bool
 ) -> None:
     from ctclip.cli.progress import cell_progress
+    from ctclip.errors import CtclipError, one_line
     from ctclip.natural.files import denoise_image_file, image_jobs
     from ctclip.natural.methods import make_method
 
@@ -179,10 +180,18 @@ def _photographs(
         return
     method = make_method(spec)
     console.print(f"{method.label}: {method.description}")
+    failed = 0
     with cell_progress(console) as bar:
         for origin, final in bar.track(jobs, description="denoising"):
-            change = denoise_image_file(origin, final, method, strength=strength)
-            console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
+            try:
+                change = denoise_image_file(origin, final, method, strength=strength)
+            except (CtclipError, OSError) as error:
+                failed += 1
+                console.print(f"failed: {one_line(error)}")
+            else:
+                console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
+    if failed:
+        raise typer.Exit(SOME_FAILED if failed < len(jobs) else NOTHING_DONE)
 
 
 def _batch(text: str) -> int | str:

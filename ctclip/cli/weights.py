@@ -70,6 +70,7 @@ def import_published(
         if target.exists() and not overwrite:
             raise ConfigError(f"{target} exists; give --overwrite to replace it")
         network, hu_window = read_published(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
         provenance = {"imported_from": source.name, "source_sha256": file_sha256(source)}
         save_checkpoint(network, target, hu_window=hu_window, provenance=provenance)
         typer.echo(f"{target}: {network.config}")

@@ -29,6 +29,9 @@ PROTOCOL = 1
 SSIM_SIGMA_PX = 1.5
 """SD of SSIM's Gaussian weight (11 pixels), over the region where it lies inside the image."""
 
+SSIM_LEAST_PX = 11
+"""Side of that weight's window: scikit-image cuts it at 3.5 standard deviations."""
+
 REAL = "real"
 """The noise of sets of pairs."""
 
@@ -161,12 +164,18 @@ def image_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = F
         image: what is judged.
         reference: the clean image.
         rounded: to 8 bits first, as the published tests on real noise do.
+
+    Raises:
+        DataError: for an image that is smaller than the window of SSIM.
     """
     from skimage.metrics import structural_similarity
 
     image = np.clip(image, 0, 1).astype(np.float64)
     image = np.round(image * 255) / 255 if rounded else image
     reference = reference.astype(np.float64)
+    if min(reference.shape[:2]) < SSIM_LEAST_PX:
+        rows, columns = reference.shape[:2]
+        raise DataError(f"an image of {rows} x {columns} is too small for SSIM; expected {SSIM_LEAST_PX} at least each")
     ssim = structural_similarity(
         reference,
         image,

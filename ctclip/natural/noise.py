@@ -134,6 +134,8 @@ def parse_noise(texts: Sequence[str]) -> list[Noise]:
         if family not in FAMILIES:
             raise ConfigError(f"unknown noise {family!r}; expected one of {', '.join(FAMILIES)}")
         numbers = _levels(text, levels) if levels else list(FAMILIES[family].levels)
+        if family == "saltpepper" and max(numbers) > 1:
+            raise ConfigError(f"salt and pepper is a share of the values, at most 1; found {text!r}")
         found += [Noise(family, number) for number in numbers]
     return list(dict.fromkeys(found))
 
@@ -146,7 +148,7 @@ def _levels(text: str, levels: str) -> list[float]:
             numbers += [float(n) for n in range(int(first), int(last) + 1)] if dash else [float(part)]
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) <= 0:
+    if not numbers or not all(0 < number < np.inf for number in numbers):
         raise ConfigError(
             f"noise levels must be numbers above 0, such as gaussian:15,25 or mixture:1-4; found {text!r}"
         )

@@ -22,6 +22,9 @@ MEDIAN_OF_CHI2 = 0.96
 MIN_SIDE_PX = 2 * BLOCK_PX * 4
 """Smaller images hold too few blocks."""
 
+LEAST_RANGE = 1 / 255
+"""Range of brightness below which no dependence of the noise on it can be fitted."""
+
 
 @dataclass(frozen=True)
 class NoiseLevel:
@@ -49,9 +52,11 @@ class NoiseLevel:
         """SD of the noise at any brightness: a quadratic polynomial fitted to the measured variances.
 
         Relative errors count in the fit, because the error of a variance grows with it. Outside the measured
-        brightness the nearest measured one holds.
+        brightness the nearest measured one holds. An image of one brightness has one SD.
         """
         measured = np.maximum(self.variance, 1e-8)
+        if np.ptp(self.brightness) < LEAST_RANGE:
+            return np.full(np.shape(brightness), np.sqrt(np.mean(measured)))
         coefficients = np.polyfit(self.brightness, measured, deg=2, w=1 / measured)
         inside = np.clip(brightness, self.brightness.min(), self.brightness.max())
         return np.sqrt(np.clip(np.polyval(coefficients, inside), measured.min() / 2, measured.max() * 1.5))

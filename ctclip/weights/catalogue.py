@@ -89,17 +89,20 @@ def find_model(model: str | Path) -> Path:
 
 
 def find_encoder(weights: str | Path, config: DenoiserConfig) -> Path:
-    """The CLIP weights file: a path as it is, or the fetched file of an open_clip tag for this architecture. No
-    network.
+    """The encoder's weights file: a path as it is, that of a shipped model by its name, or the fetched file of an
+    open_clip tag for this architecture. No network.
 
     Raises:
         WeightsError: when the file does not exist, or the tag has not been fetched.
     """
+    if str(weights) in MODELS:
+        return MODELS[str(weights)].path
     if str(weights) not in TAGS:
         path = Path(weights)
         if not path.is_file():
             raise WeightsError(
-                f"encoder weights not found: {weights} is no file and none of the tags {', '.join(TAGS)}"
+                f"encoder weights not found: {weights} is no file, no shipped model and none of the tags "
+                f"{', '.join(TAGS)}"
             )
         return path
     name = open_clip_name(config)

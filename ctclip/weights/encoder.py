@@ -10,6 +10,7 @@ from torch import nn
 
 from ctclip.errors import WeightsError
 from ctclip.networks import BackboneEncoder, FreezableEncoder
+from ctclip.weights.checkpoint import ENCODER_PREFIX
 from ctclip.weights.formats import read_state
 
 VISUAL_PREFIX, PARALLEL_PREFIX = "visual.", "module."
@@ -43,8 +44,9 @@ def load_encoder_weights(encoder: FreezableEncoder, path: Path) -> None:
     """Load an encoder's weights: CLIP's image tower, or the timm model of a :class:`BackboneEncoder`.
 
     Files may be of any of the formats of :func:`~ctclip.weights.formats.read_state`; float16 values become float32.
-    Accepted names: CLIP's, with ``visual.`` in front (whole CLIP models), without (the image tower alone), under
-    ``state_dict``, and with ``module.`` in front of either; for a backbone timm's own.
+    Accepted names: CLIP's, with ``visual.`` in front (whole CLIP models), without (the image tower alone), with
+    ``encoder.`` (a denoiser's checkpoint, of ctclip or published), and with ``module.`` in front of any; for a backbone
+    timm's own.
 
     Raises:
         WeightsError: when keys are missing or unexpected, shapes differ, or the file is recognisably something else
@@ -64,6 +66,8 @@ def image_tower_state(found: dict[str, torch.Tensor], source: str) -> dict[str, 
         WeightsError: when the names are those of another kind of model.
     """
     found = _without_prefix(found, PARALLEL_PREFIX)
+    inside = {name: values for name, values in found.items() if name.startswith(ENCODER_PREFIX)}
+    found = _without_prefix(inside, ENCODER_PREFIX) or found
     if any(name.startswith(VISUAL_PREFIX) for name in found):
         strangers = [name for name in found if not name.startswith((VISUAL_PREFIX, *TEXT_TOWER))]
         if strangers:

@@ -11,12 +11,16 @@ import torch
 
 from ctclip.errors import WeightsError
 
+STATE_KEYS = ("state_dict", "model", "params")
+"""Where files hold a state dict: open_clip and Lightning, ctclip, and the code published with the paper."""
+
 
 def read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """All tensors of a weights file by name, on the CPU, and the format it was found in.
 
     Understands safetensors, TorchScript archives (OpenAI's ``RN50.pt``) and PyTorch files with tensors and plain
-    values. The content decides, not the name. A state dict may lie under ``state_dict``.
+    values. The content decides, not the name. A state dict may lie under ``state_dict``, or as in checkpoints of ctclip
+    and those published with the paper.
 
     Raises:
         WeightsError: when the file is missing, unreadable, or holds something other than tensors.
@@ -27,8 +31,10 @@ def read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     if _is_torchscript(path):
         return _read_torchscript(path), "TorchScript archive"
     content = read_checkpoint_dict(path)
-    if isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for key in STATE_KEYS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
     state = {name: values for name, values in content.items() if isinstance(values, torch.Tensor)}
     if not state:
         raise WeightsError(f"{path.name} holds no tensors at its top level, found keys {sorted(map(str, content))[:5]}")

@@ -178,3 +178,13 @@ def test_a_grey_image_gets_less_noise_than_a_colour_one(picture: np.ndarray) -> 
 
     AdaptiveDenoiser(spy)(Noise("gaussian", 30).add_to(picture[..., :1])[np.newaxis])
     assert seen[0] * 255 == pytest.approx(15 / 3**0.5, rel=0.15)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_one_brightness_has_one_sd(level: float) -> None:
+    flat = NoiseLevel(0.1, 0.1, np.full(8, level), np.full(8, 0.01))
+    np.testing.assert_allclose(flat.sd_at(np.linspace(0, 1, 5)), 0.1)
+    image = np.full((64, 64, 3), level)
+    denoiser = AdaptiveDenoiser(lambda images: images, 15 / 255)
+    np.testing.assert_allclose(denoiser(image[np.newaxis])[0], image, atol=1e-6)

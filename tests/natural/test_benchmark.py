@@ -214,6 +214,7 @@ def test_real_noise_is_a_column_of_its_own(tmp_path: Path, picture: np.ndarray) 
         (["--model", "ct-compact"], "is a model for CT"),
         (["--sets", "Nowhere"], "nothing to measure"),
         (["--adapt", "maybe"], "--adapt must be"),
+        (["--noise", "saltpepper:2"], "at most 1"),
     ],
 )
 def test_wrong_input_is_one_line(images: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -250,3 +251,26 @@ def test_photographs_keep_their_format(
     again = CliRunner().invoke(app, command)
     assert again.exit_code != 0
     assert "give --overwrite" in again.output
+
+
+def test_ssim_needs_its_window() -> None:
+    assert image_quality(np.ones((11, 11, 1)), np.ones((11, 11, 1)))[1] == 1
+    with pytest.raises(DataError, match="5 x 20 is too small for SSIM; expected 11"):
+        image_quality(np.ones((5, 20, 3)), np.ones((5, 20, 3)))
+
+
+def test_one_damaged_photograph_does_not_stop_the_others(tmp_path: Path, picture: np.ndarray, rgb_model: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    good = np.round(picture[:64, :64] * 255).astype(np.uint8)
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(good).save(source / name)
+    (source / "b.png").write_bytes((source / "b.png").read_bytes()[:-500])
+    command = ["denoise", str(source), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 3
+    assert "failed: b.png cannot be read as an image" in result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    for name in ("a.png", "c.png"):
+        (source / name).unlink()
+    assert CliRunner().invoke(app, [*command[:2], str(tmp_path / "none"), *command[3:]]).exit_code == 1

@@ -89,10 +89,22 @@ def test_parsing() -> None:
     assert str(Noise("speckle", 0.02)) == "speckle:0.02"
 
 
-@pytest.mark.parametrize("text", ["gauss:15", "gaussian:", "gaussian:x", "gaussian:0", "mixture:3-1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gauss:15",
+        "gaussian:",
+        "gaussian:x",
+        "gaussian:0",
+        "mixture:3-1",
+        "gaussian:nan",
+        "gaussian:inf",
+        "saltpepper:2",
+    ],
+)
 def test_what_cannot_be_parsed_is_named(text: str) -> None:
     if text == "gaussian:":
         assert len(parse_noise([text])) == 3
         return
-    with pytest.raises(ConfigError, match="unknown noise|numbers above 0"):
+    with pytest.raises(ConfigError, match="unknown noise|numbers above 0|at most 1"):
         parse_noise([text])

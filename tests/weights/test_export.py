@@ -10,9 +10,9 @@ import torch
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
-from ctclip.errors import ConfigError
+from ctclip.errors import ConfigError, WeightsError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
-from ctclip.weights import read_checkpoint, save_checkpoint
+from ctclip.weights import load_model, load_network, read_checkpoint, save_checkpoint
 from ctclip.weights.export import export_network
 
 SHAPES = [(1, 32, 64), (3, 96, 32), (2, 160, 256)]
@@ -64,3 +64,33 @@ def test_wrong_targets(network: DenseFeatureDenoiser, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["weights", "export", "ct-compact", str(tmp_path / "x.onnx"), "--half"])
     assert result.exit_code == 2
     assert "are for .pt files" in result.output
+
+
+def test_a_decoder_is_completed_by_what_holds_its_encoder(network: DenseFeatureDenoiser, tmp_path: Path) -> None:
+    full, decoder = tmp_path / "full.pt", tmp_path / "decoder.pt"
+    save_checkpoint(network, full)
+    save_checkpoint(network, decoder, include_encoder=False)
+    torch.save({"params": network.state_dict() | {"encoder.layer4.0.x": torch.zeros(1)}}, tmp_path / "published.pth")
+    torch.save(network.encoder.state_dict(), tmp_path / "bare.pt")
+    expected = network.state_dict()
+    for name in ("full.pt", "published.pth", "bare.pt"):
+        found = load_network(decoder, encoder_weights=tmp_path / name).state_dict()
+        assert all(torch.equal(values, expected[key]) for key, values in found.items())
+    other = DenseFeatureDenoiser(DenoiserConfig(encoder_width=8, decoder_width=8, residual=True))
+    save_checkpoint(other, tmp_path / "other.pt")
+    with pytest.raises(WeightsError, match="do not belong to decoder.pt"):
+        load_network(decoder, encoder_weights=tmp_path / "other.pt")
+
+
+def test_the_encoder_of_a_shipped_model_is_found_by_the_models_name(tmp_path: Path) -> None:
+    model = load_model("ct-compact")
+    save_checkpoint(model.network, tmp_path / "decoder.pt", include_encoder=False)
+    found = load_network(tmp_path / "decoder.pt", encoder_weights="ct-compact").state_dict()
+    assert all(torch.equal(values, model.network.state_dict()[name]) for name, values in found.items())
+
+
+def test_an_import_makes_its_folder(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "reference_checkpoint" / "ct_wf8.pth"
+    result = CliRunner().invoke(app, ["weights", "import", str(source), str(tmp_path / "new" / "x.pt")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "new" / "x.pt").is_file()
