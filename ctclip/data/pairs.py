@@ -20,6 +20,7 @@ from ctclip.data.matching import (
 from ctclip.data.series import read_series
 from ctclip.data.volumes import Volume, is_volume, read_volume
 from ctclip.dicom import Series, SliceFile, scan
+from ctclip.dicom.scan import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
 from ctclip.hu_window import require_hu
 from ctclip.units import PADDING_HU
@@ -131,9 +132,9 @@ class Predictions:
 
     def __init__(self, folder: Path) -> None:
         found = scan(folder)
-        repeated = found.skip_summary().get("duplicate SOPInstanceUID", 0)
-        if repeated:
-            raise DataError(f"{repeated} predicted slices repeat a SOPInstanceUID; give the results of one tool only")
+        reasons = [*found.skip_summary(), *(series.skip_reason or "" for series in found.series)]
+        if any(DUPLICATE in reason or SHARED_UID in reason for reason in reasons):
+            raise DataError("predicted slices repeat a SOPInstanceUID; give the results of one tool only")
         self.folder = folder
         self.volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
         self.stacks = [stack for series in found.series if series.skip_reason is None for stack in series.stacks]

@@ -31,6 +31,12 @@ __all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "scan"]
 
 UNREADABLE = "unreadable DICOM header"
 
+DUPLICATE = "duplicate SOPInstanceUID"
+"""Why a copy of a slice is skipped."""
+
+SHARED_UID = "share their SOPInstanceUID with a different slice"
+"""Why a series is, whose slices nobody can tell apart."""
+
 _HEADER_KEYWORDS = [
     *SERIES_TRAITS,
     "SOPClassUID",
@@ -283,7 +289,7 @@ def _split_usable(headers: Iterable[_Header]) -> tuple[list[_Header], list[Skipp
         identity: tuple[object, ...] = (header.series_uid, header.geometry, header.instance_number)
         if identity in same_uid:
             if _is_copy(header.path, same_uid[identity].path):
-                reason = "duplicate SOPInstanceUID"
+                reason = DUPLICATE
             else:
                 identity = (*identity, header.path)
         if reason is None:
@@ -330,7 +336,7 @@ def _confusion(headers: list[_Header], shared: frozenset[str]) -> str:
     """Why nobody can tell which slices belong together; "" when the UIDs are as they must be."""
     ambiguous = sum(header.sop_instance_uid in shared for header in headers)
     if ambiguous:
-        return f"{ambiguous} slices share their SOPInstanceUID with a different slice: export again"
+        return f"{ambiguous} slices {SHARED_UID}: export again"
     studies = len({header.study_uid for header in headers})
     return f"{studies} studies under one SeriesInstanceUID: export again" if studies > 1 else ""
 
