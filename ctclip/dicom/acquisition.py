@@ -60,7 +60,7 @@ def _kernel_text(values: tuple[str, ...]) -> str:
 
 def _is_kernel(text: str) -> bool:
     words = re.split(r"[\s_+-]+", text.upper().strip(" +-"))
-    return KERNEL_CODE.fullmatch(text) is not None or all(word in KERNEL_WORDS or word.isdigit() for word in words)
+    return KERNEL_CODE.fullmatch(text) is not None or all(word in KERNEL_WORDS for word in words)
 
 
 def acquisition_of(path: Path) -> Acquisition:

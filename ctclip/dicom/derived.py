@@ -48,7 +48,7 @@ SOURCE_IMAGE = ("121322", "DCM", "Source image for image processing operation")
 PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 
 ZONE = re.compile(r"([+-])([01]\d)([0-5]\d)")
-"""TimezoneOffsetFromUTC: at most 14 hours."""
+"""TimezoneOffsetFromUTC: sign, hours and minutes."""
 
 UNSPECIFIC_BODY_PARTS = ("", "PARTIALBODY")
 """Values of BodyPartExamined that do not tell whether the part is one of a pair."""

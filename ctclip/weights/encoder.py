@@ -40,13 +40,18 @@ SHOWN_KEYS = 4
 """How many keys an error message names."""
 
 
-def load_encoder_weights(encoder: FreezableEncoder, path: Path) -> None:
+def load_encoder_weights(encoder: FreezableEncoder, path: Path, *, from_denoiser: bool = False) -> None:
     """Load an encoder's weights: CLIP's image tower, or the timm model of a :class:`BackboneEncoder`.
 
     Files may be of any of the formats of :func:`~ctclip.weights.formats.read_state`; float16 values become float32.
-    Accepted names: CLIP's, with ``visual.`` in front (whole CLIP models), without (the image tower alone), with
-    ``encoder.`` (a denoiser's checkpoint, of ctclip or published), and with ``module.`` in front of any; for a backbone
-    timm's own.
+    Accepted names: CLIP's, with ``visual.`` in front (whole CLIP models), without (the image tower alone), under
+    ``state_dict``, and with ``module.`` in front of either; for a backbone timm's own.
+
+    Args:
+        encoder: gets the weights.
+        path: of the file.
+        from_denoiser: accept the encoder in a denoiser's checkpoint, of ctclip or published, too. Its encoder may be
+            none of CLIP's, so the caller must know which one it has to be.
 
     Raises:
         WeightsError: when keys are missing or unexpected, shapes differ, or the file is recognisably something else
@@ -56,6 +61,7 @@ def load_encoder_weights(encoder: FreezableEncoder, path: Path) -> None:
     if isinstance(encoder, BackboneEncoder):
         load_encoder_state(encoder.body, _used_by(encoder.body, found), path.name)
     else:
+        found = (from_denoiser and _encoder_of_denoiser(found)) or found
         load_encoder_state(encoder, image_tower_state(found, f"{path.name} ({kind})"), path.name)
 
 
@@ -66,8 +72,6 @@ def image_tower_state(found: dict[str, torch.Tensor], source: str) -> dict[str, 
         WeightsError: when the names are those of another kind of model.
     """
     found = _without_prefix(found, PARALLEL_PREFIX)
-    inside = {name: values for name, values in found.items() if name.startswith(ENCODER_PREFIX)}
-    found = _without_prefix(inside, ENCODER_PREFIX) or found
     if any(name.startswith(VISUAL_PREFIX) for name in found):
         strangers = [name for name in found if not name.startswith((VISUAL_PREFIX, *TEXT_TOWER))]
         if strangers:
@@ -76,6 +80,11 @@ def image_tower_state(found: dict[str, torch.Tensor], source: str) -> dict[str, 
         found = _without_prefix(found, VISUAL_PREFIX)
     _refuse_other_models(found, source)
     return {name: values for name, values in found.items() if not name.startswith(UNUSED_VISUAL)}
+
+
+def _encoder_of_denoiser(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    inside = {name: values for name, values in found.items() if name.startswith(ENCODER_PREFIX)}
+    return _without_prefix(inside, ENCODER_PREFIX)
 
 
 def _used_by(body: nn.Module, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

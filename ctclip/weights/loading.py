@@ -70,7 +70,8 @@ def load_model(
                 f"({network.config.encoder_name}) with "
                 "--encoder-weights FILE"
             )
-        load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config))
+        # whose encoder it is tells the hash
+        load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config), from_denoiser=True)
         found = state_sha256(network.encoder.state_dict())
         if found != header.encoder_sha256:
             raise WeightsError(

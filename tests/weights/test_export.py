@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
-from ctclip.weights import load_model, load_network, read_checkpoint, save_checkpoint
+from ctclip.weights import build_network, load_model, load_network, read_checkpoint, save_checkpoint
 from ctclip.weights.export import export_network
 
 SHAPES = [(1, 32, 64), (3, 96, 32), (2, 160, 256)]
@@ -80,6 +80,14 @@ def test_a_decoder_is_completed_by_what_holds_its_encoder(network: DenseFeatureD
     save_checkpoint(other, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="do not belong to decoder.pt"):
         load_network(decoder, encoder_weights=tmp_path / "other.pt")
+
+
+def test_a_new_network_does_not_take_the_encoder_of_a_denoiser_for_clips(
+    network: DenseFeatureDenoiser, tmp_path: Path
+) -> None:
+    save_checkpoint(network, tmp_path / "full.pt")
+    with pytest.raises(WeightsError, match="does not fit the encoder"):
+        build_network(network.config, encoder_weights=tmp_path / "full.pt")
 
 
 def test_the_encoder_of_a_shipped_model_is_found_by_the_models_name(tmp_path: Path) -> None:
