@@ -37,11 +37,11 @@ class NoiseComparison:
     shift_hu: float
 
 
-def local_mean_and_sd(slice_hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def local_mean_and_sd(slice_hu: np.ndarray, window_px: int = WINDOW_PX) -> tuple[np.ndarray, np.ndarray]:
     """Mean and SD in a square around each pixel of a (rows, columns) slice, both of the same shape, in HU."""
     values = slice_hu.astype(np.float64)
-    mean = ndimage.uniform_filter(values, WINDOW_PX)
-    variance = ndimage.uniform_filter(values * values, WINDOW_PX) - mean * mean
+    mean = ndimage.uniform_filter(values, window_px)
+    variance = ndimage.uniform_filter(values * values, window_px) - mean * mean
     return mean, np.sqrt(np.maximum(variance, 0))
 
 
@@ -52,7 +52,7 @@ def noise_sd_hu(slice_hu: np.ndarray) -> float:
         SD in HU, or NaN for a slice with too little soft tissue.
     """
     mean, sd = local_mean_and_sd(slice_hu)
-    tissue = _soft_tissue(mean)
+    tissue = soft_tissue(mean)
     return float(np.quantile(sd[tissue], FLAT_QUANTILE)) if tissue.sum() >= MIN_TISSUE_PX else float("nan")
 
 
@@ -66,7 +66,7 @@ def noise_correlation(slice_hu: np.ndarray) -> float:
         a number from -1 to 1, or NaN for a slice with too little soft tissue.
     """
     mean, sd = local_mean_and_sd(slice_hu)
-    tissue = _soft_tissue(mean)
+    tissue = soft_tissue(mean)
     if tissue.sum() < MIN_TISSUE_PX:
         return float("nan")
     flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
@@ -92,7 +92,7 @@ def compare_noise(before_hu: np.ndarray, after_hu: np.ndarray) -> NoiseCompariso
         three numbers in HU, all NaN for a slice with too little soft tissue.
     """
     before = local_mean_and_sd(before_hu)
-    return compare_local_noise(before, local_mean_and_sd(after_hu), _soft_tissue(before[0]))
+    return compare_local_noise(before, local_mean_and_sd(after_hu), soft_tissue(before[0]))
 
 
 def compare_local_noise(
@@ -119,7 +119,8 @@ def compare_local_noise(
     )
 
 
-def _soft_tissue(local_mean_hu: np.ndarray) -> np.ndarray:
+def soft_tissue(local_mean_hu: np.ndarray) -> np.ndarray:
+    """Mask of the places whose local mean is that of soft tissue, -50 to 150 HU."""
     return (local_mean_hu > SOFT_TISSUE_HU_RANGE[0]) & (local_mean_hu < SOFT_TISSUE_HU_RANGE[1])
 
 

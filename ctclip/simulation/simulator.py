@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ctclip.errors import ConfigError, DataError
-from ctclip.metrics.noise import compare_noise
+from ctclip.metrics.noise import NO_VARIANCE_HU2
+from ctclip.simulation.calibration import calibration_slices, median_mean_hu, median_sd_hu
 from ctclip.simulation.correlated import correlated_noise
 from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu, relative_sd
 from ctclip.units import AIR_HU, MODEL_HU_WINDOW
@@ -32,7 +33,6 @@ LEAST_LEVEL = 1e-3
 CALIBRATION_STEPS = 4
 """The SD goes with the root of the number of photons but for electronic noise, so that few steps suffice."""
 
-CALIBRATION_SLICES = 3
 CALIBRATION_TOLERANCE = 0.01
 """Of the SD; the estimate on a few slices is not better."""
 
@@ -98,11 +98,11 @@ class NoiseSimulator:
                 few photons through for so low a dose.
         """
         require_dose(dose)
-        used = _calibration_slices(slices_hu)
-        own_sd_hu = float(np.median([compare_noise(each, each).before_hu for each in used]))
-        if own_sd_hu == 0:
+        used, places = calibration_slices(slices_hu)
+        own_sd_hu = median_sd_hu(used, places)
+        if own_sd_hu**2 < NO_VARIANCE_HU2:
             raise DataError("the scan has no noise that a lower dose could be reckoned from; give the SD or photons")
-        return self._with_sd(used, own_sd_hu * float(np.sqrt(1 / dose - 1)))
+        return self._with_sd(used, places, own_sd_hu * float(np.sqrt(1 / dose - 1)))
 
     def for_sd(self, slices_hu: Sequence[np.ndarray], sd_hu: float) -> Self:
         """The same with the level that gives noise of an SD in flat soft tissue.
@@ -116,23 +116,20 @@ class NoiseSimulator:
             DataError: when the slices hold too little soft tissue, or let too few photons through for so much noise.
         """
         require_positive("the SD of the noise", sd_hu)
-        return self._with_sd(_calibration_slices(slices_hu), sd_hu)
+        return self._with_sd(*calibration_slices(slices_hu), sd_hu)
 
-    def _with_sd(self, slices_hu: Sequence[np.ndarray], sd_hu: float) -> Self:
+    def _with_sd(self, slices_hu: Sequence[np.ndarray], places: Sequence[np.ndarray], sd_hu: float) -> Self:
         by_photons = self.domain == "projection"
         simulator = replace(self, level=FIRST_PHOTONS if by_photons else sd_hu)
         prepared = self._prepared(np.stack(slices_hu))
         for step in range(CALIBRATION_STEPS + 1):
             noise_hu = simulator._made_hu(prepared, 0)
-            made = [compare_noise(*each).after_hu for each in zip(slices_hu, noise_hu, strict=True)]
-            ratio = float(np.median(made)) / sd_hu
+            ratio = median_sd_hu(noise_hu, places) / sd_hu
             level = simulator.level * (ratio**2 if by_photons else 1 / ratio)
             if abs(ratio - 1) < CALIBRATION_TOLERANCE or step == CALIBRATION_STEPS or not level >= LEAST_LEVEL:
                 break
             simulator = replace(simulator, level=level)
-        shift_hu = np.median(
-            [compare_noise(each, each + noise).shift_hu for each, noise in zip(slices_hu, noise_hu, strict=True)]
-        )
+        shift_hu = median_mean_hu(noise_hu, places)
         if abs(ratio - 1) > LARGEST_MISS or abs(shift_hu) > LARGEST_SHIFT * sd_hu:
             raise DataError(
                 f"noise of {sd_hu:.3g} HU cannot be simulated here: {ratio * sd_hu:.3g} HU and a shift of the mean of "
@@ -220,14 +217,3 @@ def require_known(domains: Sequence[str], textures: Sequence[str]) -> None:
         if unknown or not names:
             found = repr(unknown[0]) if unknown else "nothing"
             raise ConfigError(f"unknown {what}: found {found}, expected one of {', '.join(known)}")
-
-
-def _calibration_slices(slices_hu: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Evenly spaced ones among those with enough soft tissue."""
-    usable = [each for each in slices_hu if np.isfinite(compare_noise(each, each).before_hu)]
-    if not usable:
-        raise DataError(
-            "the scan's own noise cannot be measured: no slice holds enough soft tissue; give the number of photons"
-        )
-    places = np.linspace(0, len(usable) - 1, min(CALIBRATION_SLICES, len(usable)) + 2)[1:-1]
-    return [usable[round(place)] for place in places]
