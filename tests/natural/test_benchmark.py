@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -157,6 +158,14 @@ def test_grey_beyond_16_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "wide.tif")
     with pytest.raises(DataError, match="values from 0 to 70000"):
         read_image(tmp_path / "wide.tif")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colours_of_16_bits_are_refused_rather_than_halved(tmp_path: Path, suffix: str) -> None:
+    deep = sitk.GetImageFromArray(np.full((4, 3, 3), 40000, np.uint16), isVector=True)
+    sitk.WriteImage(deep, tmp_path / f"deep{suffix}")
+    with pytest.raises(DataError, match=r"colours of 16 bits; expected grey or RGB with 8 bits"):
+        read_image(tmp_path / f"deep{suffix}")
 
 
 def test_a_ct_model_is_refused() -> None:
