@@ -17,11 +17,11 @@ from ctclip.devices import find_device, find_precision
 from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import hu_to_unit, require_finite, require_hu, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
+from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network, has_fast_form, optimized_network
 from ctclip.networks.denoiser import PAD_MULTIPLE
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
-from ctclip.weights.catalogue import DEFAULT_MODEL
 from ctclip.weights.loading import load_model
 
 SliceProgress = Callable[[int, int], None]

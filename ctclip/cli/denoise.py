@@ -85,10 +85,10 @@ def denoise(
             from ctclip.data.volumes import is_volume
             from ctclip.dicom import derived_series_numbers, opened_export
             from ctclip.errors import ConfigError
+            from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
             from ctclip.natural.files import holds_images_only, is_image
             from ctclip.natural.methods import MethodSpec
             from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
-            from ctclip.weights import DEFAULT_MODEL, NATURAL_MODEL
 
         photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
@@ -203,9 +203,9 @@ def _batch(text: str) -> int | str:
 
 
 def _load(console: Console, spec: DenoiserSpec, engine: str = LOCAL) -> Denoiser:
-    from ctclip.backend import COMPILED
+    with without_collecting():  # PyTorch and OpenVINO
+        from ctclip.backend import COMPILED
 
-    with without_collecting():  # imports open_clip or OpenVINO
         denoiser = spec.load()
     name = denoiser.config.encoder_name
     how = f"{denoiser.device}, {denoiser.precision}, {denoiser.backend}"

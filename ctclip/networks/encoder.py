@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ctclip.networks.resnet import residual_layer
+
 
 class FreezableEncoder(nn.Module):
     """Base of the encoders: what "frozen" means.
@@ -57,16 +59,17 @@ class DenseFeatureEncoder(FreezableEncoder):
         drifting_batchnorm: bool = False,
     ) -> None:
         super().__init__(drifting_batchnorm=drifting_batchnorm)
-        # Imported here because open_clip takes seconds to load.
-        from open_clip.modified_resnet import ModifiedResNet
-
-        # The smallest possible layer4 and attention pool; both are dropped at once.
-        tower = ModifiedResNet([*layers, 1], output_dim=1, heads=1, image_size=32, width=width)
-        self.conv1, self.bn1, self.act1 = tower.conv1, tower.bn1, tower.act1
-        self.conv2, self.bn2, self.act2 = tower.conv2, tower.bn2, tower.act2
-        self.conv3, self.bn3, self.act3 = tower.conv3, tower.bn3, tower.act3
-        self.avgpool = tower.avgpool
-        self.layer1, self.layer2, self.layer3 = tower.layer1, tower.layer2, tower.layer3
+        half = width // 2
+        self.conv1 = nn.Conv2d(3, half, kernel_size=3, stride=2, padding=1, bias=False)
+        self.bn1, self.act1 = nn.BatchNorm2d(half), nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(half, half, kernel_size=3, padding=1, bias=False)
+        self.bn2, self.act2 = nn.BatchNorm2d(half), nn.ReLU(inplace=True)
+        self.conv3 = nn.Conv2d(half, width, kernel_size=3, padding=1, bias=False)
+        self.bn3, self.act3 = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        self.avgpool = nn.AvgPool2d(2)
+        self.layer1 = residual_layer(width, width, layers[0])
+        self.layer2 = residual_layer(4 * width, 2 * width, layers[1], stride=2)
+        self.layer3 = residual_layer(8 * width, 4 * width, layers[2], stride=2)
         if frozen:
             self.freeze()
 

@@ -28,8 +28,8 @@ NEW_AT_EVERY_RUN = (
     "InstanceCreationTime",
 )
 
-HEAVY_MODULES = {"ignite", "matplotlib", "monai", "skimage"}
-"""Not needed to denoise DICOM; MONAI alone takes two seconds to import."""
+HEAVY_MODULES = {"ignite", "matplotlib", "monai", "open_clip", "skimage", "torch._dynamo", "torchvision"}
+"""Not needed to denoise DICOM; MONAI alone takes two seconds to import, open_clip with what it imports one to three."""
 
 
 def _run(*arguments: object) -> Result:
@@ -368,6 +368,14 @@ def test_weights_commands() -> None:
 def test_help_does_not_import_torch() -> None:
     script = "import sys, ctclip.cli.main; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_listing_an_export_does_not_import_torch(export: Path, tmp_path: Path) -> None:
+    script = "import sys, ctclip.cli.main as cli; cli.app(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    arguments = ["denoise", str(export), str(tmp_path / "out"), "--list", "-q"]
+    run = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert "pydicom" in run.stdout.split()
+    assert "torch" not in run.stdout.split()
 
 
 def test_denoising_imports_no_more_than_it_needs(export: Path, tiny_model: Path, tmp_path: Path) -> None:
