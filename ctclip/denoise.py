@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ctclip.backend import find_backend, pixel_settings
-from ctclip.devices import find_device, find_precision
+from ctclip.devices import find_device, find_precision, one_line_faults
 from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import hu_to_unit, require_finite, require_hu, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
@@ -39,8 +39,13 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "could not create a primitive",
     "could not create a memory",
+    "_STATUS_ALLOC_FAILED",
+    "unable to find an engine",
+    "INT_MAX",
 )
-"""In a bare RuntimeError: of the allocators of PyTorch's CPU and MPS, of OpenVINO and of oneDNN."""
+"""In a bare RuntimeError: of the allocators of PyTorch's CPU and MPS, of OpenVINO and of oneDNN; of cuDNN and cuBLAS;
+of cuDNN's convolutions when none of their work spaces fits; of up-sampling to more elements than CUDA's kernels
+count."""
 
 
 class Denoiser:
@@ -92,9 +97,10 @@ class Denoiser:
         self.passes = ConcurrentPasses(self.device)
         self.backend = find_backend(backend, self.device, self.precision, convertible=has_fast_form(network))
         self.config, self.num_slices = network.config, network.config.in_channels
-        self.network = optimized_network(
-            network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
-        )
+        with one_line_faults(self.device):
+            self.network = optimized_network(
+                network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
+            )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
 
     @classmethod
@@ -192,24 +198,14 @@ class Denoiser:
             yield from denoised
 
     def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
-        stacks = torch.from_numpy(np.stack(batch)).float()
-        originals = stacks[:, self.num_slices // 2]
-        predicted = self._predict(hu_to_unit(stacks, self.hu_window))
-        denoised = restore_outside_window(unit_to_hu(predicted[:, 0], self.hu_window), originals, self.hu_window)
-        return torch.lerp(originals, denoised, strength).numpy()
+        return self._blend(torch.from_numpy(np.stack(batch)).float(), strength).numpy()
 
-    def _predict(self, stacks: torch.Tensor) -> torch.Tensor:
-        """One pass of the network; alone, in smaller batches and then on the CPU when the memory does not suffice."""
+    def _blend(self, stacks_hu: torch.Tensor, strength: float) -> torch.Tensor:
+        """One pass; alone, in smaller batches and then on the CPU when the memory does not suffice."""
         alone = self.passes.count == 1
         try:
             with self.passes.one():
-                return predict_stacks(
-                    stacks,
-                    self.network,
-                    device=self.device,
-                    roi_size=self.roi_size,
-                    overlap=self.overlap,
-                )
+                return self._one_pass(stacks_hu, strength)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -217,14 +213,30 @@ class Denoiser:
         if not alone:
             if self.passes.go_on_one_by_one():
                 logger.warning("out of memory on %s: going on with one pass at a time", self.device)
-            return self._predict(stacks)
-        self._need_less_memory(stacks)
-        parts, rest = [], stacks
+            return self._blend(stacks_hu, strength)
+        self._need_less_memory(stacks_hu)
+        parts, rest = [], stacks_hu
         while len(rest):
             size = self._largest_batch or len(rest)  # may shrink while the parts are being predicted
-            parts.append(self._predict(rest[:size]))
+            parts.append(self._blend(rest[:size], strength))
             rest = rest[size:]
         return torch.cat(parts)
+
+    @torch.inference_mode()
+    def _one_pass(self, stacks_hu: torch.Tensor, strength: float) -> torch.Tensor:
+        """(N, C, H, W) to (N, H, W) in HU, all of it on the device: a GPU would wait longer for a CPU's arithmetic than
+        it takes for the network."""
+        stacks = stacks_hu.to(self.device)
+        originals = stacks[:, self.num_slices // 2]
+        predicted = predict_stacks(
+            hu_to_unit(stacks, self.hu_window),
+            self.network,
+            device=self.device,
+            roi_size=self.roi_size,
+            overlap=self.overlap,
+        )
+        denoised = restore_outside_window(unit_to_hu(predicted[:, 0], self.hu_window), originals, self.hu_window)
+        return torch.lerp(originals, denoised, strength).cpu()
 
     def _need_less_memory(self, stacks: torch.Tensor) -> None:
         if self.device.type == "cuda":

@@ -129,8 +129,9 @@ def _model(spec: MethodSpec) -> ImageMethod:
     import torch
 
     from ctclip.backend import find_backend
-    from ctclip.devices import find_device, find_precision
+    from ctclip.devices import find_device, find_precision, one_line_faults
     from ctclip.errors import WeightsError
+    from ctclip.inferers import exact_float32
     from ctclip.networks import has_fast_form, optimized_network
     from ctclip.weights import load_model
 
@@ -141,9 +142,11 @@ def _model(spec: MethodSpec) -> ImageMethod:
     device = find_device(spec.device)
     precision = find_precision(spec.precision, device)
     backend = find_backend(spec.backend, device, precision, convertible=has_fast_form(loaded.network))
-    network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
+    with one_line_faults(device):
+        network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
 
     @torch.inference_mode()
+    @exact_float32(device)
     def denoise(images: np.ndarray) -> np.ndarray:
         batch = torch.as_tensor(images, dtype=torch.float32, device=device).movedim(-1, 1)
         if config.in_channels == RGB_CHANNELS:
