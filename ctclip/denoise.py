@@ -193,7 +193,7 @@ class Denoiser:
             DataError: for a slice of another size than the first, or of another number of dimensions.
         """
         share = find_strength(strength)
-        batches = batched_stacks(_of_one_size(slices_hu), self.num_slices, self._batch_of)
+        batches = batched_stacks(_of_one_size(slices_hu), self.num_slices, self.batch_of)
         for denoised in self.passes.map(partial(self._denoise_stacks, strength=share), batches):
             yield from denoised
 
@@ -254,10 +254,11 @@ class Denoiser:
             rows, columns = stacks.shape[-2:]
             raise DataError(f"out of memory: a slice of {rows} x {columns} does not fit; give --roi 256 or less")
 
-    def _batch_of(self, shape: tuple[int, ...]) -> int:
+    def batch_of(self, shape: tuple[int, ...]) -> int:
+        """Slices of (rows, columns) in a pass of the network."""
         wanted = self.batch_size
         if not isinstance(wanted, int):
-            wanted = max(1, AUTO_BATCH_PIXELS[self.device.type] // (shape[0] * shape[1]))
+            wanted = max(1, AUTO_BATCH_PIXELS[self.device.type] // max(1, shape[0] * shape[1]))
         return min(wanted, self._largest_batch or wanted)
 
 
