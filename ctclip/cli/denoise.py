@@ -120,7 +120,7 @@ def denoise(
             DEFAULT_OVERLAP if overlap is None else overlap,
             backend,
         )
-        if is_volume(source) and source.is_file():
+        if is_volume(source) and not source.is_dir():
             _refuse(context, for_series, "a volume")
             _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
@@ -227,9 +227,11 @@ def _volume(
     report: Path | None,
 ) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
-    from ctclip.errors import ConfigError
+    from ctclip.errors import ConfigError, DataError
     from ctclip.pipeline import denoise_volume_file
 
+    if not source.exists():
+        raise DataError(f"no such file: {source}")
     if not is_volume(target):
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
