@@ -361,8 +361,9 @@ def test_places_that_take_no_volume_are_refused_before_the_work(
         assert message in result.output
 
 
-def test_a_volume_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
+@pytest.mark.parametrize("suffix", [".nii.gz", ".png"])
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, suffix: str) -> None:
+    result = _run("denoise", tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
     assert result.exit_code == 1
     assert "no such file" in result.output
 
