@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ctclip.backend import find_backend, pixel_settings
-from ctclip.devices import find_device, find_precision, one_line_faults
+from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
 from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import hu_to_unit, require_finite, require_hu, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
@@ -31,21 +31,6 @@ logger = logging.getLogger(__name__)
 AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "mps": 512 * 512, "cuda": 16 * 512 * 512}
 """Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a
 GPU."""
-
-OUT_OF_MEMORY = (
-    "allocate memory",
-    "bytes of memory",
-    "out of memory",
-    "bad_alloc",
-    "could not create a primitive",
-    "could not create a memory",
-    "_STATUS_ALLOC_FAILED",
-    "unable to find an engine",
-    "INT_MAX",
-)
-"""In a bare RuntimeError: of the allocators of PyTorch's CPU and MPS, of OpenVINO and of oneDNN; of cuDNN and cuBLAS;
-of cuDNN's convolutions when none of their work spaces fits; of up-sampling to more elements than CUDA's kernels
-count."""
 
 
 class Denoiser:
@@ -207,7 +192,7 @@ class Denoiser:
             with self.passes.one():
                 return self._one_pass(stacks_hu, strength)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
         if not alone:
@@ -281,10 +266,6 @@ def _of_one_size(slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _is_whole(number: object) -> TypeGuard[int]:
     return isinstance(number, int) and not isinstance(number, bool)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def batched_stacks(

@@ -14,6 +14,21 @@ DEVICE_TYPES = ("cpu", "cuda", "mps")
 AMPERE = (8, 0)
 """Compute capability of NVIDIA's first GPUs with bf16."""
 
+OUT_OF_MEMORY = (
+    "allocate memory",
+    "bytes of memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+    "_STATUS_ALLOC_FAILED",
+    "unable to find an engine",
+    "INT_MAX",
+)
+"""In a bare RuntimeError: of the allocators of PyTorch's CPU and MPS, of OpenVINO and of oneDNN; of cuDNN and cuBLAS;
+of cuDNN's convolutions when none of their work spaces fits; of up-sampling to more elements than CUDA's kernels
+count."""
+
 
 def find_device(device: str) -> torch.device:
     """The device of a name: "auto" is CUDA when there is one and the CPU otherwise; Apple's "mps" has to be asked for.
@@ -78,3 +93,8 @@ def has_fast_bf16(device: torch.device) -> bool:
     # Versions of PyTorch before 2.10 or so cannot tell.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of any device or backend says that memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
