@@ -16,7 +16,7 @@ from benchmarks.rates import MATRIX_SIDE, flops_per_image, matrix_flops, matrix_
 from benchmarks.report import Case, Row
 from benchmarks.settings import IMAGE_SIZE, Settings
 from benchmarks.timing import interleaved, ratio, seconds_of, spread
-from ctclip.inferers import ConcurrentPasses
+from ctclip.inferers import ConcurrentPasses, exact_float32
 from ctclip.networks import optimized_network
 
 PRECISIONS = ("fp32", "bf16")
@@ -68,7 +68,8 @@ def _compare(title: str, network: nn.Module, settings: Settings) -> Case:
     images = unit_images(settings.batch * passes.count).to(device)
 
     def side_by_side(fast: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        return lambda images: torch.cat([*passes.map(without_gradients(fast), images.split(settings.batch))])
+        exact = exact_float32(device)(without_gradients(fast))  # as ctclip runs it
+        return lambda images: torch.cat([*passes.map(exact, images.split(settings.batch))])
 
     with torch.inference_mode():
         expected = network(images[:1])

@@ -16,8 +16,8 @@ MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 def matrix_product(precision: str, device: str) -> Call:
     """A product of two square matrices, see :func:`matrix_flops`.
 
-    On a GPU "fp32" means what it means in its convolutions, which round to TF32 unless told otherwise; a share of a
-    rate without it would exceed 100 %.
+    On a GPU "fp32" means what it means in the convolutions of the published form, which round to TF32 unless told
+    otherwise, as ctclip's are; a share of a rate without it would exceed 100 %.
     """
     side = MATRIX_SIDE[device]
     left, right = (torch.rand(side, side, device=device).to(DTYPES[precision]) for _ in range(2))

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from ctclip.backend import find_backend, pixel_settings
-from ctclip.devices import find_device, find_precision
+from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
 from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import hu_to_unit, require_finite, require_hu, restore_outside_window, unit_to_hu
 from ctclip.inferers import ConcurrentPasses, predict_stacks
+from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network, has_fast_form, optimized_network
 from ctclip.networks.denoiser import PAD_MULTIPLE
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
-from ctclip.weights.catalogue import DEFAULT_MODEL
 from ctclip.weights.loading import load_model
 
 SliceProgress = Callable[[int, int], None]
@@ -31,16 +31,6 @@ logger = logging.getLogger(__name__)
 AUTO_BATCH_PIXELS = {"cpu": 512 * 512, "mps": 512 * 512, "cuda": 16 * 512 * 512}
 """Pixels per pass of the network with ``batch_size="auto"``: one 512x512 slice keeps a CPU's caches warm, 16 fill a
 GPU."""
-
-OUT_OF_MEMORY = (
-    "allocate memory",
-    "bytes of memory",
-    "out of memory",
-    "bad_alloc",
-    "could not create a primitive",
-    "could not create a memory",
-)
-"""In a bare RuntimeError: of the allocators of PyTorch's CPU and MPS, of OpenVINO and of oneDNN."""
 
 
 class Denoiser:
@@ -92,9 +82,10 @@ class Denoiser:
         self.passes = ConcurrentPasses(self.device)
         self.backend = find_backend(backend, self.device, self.precision, convertible=has_fast_form(network))
         self.config, self.num_slices = network.config, network.config.in_channels
-        self.network = optimized_network(
-            network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
-        )
+        with one_line_faults(self.device):
+            self.network = optimized_network(
+                network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
+            )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
 
     @classmethod
@@ -187,44 +178,50 @@ class Denoiser:
             DataError: for a slice of another size than the first, or of another number of dimensions.
         """
         share = find_strength(strength)
-        batches = batched_stacks(_of_one_size(slices_hu), self.num_slices, self._batch_of)
+        batches = batched_stacks(_of_one_size(slices_hu), self.num_slices, self.batch_of)
         for denoised in self.passes.map(partial(self._denoise_stacks, strength=share), batches):
             yield from denoised
 
     def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
-        stacks = torch.from_numpy(np.stack(batch)).float()
-        originals = stacks[:, self.num_slices // 2]
-        predicted = self._predict(hu_to_unit(stacks, self.hu_window))
-        denoised = restore_outside_window(unit_to_hu(predicted[:, 0], self.hu_window), originals, self.hu_window)
-        return torch.lerp(originals, denoised, strength).numpy()
+        return self._blend(torch.from_numpy(np.stack(batch)).float(), strength).numpy()
 
-    def _predict(self, stacks: torch.Tensor) -> torch.Tensor:
-        """One pass of the network; alone, in smaller batches and then on the CPU when the memory does not suffice."""
+    def _blend(self, stacks_hu: torch.Tensor, strength: float) -> torch.Tensor:
+        """One pass; alone, in smaller batches and then on the CPU when the memory does not suffice."""
         alone = self.passes.count == 1
         try:
             with self.passes.one():
-                return predict_stacks(
-                    stacks,
-                    self.network,
-                    device=self.device,
-                    roi_size=self.roi_size,
-                    overlap=self.overlap,
-                )
+                return self._one_pass(stacks_hu, strength)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         # Outside of the handler, whose traceback would keep the tensors of the failed pass alive.
         if not alone:
             if self.passes.go_on_one_by_one():
                 logger.warning("out of memory on %s: going on with one pass at a time", self.device)
-            return self._predict(stacks)
-        self._need_less_memory(stacks)
-        parts, rest = [], stacks
+            return self._blend(stacks_hu, strength)
+        self._need_less_memory(stacks_hu)
+        parts, rest = [], stacks_hu
         while len(rest):
             size = self._largest_batch or len(rest)  # may shrink while the parts are being predicted
-            parts.append(self._predict(rest[:size]))
+            parts.append(self._blend(rest[:size], strength))
             rest = rest[size:]
         return torch.cat(parts)
+
+    @torch.inference_mode()
+    def _one_pass(self, stacks_hu: torch.Tensor, strength: float) -> torch.Tensor:
+        """(N, C, H, W) to (N, H, W) in HU, all of it on the device: a GPU would wait longer for a CPU's arithmetic than
+        it takes for the network."""
+        stacks = stacks_hu.to(self.device)
+        originals = stacks[:, self.num_slices // 2]
+        predicted = predict_stacks(
+            hu_to_unit(stacks, self.hu_window),
+            self.network,
+            device=self.device,
+            roi_size=self.roi_size,
+            overlap=self.overlap,
+        )
+        denoised = restore_outside_window(unit_to_hu(predicted[:, 0], self.hu_window), originals, self.hu_window)
+        return torch.lerp(originals, denoised, strength).cpu()
 
     def _need_less_memory(self, stacks: torch.Tensor) -> None:
         if self.device.type == "cuda":
@@ -242,10 +239,11 @@ class Denoiser:
             rows, columns = stacks.shape[-2:]
             raise DataError(f"out of memory: a slice of {rows} x {columns} does not fit; give --roi 256 or less")
 
-    def _batch_of(self, shape: tuple[int, ...]) -> int:
+    def batch_of(self, shape: tuple[int, ...]) -> int:
+        """Slices of (rows, columns) in a pass of the network."""
         wanted = self.batch_size
         if not isinstance(wanted, int):
-            wanted = max(1, AUTO_BATCH_PIXELS[self.device.type] // (shape[0] * shape[1]))
+            wanted = max(1, AUTO_BATCH_PIXELS[self.device.type] // max(1, shape[0] * shape[1]))
         return min(wanted, self._largest_batch or wanted)
 
 
@@ -268,10 +266,6 @@ def _of_one_size(slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 def _is_whole(number: object) -> TypeGuard[int]:
     return isinstance(number, int) and not isinstance(number, bool)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def batched_stacks(

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from ctclip.errors import ConfigError
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
+
+AMPERE = (8, 0)
+"""Compute capability of NVIDIA's first GPUs with bf16."""
+
+OUT_OF_MEMORY = (
+    "allocate memory",
+    "bytes of memory",
+    "out of memory",
+    "bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
+    "_STATUS_ALLOC_FAILED",
+    "unable to find an engine",
+    "INT_MAX",
+)
+"""In a bare RuntimeError: of the allocators of PyTorch's CPU and MPS, of OpenVINO and of oneDNN; of cuDNN and cuBLAS;
+of cuDNN's convolutions when none of their work spaces fits; of up-sampling to more elements than CUDA's kernels
+count."""
 
 
 def find_device(device: str) -> torch.device:
@@ -32,6 +53,22 @@ def find_device(device: str) -> torch.device:
     return found
 
 
+@contextmanager
+def one_line_faults(device: torch.device) -> Iterator[None]:
+    """A block that puts a model on a device; it may be occupied or full, or too old for the installed PyTorch.
+
+    Raises:
+        ConfigError: when a device other than the CPU fails.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if device.type == "cpu":
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"device {str(device)!r} cannot be used: {reason}; free it, or try cpu") from error
+
+
 def find_precision(precision: str, device: torch.device) -> str:
     """The precision of a name: "auto" is bf16 where the device multiplies it faster than fp32.
 
@@ -46,12 +83,18 @@ def find_precision(precision: str, device: torch.device) -> str:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Every CUDA device that PyTorch supports has; of CPUs only those with instructions for it: on the others bf16 is
-    several times slower than fp32."""
+    """NVIDIA's GPUs have it since Ampere, older ones that PyTorch still runs on, such as the T4, emulate it; of CPUs
+    only those with instructions for it: on the others bf16 is several times slower than fp32."""
     if device.type == "cuda":
-        return True
+        # Without one here it is a GPU of another machine of a cluster.
+        return not torch.cuda.is_available() or torch.cuda.get_device_capability(device) >= AMPERE
     if device.type != "cpu":
         return False
     # Versions of PyTorch before 2.10 or so cannot tell.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error of any device or backend says that memory did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)

@@ -1,17 +1,19 @@
 """HU to [0, 1] and back, and whether an array can be HU: the arithmetic of :mod:`ctclip.transforms.hu_window`, without
-MONAI, which takes seconds to import."""
+MONAI, which takes seconds to import. Listing an export imports this, but not torch."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 
 from ctclip.errors import DataError
 from ctclip.units import HUWindow
 
-Array = TypeVar("Array", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:
+    import torch
+
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 
 def hu_to_unit(hu: Array, window: HUWindow) -> Array:
@@ -31,9 +33,9 @@ def restore_outside_window(denoised_hu: Array, original_hu: Array, window: HUWin
     low, high = window
     outside = (original_hu < low) | (original_hu > high)
     inside = denoised_hu.clip(low, high)
-    if isinstance(original_hu, torch.Tensor):
-        return torch.where(outside, original_hu, inside)
-    return np.where(outside, original_hu, inside)
+    if isinstance(original_hu, np.ndarray):
+        return np.where(outside, original_hu, inside)
+    return original_hu.where(outside, inside)
 
 
 def require_finite(volume: np.ndarray) -> None:

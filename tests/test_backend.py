@@ -12,6 +12,7 @@ import torch
 
 from ctclip import backend as backends
 from ctclip.backend import find_backend
+from ctclip.devices import find_precision
 from ctclip.errors import ConfigError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -71,3 +72,18 @@ def test_the_compiler_keeps_its_work_on_the_disk(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/elsewhere")
     find_backend("compiled", CPU, "bf16")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/elsewhere", "what the user chose stays"
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((9, 0), "bf16"), ((8, 6), "bf16"), ((7, 5), "fp32")])
+def test_gpus_that_emulate_bf16_take_fp32(
+    capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert find_precision("auto", CUDA) == precision
+    assert find_precision("bf16", CUDA) == "bf16"
+
+
+def test_gpus_of_other_machines_are_taken_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_precision("auto", CUDA) == "bf16"

@@ -12,10 +12,12 @@ import torch
 from ctclip import Denoiser, load_network
 from ctclip.denoise import batched_stacks
 from ctclip.errors import ConfigError, DataError, WeightsError
+from ctclip.hu_window import hu_to_unit
 from ctclip.metrics.image import image_quality
 from ctclip.metrics.noise import compare_noise, noise_sd_hu
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.units import HUWindow
 from ctclip.weights import build_network
 
 
@@ -212,6 +214,44 @@ def test_out_of_memory_makes_smaller_batches_and_says_so(
     ]
 
 
+def test_memory_may_run_out_beside_the_network_too(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+) -> None:
+    def scale(stacks: torch.Tensor, window: HUWindow) -> torch.Tensor:
+        if len(stacks) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return hu_to_unit(stacks, window)
+
+    threads(1)
+    monkeypatch.setattr("ctclip.denoise.hu_to_unit", scale)
+    volume_hu = np.linspace(-900, 900, 12 * 64).reshape(12, 8, 8).astype(np.float32)
+    denoised_hu = Denoiser(_OutOfMemory(largest=8), device="cpu", batch_size=8).denoise(volume_hu)
+    np.testing.assert_allclose(denoised_hu, volume_hu + 10, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "fault", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: no kernel image\nCompile with")]
+)
+def test_a_gpu_that_takes_no_model_is_one_line(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def to(*_: object) -> None:
+        raise fault
+
+    network = _OutOfMemory(largest=1)
+    monkeypatch.setattr(network, "to", to)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"^device 'cuda' cannot be used: CUDA [^\n]*; free it, or try cpu$"):
+        Denoiser(network, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance_hu"), [("fp32", 0.1), ("bf16", 2.0)])
+def test_a_gpu_gives_what_a_cpu_gives(precision: str, tolerance_hu: float) -> None:
+    noisy_hu = low_dose(body_phantom_hu(5, 256), 30)
+    expected_hu = Denoiser.load(device="cpu", precision="fp32").denoise(noisy_hu)
+    found_hu = Denoiser.load(device="cuda", precision=precision, batch_size=2).denoise(noisy_hu)
+    assert np.abs(found_hu - expected_hu).max() <= tolerance_hu
+
+
 def test_passes_that_do_not_fit_beside_each_other_run_one_by_one(
     caplog: pytest.LogCaptureFixture, threads: Callable[[int], None]
 ) -> None:
@@ -250,8 +290,11 @@ def test_passes_in_threads_give_what_one_gives(threads: Callable[[int], None]) -
         RuntimeError("could not create a primitive"),
         RuntimeError("Check 'ptr' failed at cpu_memory.cpp:257:\nFailed to allocate 100663680 bytes of memory"),
         MemoryError("std::bad_alloc"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+        RuntimeError("upsample_bilinear2d_nhwc only supports output tensors with less than INT_MAX elements"),
     ],
-    ids=["CUDA", "CPU", "oneDNN", "OpenVINO", "Python"],
+    ids=["CUDA", "CPU", "oneDNN", "OpenVINO", "Python", "cuDNN", "its work spaces", "number of elements"],
 )
 def test_a_slice_that_does_not_fit_is_one_line(error: Exception) -> None:
     with pytest.raises(DataError, match="a slice of 8 x 8 does not fit; give --roi"):

@@ -85,10 +85,10 @@ def denoise(
             from ctclip.data.volumes import is_volume
             from ctclip.dicom import derived_series_numbers, opened_export
             from ctclip.errors import ConfigError
+            from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
             from ctclip.natural.files import holds_images_only, is_image
             from ctclip.natural.methods import MethodSpec
             from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
-            from ctclip.weights import DEFAULT_MODEL, NATURAL_MODEL
 
         photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
@@ -120,7 +120,7 @@ def denoise(
             DEFAULT_OVERLAP if overlap is None else overlap,
             backend,
         )
-        if is_volume(source) and source.is_file():
+        if is_volume(source) and not source.is_dir():
             _refuse(context, for_series, "a volume")
             _volume(console, source, target, spec, share, dry_run, overwrite, report)
             raise typer.Exit(ALL_DONE)
@@ -203,9 +203,9 @@ def _batch(text: str) -> int | str:
 
 
 def _load(console: Console, spec: DenoiserSpec, engine: str = LOCAL) -> Denoiser:
-    from ctclip.backend import COMPILED
+    with without_collecting():  # PyTorch and OpenVINO
+        from ctclip.backend import COMPILED
 
-    with without_collecting():  # imports open_clip or OpenVINO
         denoiser = spec.load()
     name = denoiser.config.encoder_name
     how = f"{denoiser.device}, {denoiser.precision}, {denoiser.backend}"
@@ -227,9 +227,11 @@ def _volume(
     report: Path | None,
 ) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
-    from ctclip.errors import ConfigError
+    from ctclip.errors import ConfigError, DataError
     from ctclip.pipeline import denoise_volume_file
 
+    if not source.exists():
+        raise DataError(f"no such file: {source}")
     if not is_volume(target):
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):

@@ -19,6 +19,9 @@ from ctclip.cli.matrix import matrix
 from ctclip.cli.simulate import simulate
 from ctclip.cli.weights import weights_app
 
+ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that tell a program to end; Windows has no SIGHUP."""
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -51,12 +54,13 @@ def main(
 
 def run() -> None:
     """The program: the command line, which also cleans up when it is told to end."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores it
+    for number in ENDING:
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores it
             signal.signal(number, _end)
     app()
 
 
 def _end(number: int, _: FrameType | None) -> None:
+    for each in ENDING:  # a second one would break off the cleaning up
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)

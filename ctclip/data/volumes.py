@@ -3,6 +3,7 @@ are; in memory the slices are the axial ones, whatever the order of the file's a
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHOGONAL_TOLERANCE = 1e-4
 """Deviation from right angles beyond which ITK's file formats cannot hold a grid, such as one sheared by gantry
 tilt."""
+
+CHUNK_BYTES = 1 << 20
 
 FILE_ORDER = (0, 1, 2)
 """The file's axes as they are: its last one counts the slices."""
@@ -129,7 +132,9 @@ def _read_nifti(path: Path) -> Volume:
     try:
         image: Any = nib.load(path)
         values = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+        if path.suffix.lower() == ".gz":
+            _check_sum(path)
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, nib.filebasedimages.ImageFileError) as error:
         raise DataError(f"{path.name} cannot be read as NIfTI: {_first_line(error)}") from error
     except MemoryError as error:
         raise DataError(f"{path.name} does not fit into memory: its header states {image.shape} voxels") from error
@@ -139,6 +144,13 @@ def _read_nifti(path: Path) -> Volume:
     dtype = values.dtype if np.issubdtype(values.dtype, np.integer) else np.dtype(np.float32)
     header = image.header if isinstance(image.header, nib.Nifti1Header) else None
     return Volume(_slices(values, path.name), image.affine, dtype, header=header)
+
+
+def _check_sum(path: Path) -> None:
+    """Unpack a file to its end, where the checksum stands: nibabel stops at the last voxel, whatever it has read."""
+    with gzip.open(path) as file:
+        while file.read(CHUNK_BYTES):
+            pass
 
 
 def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray, header: Any) -> None:

@@ -39,7 +39,10 @@ def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[t
 
     Raises:
         ConfigError: when the target is the source or lies inside it, exists, or is of the wrong kind.
+        DataError: when there is no source.
     """
+    if not source.exists():
+        raise DataError(f"no such file: {source}")
     if source.is_file():
         jobs = [(source, target if is_image(target) else target / source.name)]
     elif is_image(target):

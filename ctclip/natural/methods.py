@@ -129,8 +129,9 @@ def _model(spec: MethodSpec) -> ImageMethod:
     import torch
 
     from ctclip.backend import find_backend
-    from ctclip.devices import find_device, find_precision
-    from ctclip.errors import WeightsError
+    from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
+    from ctclip.errors import DataError, WeightsError
+    from ctclip.inferers import exact_float32
     from ctclip.networks import has_fast_form, optimized_network
     from ctclip.weights import load_model
 
@@ -141,9 +142,11 @@ def _model(spec: MethodSpec) -> ImageMethod:
     device = find_device(spec.device)
     precision = find_precision(spec.precision, device)
     backend = find_backend(spec.backend, device, precision, convertible=has_fast_form(loaded.network))
-    network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
+    with one_line_faults(device):
+        network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
 
     @torch.inference_mode()
+    @exact_float32(device)
     def denoise(images: np.ndarray) -> np.ndarray:
         batch = torch.as_tensor(images, dtype=torch.float32, device=device).movedim(-1, 1)
         if config.in_channels == RGB_CHANNELS:
@@ -152,7 +155,19 @@ def _model(spec: MethodSpec) -> ImageMethod:
             result = network(batch.flatten(0, 1)[:, None]).reshape(batch.shape)
         return result.movedim(1, -1).float().cpu().numpy()
 
+    def denoise_or_say_why_not(images: np.ndarray) -> np.ndarray:
+        try:
+            return denoise(images)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            rows, columns = images.shape[1:3]
+            raise DataError(
+                f"out of memory on {device}: {rows} x {columns} pixels do not fit; make it smaller"
+            ) from None
+
     description = f"{config.encoder_name}; {device}, {precision}, {backend}" + (
         "; adapted to the noise at every brightness" if spec.adapt else ""
     )
-    return ImageMethod(spec.label, description, loaded.sha256, AdaptiveDenoiser(denoise) if spec.adapt else denoise)
+    method = AdaptiveDenoiser(denoise_or_say_why_not) if spec.adapt else denoise_or_say_why_not
+    return ImageMethod(spec.label, description, loaded.sha256, method)

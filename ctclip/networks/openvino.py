@@ -95,7 +95,9 @@ def _convert(layers: nn.Module, examples: tuple[torch.Tensor, ...]) -> openvino.
     exact = copy.deepcopy(layers).float()
     with TRACING, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # OpenVINO's frontend traces with torch.jit, which is deprecated
-        decoder = TorchScriptPythonDecoder(exact, example_input=tuple(each.float() for each in examples))
+        # A trace that is checked runs twice more and imports a second's worth of PyTorch to compare; tests compare too.
+        traced = torch.jit.trace(exact, tuple(each.float() for each in examples), check_trace=False)
+        decoder = TorchScriptPythonDecoder(traced)
     frontend = FrontEndManager().load_by_framework("pytorch")
     return frontend.convert(frontend.load(decoder))
 

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 SliceDone = Callable[[], None]
 
+LEAST_AHEAD = 4
+"""Slices that are read before the network asks for them."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -170,7 +173,9 @@ def _denoised_slices(series: Series, denoiser: Denoiser, strength: float) -> Ite
 
 def _network_input(stack: Sequence[SliceFile], waiting: deque[CTSlice], denoiser: Denoiser) -> Iterator[np.ndarray]:
     """HU of each slice for the network, with the lowest HU of its window in place of padding."""
-    for ct in map_ahead(_read, stack, workers=READING_THREADS):
+    # A whole batch: the next one is read while the slices of this one are written.
+    ahead = max(LEAST_AHEAD, denoiser.batch_of((stack[0].rows, stack[0].columns)))
+    for ct in map_ahead(_read, stack, workers=READING_THREADS, ahead=ahead):
         waiting.append(ct)
         yield np.where(ct.padding, np.float32(denoiser.hu_window[0]), ct.hu)
 

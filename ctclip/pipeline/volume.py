@@ -32,17 +32,19 @@ def denoise_volume_file(
     """Denoise a NIfTI, NRRD or MetaImage volume into another file.
 
     Raises:
-        ConfigError: when the target is the source, or exists and ``overwrite`` is not given.
+        ConfigError: when the target is the source or a folder, or exists and ``overwrite`` is not given.
         DataError: when the source cannot be read or is not in HU.
     """
     if source.resolve() == target.resolve():
         raise ConfigError("the output is the input, which is never modified; choose another file")
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder, expected a file")
     if target.exists() and not overwrite:
         raise ConfigError(f"{target} exists; give --overwrite to replace it")
     start = time.monotonic()
     volume = read_volume(source)
+    target.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
     denoised = denoiser.denoise(volume.hu, strength=strength, progress=progress)
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_volume(target, replace(volume, hu=np.asarray(denoised)))
     result = SeriesResult("volume", len(volume.hu), seconds=time.monotonic() - start)
     noise = SeriesNoise(len(volume.hu))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
 from ctclip.weights.catalogue import (
-    DEFAULT_MODEL,
-    NATURAL_MODEL,
     fetch_encoder,
     fetched_encoders,
     find_encoder,

@@ -32,9 +32,6 @@ class ShippedModel:
         return Path(str(resources.files("ctclip.bundles") / self.bundle / "models" / "model.pt"))
 
 
-DEFAULT_MODEL, NATURAL_MODEL = "ct-compact", "natural-compact"
-"""For CT and for photographs."""
-
 MODELS = {
     "ct-compact": ShippedModel(
         "ct_compact_denoising",

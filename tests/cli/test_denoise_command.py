@@ -342,6 +342,32 @@ def test_a_volume_larger_than_memory_is_one_line(tmp_path: Path, name: str) -> N
     assert name in result.output
 
 
+def test_places_that_take_no_volume_are_refused_before_the_work(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denoise(*_: object, **__: object) -> None:
+        raise AssertionError("the work would be lost")
+
+    monkeypatch.setattr("ctclip.denoise.Denoiser.denoise", denoise)
+    source = tmp_path / "in.nii.gz"
+    write_volume(source, Volume(np.full((2, 8, 8), -100, np.float32), np.eye(4), np.dtype(np.int16)))
+    (tmp_path / "folder.nii").mkdir()
+    for target, code, message in (
+        (tmp_path / "folder.nii", 2, "is a folder, expected a file"),
+        (source / "out.nii", 1, "while reading or writing"),
+    ):
+        result = _run("denoise", source, target, "--model", tiny_model, "--overwrite")
+        assert (result.exit_code, type(result.exception)) == (code, SystemExit)
+        assert message in result.output
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".png"])
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, suffix: str) -> None:
+    result = _run("denoise", tmp_path / f"in{suffix}", tmp_path / f"out{suffix}")
+    assert result.exit_code == 1
+    assert "no such file" in result.output
+
+
 def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
     write_volume(tmp_path / "in.nii.gz", Volume(np.ones((2, 8, 8), np.float32), np.eye(4), np.dtype(np.float32)))
     result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
@@ -368,6 +394,14 @@ def test_weights_commands() -> None:
 def test_help_does_not_import_torch() -> None:
     script = "import sys, ctclip.cli.main; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_listing_an_export_does_not_import_torch(export: Path, tmp_path: Path) -> None:
+    script = "import sys, ctclip.cli.main as cli; cli.app(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    arguments = ["denoise", str(export), str(tmp_path / "out"), "--list", "-q"]
+    run = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert "pydicom" in run.stdout.split()
+    assert "torch" not in run.stdout.split()
 
 
 def test_denoising_imports_no_more_than_it_needs(export: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -96,3 +98,23 @@ def test_a_series_of_one_volume_is_a_volume_and_colours_are_refused(tmp_path: Pa
         nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "other.nii")
         with pytest.raises(DataError, match="colours or complex numbers"):
             read_volume(tmp_path / "other.nii")
+
+
+def test_damage_that_only_the_checksum_shows_is_refused(tmp_path: Path) -> None:
+    hu = np.random.RandomState(0).randint(-1000, 1000, (32, 32, 32)).astype(np.int16)
+    nib.save(nib.Nifti1Image(hu, np.eye(4)), tmp_path / "whole.nii")
+    content = bytearray((tmp_path / "whole.nii").read_bytes())
+    checksum_and_size = gzip.compress(content)[-8:]
+    content[400] ^= 64
+    (tmp_path / "damaged.nii.gz").write_bytes(gzip.compress(content)[:-8] + checksum_and_size)
+    with pytest.raises(DataError, match=r"damaged\.nii\.gz cannot be read as NIfTI: CRC check failed"):
+        read_volume(tmp_path / "damaged.nii.gz")
+
+
+def test_a_negative_size_is_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(HU, np.eye(4)), tmp_path / "wrong.nii")
+    content = bytearray((tmp_path / "wrong.nii").read_bytes())
+    struct.pack_into("<h", content, 42, -4)
+    (tmp_path / "wrong.nii").write_bytes(content)
+    with pytest.raises(DataError, match=r"wrong\.nii cannot be read as NIfTI"):
+        read_volume(tmp_path / "wrong.nii")

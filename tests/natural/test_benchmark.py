@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -173,6 +175,31 @@ def test_a_ct_model_is_refused() -> None:
         make_method(MethodSpec("ct-compact", is_model=True))
     with pytest.raises(ConfigError, match="unknown baseline"):
         make_method(MethodSpec("nothing", is_model=False))
+
+
+@pytest.fixture
+def _no_methods_kept() -> Iterator[None]:
+    make_method.cache_clear()
+    yield
+    make_method.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_methods_kept")
+def test_an_image_that_does_not_fit_is_one_line_and_the_next_one_is_done(
+    images: Path, rgb_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def network(image: torch.Tensor) -> torch.Tensor:
+        if image.shape[-2:] == (96, 128):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
+        return image
+
+    monkeypatch.setattr("ctclip.networks.optimized_network", lambda *_, **__: network)
+    _save(np.zeros((8, 9, 3)), images / "Small" / "c.png")
+    command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, type(result.exception)) == (3, SystemExit)
+    assert result.output.count("failed: out of memory on cpu: 96 x 128 pixels do not fit; make it smaller") == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.png"]
 
 
 def test_the_command_writes_tables_curves_and_panels(images: Path, rgb_model: Path, tmp_path: Path) -> None:

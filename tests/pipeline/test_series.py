@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 
-from ctclip.demo import read_series_hu
+from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.denoise import Denoiser
-from ctclip.dicom import Series, scan
+from ctclip.dicom import CTSlice, Series, read_slice, save_slice, scan
 from ctclip.metrics.noise import compare_noise
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, report
@@ -57,6 +59,28 @@ def test_the_noise_is_measured_in_what_was_written(series: Series, denoiser: Den
     after = read_series_hu(tmp_path / "out" / result.derived)
     measured = [compare_noise(*pair) for pair in zip(before, after, strict=True)]
     assert result.noise_after_hu == pytest.approx(np.median([each.after_hu for each in measured]))
+
+
+def test_the_next_batch_is_read_while_a_slice_is_written(
+    denoiser: Denoiser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ct_series(tmp_path / "in", low_dose(body_phantom_hu(32, 64), 30))
+    denoiser.batch_size, begun, enough = 8, [], threading.Event()
+
+    def read(path: Path) -> CTSlice:
+        begun.append(path)
+        if len(begun) == 3 * denoiser.batch_size:  # one is written, one in the network, one waits
+            enough.set()
+        return read_slice(path)
+
+    def save(*arguments: Any) -> None:
+        assert enough.wait(60)
+        save_slice(*arguments)
+
+    monkeypatch.setattr("ctclip.pipeline.series.read_slice", read)
+    monkeypatch.setattr("ctclip.dicom.series.save_slice", save)
+    result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 0.5), denoiser)
+    assert (result.status, result.slices) == ("done", 32)
 
 
 def test_a_quality_report_is_named_by_the_derived_series(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
