@@ -11,8 +11,8 @@ from ctclip.units import HUWindow
 def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, np.ndarray]:
     """PSNR, SSIM, RMSE and MAE of each slice inside an HU window.
 
-    Both images are clipped to the window first; the data range of PSNR and SSIM is the window's width. SSIM has a
-    Gaussian weight of sigma 1.5 over 11 pixels, as in Wang et al. 2004.
+    Both images are clipped to the window and counted from its lower end, which SSIM depends on; the data range of PSNR
+    and SSIM is the window's width. SSIM has a Gaussian weight of sigma 1.5 over 11 pixels, as in Wang et al. 2004.
 
     Args:
         pred_hu: (slices, rows, columns).

@@ -158,7 +158,19 @@ def continue_training(
 def _require_kind(found: CheckpointHeader, expected: CheckpointHeader, source: str) -> None:
     kinds = [_kind(header) for header in (found, expected)]
     if kinds[0] != kinds[1]:
-        raise WeightsError(f"{source} is another kind of model: it is for {kinds[0]}, expected one for {kinds[1]}")
+        raise WeightsError(
+            f"{source} is another kind of model: it is for {kinds[0]}, expected one for {kinds[1]}; "
+            f"give {_option_for(found, expected)}"
+        )
+
+
+def _option_for(found: CheckpointHeader, expected: CheckpointHeader) -> str:
+    """The option of a bundle that makes a model of the same images fit, else the one that chooses the model."""
+    if found.hu_window != expected.hu_window:
+        return "another --model_file"
+    channels = {name: getattr(found.config, name) for name in ("in_channels", "out_channels")}
+    changed = [name for name, count in channels.items() if count != getattr(expected.config, name)]
+    return " ".join(f"--network_config#{name} {channels[name]}" for name in changed)
 
 
 def _kind(header: CheckpointHeader) -> str:

@@ -74,10 +74,16 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     photographs = CheckpointHeader(replace(CONFIG, in_channels=3, out_channels=3), hu_window=None)
     message = (
         "ct.pt is another kind of model: it is for CT of -1024 to 3072 HU, 1 channels to 1, expected one for natural "
-        "images, 3 channels to 3"
+        "images, 3 channels to 3; give another --model_file"
     )
     with pytest.raises(WeightsError, match=f"^{message}$"):
         load_network(tmp_path / "ct.pt", like=photographs)
+
+
+def test_a_model_of_other_channels_names_the_option_of_the_bundle(tmp_path: Path) -> None:
+    save_checkpoint(build_network(replace(CONFIG, in_channels=3), random_encoder=True), tmp_path / "three.pt")
+    with pytest.raises(WeightsError, match="1 channels to 1; give --network_config#in_channels 3$"):
+        load_network(tmp_path / "three.pt", like=CheckpointHeader(CONFIG))
 
 
 def test_unknown_models_are_answered_with_the_known_ones() -> None:
