@@ -13,6 +13,7 @@ from ctclip.data.pairs import Predictions
 from ctclip.denoise import Denoiser
 from ctclip.errors import ConfigError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
+from ctclip.weights import encoder_weights_of
 
 SliceProgress = Callable[[int, int], None]
 
@@ -101,6 +102,7 @@ def methods_of(
     strengths: Sequence[float],
     baselines: Sequence[str],
     prediction: Path | None,
+    encoder_weights: str | None = None,
     **settings: Any,
 ) -> list[Method]:
     """All methods of an evaluation: the identity, filters, models at every strength, results of another tool.
@@ -110,16 +112,21 @@ def methods_of(
         strengths: 0 to 1.
         baselines: names of filters.
         prediction: folder with the results of another tool.
+        encoder_weights: for those of the models that hold no encoder.
         **settings: further arguments of :meth:`ctclip.Denoiser.load`.
 
     Raises:
-        ConfigError: for unknown names, or two methods of one name.
+        ConfigError: for unknown names, two methods of one name, or encoder weights that no model needs.
         WeightsError: when a model is missing, damaged or does not fit.
     """
     names = ["identity", *(name for name in baselines if name != "identity")]
     found = [baseline(name) for name in names]
     if list(models) != ["none"]:
-        found += [model(each, strength=strength, **settings) for each in models for strength in strengths]
+        found += [
+            model(each, strength=strength, encoder_weights=weights, **settings)
+            for each, weights in zip(models, encoder_weights_of(models, encoder_weights), strict=True)
+            for strength in strengths
+        ]
     if prediction is not None:
         found.append(prediction_of(prediction))
     require_distinct(found)

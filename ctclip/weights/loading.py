@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,28 @@ def load_model(
         sha256 = hashlib.sha256(f"{sha256} {found}".encode()).hexdigest()
     name = str(model) if path.name != Path(model).name else path.stem
     return LoadedModel(name, network.eval(), header.hu_window, sha256, header.provenance)
+
+
+def encoder_weights_of(models: Sequence[str | Path], encoder_weights: str | Path | None) -> list[str | Path | None]:
+    """Which of several models get the encoder weights: those that hold no encoder.
+
+    Args:
+        models: as for :func:`load_model`.
+        encoder_weights: see there.
+
+    Returns:
+        the argument ``encoder_weights`` of :func:`load_model` for each model.
+
+    Raises:
+        WeightsError: for unknown names, missing or damaged files.
+        ConfigError: when weights are given and every model holds its encoder.
+    """
+    if encoder_weights is None:
+        return [None] * len(models)
+    needed = [read_checkpoint(find_model(each))[0].encoder_sha256 is not None for each in models]
+    if not any(needed):
+        raise ConfigError("no model needs the encoder weights, each holds its own encoder; leave them out")
+    return [encoder_weights if each else None for each in needed]
 
 
 def load_network(

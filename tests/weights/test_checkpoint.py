@@ -9,7 +9,14 @@ import torch
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import file_sha256
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
-from ctclip.weights import CheckpointHeader, build_network, load_model, load_network, save_checkpoint
+from ctclip.weights import (
+    CheckpointHeader,
+    build_network,
+    encoder_weights_of,
+    load_model,
+    load_network,
+    save_checkpoint,
+)
 from ctclip.weights.catalogue import MODELS
 
 CONFIG = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4, residual=True)
@@ -43,6 +50,17 @@ def test_a_decoder_takes_its_own_encoder_only(tmp_path: Path) -> None:
         load_network(tmp_path / "decoder.pt", encoder_weights=other)
     with pytest.raises(WeightsError, match="--encoder-weights"):
         load_network(tmp_path / "decoder.pt")
+
+
+def test_of_several_models_those_without_an_encoder_get_the_weights(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True)
+    full, decoder = tmp_path / "full.pt", tmp_path / "decoder.pt"
+    save_checkpoint(network, full)
+    save_checkpoint(network, decoder, include_encoder=False)
+    assert encoder_weights_of([full, decoder], "own.pt") == [None, "own.pt"]
+    assert encoder_weights_of([full, decoder], None) == [None, None]
+    with pytest.raises(ConfigError, match="no model needs the encoder weights"):
+        encoder_weights_of([full, full], "own.pt")
 
 
 def test_encoder_weights_for_a_full_checkpoint_are_refused(tmp_path: Path) -> None:
