@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,12 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ctclip.data.pairs import Predictions
-from ctclip.denoise import Denoiser
+from ctclip.denoise import Denoiser, SliceProgress
 from ctclip.errors import ConfigError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
 from ctclip.weights import encoder_weights_of
-
-SliceProgress = Callable[[int, int], None]
 
 
 class DenoiseVolume(Protocol):
