@@ -13,7 +13,7 @@ from ctclip.data.pairs import Predictions
 from ctclip.denoise import Denoiser, SliceProgress
 from ctclip.errors import ConfigError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
-from ctclip.weights import encoder_weights_of
+from ctclip.weights import encoder_weights_of, model_labels
 
 
 class DenoiseVolume(Protocol):
@@ -61,11 +61,12 @@ def baseline(name: str) -> Method:
     return Method(name, FILTERS[name][1], denoise)
 
 
-def model(name_or_file: str, *, strength: float = 1.0, **settings: Any) -> Method:
+def model(name_or_file: str, *, name: str = "", strength: float = 1.0, **settings: Any) -> Method:
     """A network of ctclip.
 
     Args:
         name_or_file: as for :meth:`ctclip.Denoiser.load`.
+        name: in tables and plots; that of the model or its file when empty.
         strength: 0 gives the input back, 1 the full effect.
         **settings: further arguments of :meth:`ctclip.Denoiser.load`.
 
@@ -78,7 +79,8 @@ def model(name_or_file: str, *, strength: float = 1.0, **settings: Any) -> Metho
     def denoise(volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray:
         return np.asarray(denoiser.denoise(volume_hu, strength=strength, check_hu=False, progress=progress))
 
-    label = denoiser.model_name if strength == 1 else f"{denoiser.model_name} strength {strength:g}"
+    name = name or denoiser.model_name
+    label = name if strength == 1 else f"{name} strength {strength:g}"
     description = f"{denoiser.config.encoder_name}; strength {strength:g}; {denoiser.parameters}"
     return Method(label, description, denoise, denoiser.model_sha256)
 
@@ -121,8 +123,10 @@ def methods_of(
     found = [baseline(name) for name in names]
     if list(models) != ["none"]:
         found += [
-            model(each, strength=strength, encoder_weights=weights, **settings)
-            for each, weights in zip(models, encoder_weights_of(models, encoder_weights), strict=True)
+            model(each, name=name, strength=strength, encoder_weights=weights, **settings)
+            for each, name, weights in zip(
+                models, model_labels(models), encoder_weights_of(models, encoder_weights), strict=True
+            )
             for strength in strengths
         ]
     if prediction is not None:

@@ -19,6 +19,7 @@ from ctclip.weights.loading import (
     encoder_weights_of,
     load_model,
     load_network,
+    model_labels,
 )
 from ctclip.weights.published import read_published
 
@@ -37,6 +38,7 @@ __all__ = [
     "load_encoder_weights",
     "load_model",
     "load_network",
+    "model_labels",
     "read_checkpoint",
     "read_published",
     "save_checkpoint",

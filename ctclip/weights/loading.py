@@ -108,6 +108,22 @@ def encoder_weights_of(models: Sequence[str | Path], encoder_weights: str | Path
     return [encoder_weights if each else None for each in needed]
 
 
+def model_labels(models: Sequence[str | Path]) -> list[str]:
+    """Names of several models for tables: their files', after those of their folders where two files have one name.
+
+    Every training calls its model ``model.pt``, so that of two seeds these become ``seed0/model`` and ``seed1/model``.
+
+    Args:
+        models: as for :func:`load_model`.
+    """
+    paths = [Path(each) for each in models]
+    stems = [path.stem for path in paths]
+    return [
+        f"{path.absolute().parent.name}/{stem}" if stems.count(stem) > 1 else stem
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
 def load_network(
     model: str | Path, *, encoder_weights: str | Path | None = None, like: CheckpointHeader | None = None
 ) -> Network:

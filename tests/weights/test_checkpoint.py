@@ -15,6 +15,7 @@ from ctclip.weights import (
     encoder_weights_of,
     load_model,
     load_network,
+    model_labels,
     save_checkpoint,
 )
 from ctclip.weights.catalogue import MODELS
@@ -61,6 +62,15 @@ def test_of_several_models_those_without_an_encoder_get_the_weights(tmp_path: Pa
     assert encoder_weights_of([full, decoder], None) == [None, None]
     with pytest.raises(ConfigError, match="no model needs the encoder weights"):
         encoder_weights_of([full, full], "own.pt")
+
+
+def test_models_of_several_trainings_are_told_apart_by_their_folders() -> None:
+    assert model_labels(["a/seed0/model.pt", "a/seed1/model.pt", "best.pt", "ct-compact"]) == [
+        "seed0/model",
+        "seed1/model",
+        "best",
+        "ct-compact",
+    ]
 
 
 def test_encoder_weights_for_a_full_checkpoint_are_refused(tmp_path: Path) -> None:
