@@ -74,13 +74,16 @@ def _methods(
 ) -> list[MethodSpec]:
     from ctclip.errors import ConfigError
     from ctclip.natural.methods import MethodSpec, make_method
+    from ctclip.weights import encoder_weights_of, model_labels
 
     if adapt not in ("yes", "no", "both"):
         raise ConfigError(f"--adapt must be yes, no or both, found {adapt!r}")
     found = [MethodSpec(name, is_model=False) for name in baselines.split(",") if name]
-    for name in models if models != ["none"] else []:
+    chosen = models if models != ["none"] else []
+    weights_of_each = encoder_weights_of(chosen, encoder_weights or None)
+    for name, shown_as, weights in zip(chosen, model_labels(chosen), weights_of_each, strict=True):
         for adapted in {"yes": [True], "no": [False], "both": [False, True]}[adapt]:
-            found.append(MethodSpec(name, True, adapted, encoder_weights, device, precision))
+            found.append(MethodSpec(name, True, adapted, str(weights or ""), device, precision, shown_as=shown_as))
     labels = [method.label for method in found]
     for label in labels:
         if labels.count(label) > 1:

@@ -8,11 +8,11 @@ from rich.text import Text
 
 
 class SlicesPerSecond(ProgressColumn):
-    """Speed of the running task."""
+    """Speed of the task since it began; rich's own leaves out what was done until its first report, such as a batch."""
 
     def render(self, task: Task) -> Text:
         """Text such as "3.1 slices/s"."""
-        return Text(f"{task.speed:.1f} slices/s" if task.speed else "")
+        return Text(f"{task.completed / task.elapsed:.1f} slices/s" if task.completed and task.elapsed else "")
 
 
 def slice_progress(console: Console) -> Progress:

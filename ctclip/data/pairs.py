@@ -23,7 +23,10 @@ from ctclip.dicom import Series, SliceFile, scan
 from ctclip.dicom.scan import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
 from ctclip.hu_window import require_hu
-from ctclip.units import PADDING_HU
+from ctclip.units import AIR_HU, PADDING_HU
+
+HOLDS_AIR_HU = AIR_HU / 2
+"""A scan that reaches lower holds air or lung, which no denoiser lifts to 0."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,16 @@ class Predictions:
             (slices, rows, columns) in HU; -2000 where the pair is.
 
         Raises:
-            DataError: when there is none, or more than one, a volume lies on another grid, or values are not finite.
+            DataError: when there is none, or more than one, a volume lies on another grid, or values are not finite or
+            not in HU.
             SeriesError: when a slice cannot be read.
         """
         predicted = read_series(self._slices(pair)) if pair.is_dicom else self._volume(pair.low[0])
         if not np.isfinite(predicted.hu).all():
             raise DataError("the prediction holds values that are not finite numbers (NaN or infinite)")
-        outside = read_pair(pair).low_hu == PADDING_HU
+        low_hu = read_pair(pair).low_hu
+        outside = low_hu == PADDING_HU
+        _require_hu_of_prediction(predicted.hu[~outside], low_hu[~outside])
         return np.where(outside, np.float32(PADDING_HU), predicted.hu)
 
     def _slices(self, pair: ScanPair) -> tuple[Path, ...]:
@@ -178,6 +184,15 @@ class Predictions:
         predicted = read_volume(near[0])
         _require_same_grid(predicted, read_volume(low))
         return predicted
+
+
+def _require_hu_of_prediction(predicted_hu: np.ndarray, low_hu: np.ndarray) -> None:
+    """Other tools leave results in [0, 1]. A crop without air may well have no value below 0 when it is denoised."""
+    if predicted_hu.size and predicted_hu.min() >= 0 and low_hu.min() < HOLDS_AIR_HU:
+        raise DataError(
+            f"the prediction is not in HU: found {predicted_hu.min():g} to {predicted_hu.max():g} where the low dose "
+            f"has {low_hu.min():g} to {low_hu.max():g}; save it in HU"
+        )
 
 
 def _slices_at(stack: Sequence[SliceFile], pair: ScanPair) -> tuple[Path, ...]:

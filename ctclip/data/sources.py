@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 Item = dict[str, Any]
 
 LAYOUTS = (
-    "NIfTI, NRRD or MetaImage volumes, DICOM series, the layouts of AAPM-Mayo 2016 and TCIA LDCT, or "
-    "a decathlon-style JSON list"
+    "NIfTI, NRRD or MetaImage volumes, DICOM series, the layouts of AAPM-Mayo 2016 and TCIA LDCT, "
+    "a list of pairs (JSON or CSV), or a decathlon-style JSON list"
 )
 
 

@@ -16,7 +16,7 @@ from ctclip.dicom import acquisition_of, printable_kernel
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.methods import Method
 from ctclip.hu_window import require_hu
-from ctclip.metrics.image import slice_quality
+from ctclip.metrics.image import image_quality, is_constant
 from ctclip.report.matrix import Cell, Condition
 from ctclip.simulation import NoiseSimulator
 from ctclip.units import HUWindow
@@ -117,7 +117,7 @@ def run_matrix(
         scans: from :func:`find_scans`.
         methods: what to judge; the identity should be among them.
         found: from :func:`conditions`.
-        window: of the metrics.
+        window: of the metrics; slices of one value in it, such as air alone, are left out.
         seeds: of the noise; full dose is measured once.
         progress: called with a text, the pieces of work done and their number.
 
@@ -129,7 +129,12 @@ def run_matrix(
     seeds = list(seeds)
     work = [(scan, condition) for scan in scans for condition in found]
     for place, (scan, condition) in enumerate(work):
+        shown = ~is_constant(scan.slices_hu, window)
         try:
+            if not shown.any():
+                raise DataError(
+                    f"its slices show a single value in the window {list(window)} HU; give another --window"
+                )
             simulator = _simulator(scan, condition)
             for seed in seeds[:1] if simulator is None else seeds:
                 if progress:
@@ -137,9 +142,8 @@ def run_matrix(
                 noisy_hu = replace(simulator, seed=seed).low_dose(scan.slices_hu) if simulator else scan.slices_hu
                 for method in methods:
                     if method.denoise is not None:
-                        quality = slice_quality(method.denoise(noisy_hu), scan.slices_hu, window)
-                        means = {name: float(values.mean()) for name, values in quality.items()}
-                        cells.append(Cell(method.name, scan.label, condition, seed, means))
+                        quality = image_quality(method.denoise(noisy_hu)[shown], scan.slices_hu[shown], window)
+                        cells.append(Cell(method.name, scan.label, condition, seed, quality))
         except DataError as error:
             problems.append(f"{scan.label}, {condition.noise} at dose {condition.dose:g}: {error}")
     if progress:

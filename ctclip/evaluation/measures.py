@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctclip.metrics.image import slice_quality
+from ctclip.metrics.image import is_constant, slice_quality
 from ctclip.metrics.noise import compare_noise
 from ctclip.metrics.residual import residual_structure
 from ctclip.metrics.tissue import tissue_bias_hu
@@ -49,19 +49,27 @@ def measure_slices(
         legacy: also by the convention of the published code.
 
     Returns:
-        one row per slice; NaN where a slice holds too little of a tissue.
+        one row per slice; NaN where a slice holds too little of a tissue, or nothing to measure in a window: a
+        reference of one value, such as air alone, or equal to the low dose. Their PSNR would be infinite.
     """
     columns = {}
     for window in windows:
-        for metric, values in slice_quality(output_hu, full_hu, window).items():
+        for metric, values in _quality(output_hu, low_hu, full_hu, window).items():
             columns[windowed(metric, window)] = values
     if legacy:
-        quality = slice_quality(_legacy_hu(output_hu), _legacy_hu(full_hu), MODEL_HU_WINDOW)
+        quality = _quality(_legacy_hu(output_hu), _legacy_hu(low_hu), _legacy_hu(full_hu), MODEL_HU_WINDOW)
         columns |= {windowed(metric, MODEL_HU_WINDOW, legacy=True): values for metric, values in quality.items()}
     rows: list[Row] = [{measure: float(values[i]) for measure, values in columns.items()} for i in range(len(full_hu))]
     for row, output, low, full in zip(rows, output_hu, low_hu, full_hu, strict=True):
         row.update(_without_window(output, low, full))
     return rows
+
+
+def _quality(output: np.ndarray, low: np.ndarray, full: np.ndarray, window: HUWindow) -> dict[str, np.ndarray]:
+    """The same slices count for all methods, so their own results do not decide."""
+    equal = (np.clip(low, *window) == np.clip(full, *window)).all(axis=(1, 2))
+    nothing = is_constant(full, window) | equal
+    return {name: np.where(nothing, np.nan, values) for name, values in slice_quality(output, full, window).items()}
 
 
 def _without_window(output: np.ndarray, low: np.ndarray, full: np.ndarray) -> Row:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,11 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ctclip.data.pairs import Predictions
-from ctclip.denoise import Denoiser
+from ctclip.denoise import Denoiser, SliceProgress
 from ctclip.errors import ConfigError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
-
-SliceProgress = Callable[[int, int], None]
+from ctclip.weights import encoder_weights_of, model_labels
 
 
 class DenoiseVolume(Protocol):
@@ -62,11 +61,12 @@ def baseline(name: str) -> Method:
     return Method(name, FILTERS[name][1], denoise)
 
 
-def model(name_or_file: str, *, strength: float = 1.0, **settings: Any) -> Method:
+def model(name_or_file: str, *, name: str = "", strength: float = 1.0, **settings: Any) -> Method:
     """A network of ctclip.
 
     Args:
         name_or_file: as for :meth:`ctclip.Denoiser.load`.
+        name: in tables and plots; that of the model or its file when empty.
         strength: 0 gives the input back, 1 the full effect.
         **settings: further arguments of :meth:`ctclip.Denoiser.load`.
 
@@ -79,7 +79,8 @@ def model(name_or_file: str, *, strength: float = 1.0, **settings: Any) -> Metho
     def denoise(volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray:
         return np.asarray(denoiser.denoise(volume_hu, strength=strength, check_hu=False, progress=progress))
 
-    label = denoiser.model_name if strength == 1 else f"{denoiser.model_name} strength {strength:g}"
+    name = name or denoiser.model_name
+    label = name if strength == 1 else f"{name} strength {strength:g}"
     description = f"{denoiser.config.encoder_name}; strength {strength:g}; {denoiser.parameters}"
     return Method(label, description, denoise, denoiser.model_sha256)
 
@@ -101,6 +102,7 @@ def methods_of(
     strengths: Sequence[float],
     baselines: Sequence[str],
     prediction: Path | None,
+    encoder_weights: str | None = None,
     **settings: Any,
 ) -> list[Method]:
     """All methods of an evaluation: the identity, filters, models at every strength, results of another tool.
@@ -110,16 +112,23 @@ def methods_of(
         strengths: 0 to 1.
         baselines: names of filters.
         prediction: folder with the results of another tool.
+        encoder_weights: for those of the models that hold no encoder.
         **settings: further arguments of :meth:`ctclip.Denoiser.load`.
 
     Raises:
-        ConfigError: for unknown names, or two methods of one name.
+        ConfigError: for unknown names, two methods of one name, or encoder weights that no model needs.
         WeightsError: when a model is missing, damaged or does not fit.
     """
     names = ["identity", *(name for name in baselines if name != "identity")]
     found = [baseline(name) for name in names]
     if list(models) != ["none"]:
-        found += [model(each, strength=strength, **settings) for each in models for strength in strengths]
+        found += [
+            model(each, name=name, strength=strength, encoder_weights=weights, **settings)
+            for each, name, weights in zip(
+                models, model_labels(models), encoder_weights_of(models, encoder_weights), strict=True
+            )
+            for strength in strengths
+        ]
     if prediction is not None:
         found.append(prediction_of(prediction))
     require_distinct(found)

@@ -11,11 +11,10 @@ import torch
 from ctclip.errors import DataError
 from ctclip.features.similarity import cosine_similarity, linear_cka
 from ctclip.networks import FreezableEncoder
+from ctclip.networks.denoiser import PAD_MULTIPLE
 
 CROP_PX = 256
 """Largest side of the middle part of an image that is looked at; a multiple of 32."""
-
-PAD_MULTIPLE = 32
 
 AddNoise = Callable[[np.ndarray], np.ndarray]
 """(rows, columns, channels) in [0, 1] to the noisy image."""

@@ -11,8 +11,8 @@ from ctclip.units import HUWindow
 def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, np.ndarray]:
     """PSNR, SSIM, RMSE and MAE of each slice inside an HU window.
 
-    Both images are clipped to the window first; the data range of PSNR and SSIM is the window's width. SSIM has a
-    Gaussian weight of sigma 1.5 over 11 pixels, as in Wang et al. 2004.
+    Both images are clipped to the window and counted from its lower end, which SSIM depends on; the data range of PSNR
+    and SSIM is the window's width. SSIM has a Gaussian weight of sigma 1.5 over 11 pixels, as in Wang et al. 2004.
 
     Args:
         pred_hu: (slices, rows, columns).
@@ -41,3 +41,10 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
 def image_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, float]:
     """The mean over slices of :func:`slice_quality`."""
     return {name: float(values.mean()) for name, values in slice_quality(pred_hu, reference_hu, window_hu).items()}
+
+
+def is_constant(volume_hu: np.ndarray, window_hu: HUWindow) -> np.ndarray:
+    """Which slices of (slices, rows, columns) have a single value in an HU window, as air alone has in one of soft
+    tissue: (slices,) bool. As references they say nothing: everything clipped to that value has an infinite PSNR."""
+    clipped = np.clip(volume_hu, *window_hu)
+    return clipped.min(axis=(1, 2)) == clipped.max(axis=(1, 2))

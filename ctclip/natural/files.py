@@ -10,12 +10,10 @@ import numpy as np
 from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_path
-from ctclip.natural.methods import ImageMethod
+from ctclip.natural.methods import RGB_CHANNELS, ImageMethod
 from ctclip.natural.sets import DEEP_MODES, read_image
 
 JPEG_QUALITY = 95
-
-RGB_CHANNELS = 3
 
 
 def is_image(path: Path) -> bool:

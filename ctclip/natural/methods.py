@@ -40,6 +40,7 @@ class MethodSpec:
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32" or "bf16".
         backend: what runs a model, see :func:`~ctclip.backend.find_backend`.
+        shown_as: in tables, in place of the name.
     """
 
     name: str
@@ -49,12 +50,13 @@ class MethodSpec:
     device: str = "auto"
     precision: str = "auto"
     backend: str = "auto"
+    shown_as: str = ""
 
     @property
     def label(self) -> str:
         """For tables: the name, and whether the model adapts."""
-        stem = Path(self.name).stem if self.is_model else self.name
-        return f"{stem}, adapted" if self.adapt else stem
+        name = self.shown_as or (Path(self.name).stem if self.is_model else self.name)
+        return f"{name}, adapted" if self.adapt else name
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class DenseFeatureDenoiser(nn.Module):
         # Plain attributes, because TorchScript cannot hold the config. A residual is added to all channels, or to the
         # slice in the middle of a stack.
         self.pad_multiple, self.image_channels = PAD_MULTIPLE, ENCODER_IMAGE_CHANNELS
+        self.in_channels = self.config.in_channels
         self.residual = self.config.residual
         self.first_out = (self.config.in_channels - self.config.out_channels) // 2
         self.end_out = self.first_out + self.config.out_channels
@@ -71,7 +72,15 @@ class DenseFeatureDenoiser(nn.Module):
 
         Returns:
             (B, out_channels, H, W), not clipped.
+
+        Raises:
+            ValueError: for another number of channels.
         """
+        # Repeating one channel for the encoder would take three as they are: other slices than the network knows.
+        if image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"expected images of {self.in_channels} channels, found {image.shape[1]}; give stacks of as many slices"
+            )
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.pad_multiple)
         f0 = self._encoder_image(padded)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from ctclip.dicom import (
 from ctclip.dicom.uids import instance_uids, printable_uid
 from ctclip.errors import CtclipError, DataError, SeriesError, one_line
 from ctclip.files import atomic_folder
-from ctclip.pipeline.choose import READING_THREADS
+from ctclip.pipeline.choose import READING_THREADS, SliceDone
 from ctclip.pipeline.job import SeriesJob, SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
 from ctclip.threads import map_ahead
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
     from ctclip.qc import QualityControl
 
-SliceDone = Callable[[], None]
 
 LEAST_AHEAD = 4
 """Slices that are read before the network asks for them."""

@@ -185,7 +185,7 @@ def write_pairs(source: Path, pairs: Sequence[tuple[Series, Path]], target: Path
             "low_series": folder.name,
             "full": os.path.relpath(source.resolve(), target.resolve()),
             "full_series": series.uid,
-            "patient": hashed(patient_key(series.stacks[0][0].path)),
+            "patient": hashed(patient_key(series.stacks[0][0].path) or series.uid),
         }
         for series, folder in pairs
     ]

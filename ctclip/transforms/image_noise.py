@@ -5,12 +5,36 @@ from __future__ import annotations
 import math
 
 import torch
+from monai.config.type_definitions import NdarrayOrTensor
 from torch.nn import functional as F
 
+from ctclip.errors import DataError
 from ctclip.transforms.noise import RandNoise, Range, normal
 
 BOX_SIDE = 3
 """Side of the box that makes "spatial Gaussian" noise out of white noise; it divides the SD by 3."""
+
+
+BEYOND_UNIT = 2.0
+"""How far images may reach beyond [0, 1]: other noise of a mixture does, by less. HU do by more."""
+
+
+class _RandUnitNoise(RandNoise):
+    """Noise that depends on the values of the image, which must lie in [0, 1]."""
+
+    def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> torch.Tensor:
+        """As any :class:`RandNoise`.
+
+        Raises:
+            DataError: for an image in HU, grey values or another unit, which would be destroyed.
+        """
+        low, high = float(img.min()), float(img.max())
+        if low < -BEYOND_UNIT or high > 1 + BEYOND_UNIT:
+            raise DataError(
+                f"{type(self).__name__} is for images in [0, 1], found values from {low:g} to {high:g}; for CT in HU "
+                "take RandCorrelatedNoise or RandWhiteNoise"
+            )
+        return super().__call__(img, randomize)
 
 
 class RandSpatialGaussianNoise(RandNoise):
@@ -18,7 +42,7 @@ class RandSpatialGaussianNoise(RandNoise):
 
     Args:
         prob: probability that noise is added at all.
-        sigma: range of the SD *before* averaging, on [0, 1]; the paper tests 40/255 to 55/255.
+        sigma: range of the SD *before* averaging, in the unit of the image; the paper tests 40/255 to 55/255 on [0, 1].
     """
 
     def __init__(self, prob: float = 1.0, sigma: Range = (40 / 255, 55 / 255)) -> None:
@@ -32,7 +56,7 @@ class RandSpatialGaussianNoise(RandNoise):
         return image + parameters["sigma"] * F.avg_pool2d(white, BOX_SIDE, stride=1)
 
 
-class RandPoissonNoise(RandNoise):
+class RandPoissonNoise(_RandUnitNoise):
     """Photon noise: ``image + scale * (Poisson(image * peak) / peak - image)``, clipped to [0, 1].
 
     Args:
@@ -52,7 +76,7 @@ class RandPoissonNoise(RandNoise):
         return (image + parameters["scale"] * (counted - image)).clamp(0, 1)
 
 
-class RandPoissonGaussianNoise(RandNoise):
+class RandPoissonGaussianNoise(_RandUnitNoise):
     r"""Camera noise of variance :math:`\sigma_s^2 x + \sigma_c^2`: photons and read-out.
 
     Args:
@@ -74,7 +98,7 @@ class RandPoissonGaussianNoise(RandNoise):
         return photons + parameters["sigma_c"] * normal(image, generator)
 
 
-class RandSaltAndPepperNoise(RandNoise):
+class RandSaltAndPepperNoise(_RandUnitNoise):
     """Replaces values by 0 or 1, equally often.
 
     Args:
@@ -92,7 +116,7 @@ class RandSaltAndPepperNoise(RandNoise):
         return torch.where(drawn > 1 - half, torch.zeros_like(image), salted)
 
 
-class RandSpeckleNoise(RandNoise):
+class RandSpeckleNoise(_RandUnitNoise):
     """Multiplicative noise: ``image + image * n`` with Gaussian ``n``.
 
     Args:

@@ -12,10 +12,10 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
+from ctclip.transforms.noise import Range
+
 EDGE_PX = 1.5
 """Width of a lesion's border, about the blur of a standard reconstruction kernel."""
-
-Range = tuple[float, float]
 
 
 def ellipse_cover(

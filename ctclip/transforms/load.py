@@ -35,10 +35,15 @@ class CTReader(ImageReader):
         """Read the file, or the files, named by ``data``.
 
         Raises:
-            DataError: when a volume cannot be read or is not in HU.
+            DataError: when a volume cannot be read or is not in HU, and for a folder.
             SeriesError: when a slice cannot be read or slices differ in size.
         """
         names = [Path(data)] if isinstance(data, (str, os.PathLike)) else [Path(name) for name in data]
+        if any(name.is_dir() for name in names):
+            raise DataError(
+                "found a folder, expected a volume's file or the list of a series' files; "
+                "ctclip.data.sources.find_items makes that list"
+            )
         if len(names) == 1 and is_volume(names[0]):
             return _read_volume_in_hu(names[0])
         return read_series(names)

@@ -36,7 +36,8 @@ class SaveImageCTd(MapTransform):
 
     A volume file becomes a file of the same name, format and data type. A DICOM series becomes a derived series,
     ``<output_dir>/<derived SeriesInstanceUID>/0001.dcm ...``, with the same elements as those of ``ctclip denoise``.
-    Integers are rounded and clipped, never wrapped; nothing incomplete keeps a final name.
+    Integers are rounded and clipped, never wrapped; nothing incomplete keeps a final name. A volume must have the
+    grid of its source: another number of slices, rows or columns is a DataError.
 
     Args:
         keys: volumes in HU.
@@ -96,9 +97,15 @@ class SaveImageCTd(MapTransform):
             raise ConfigError("the output is the input, which is never modified; choose another output_dir")
         if target.exists() and not self.overwrite:
             raise ConfigError(f"{target} exists; give --overwrite True to replace it")
-        self.folder.mkdir(parents=True, exist_ok=True)
         # Read again: type, order of axes and header are nothing that MONAI's meta data hold.
-        write_volume(target, replace(read_volume(source), hu=volume_hu))
+        original = read_volume(source)
+        if volume_hu.shape != original.hu.shape:
+            raise DataError(
+                f"the volume has {volume_hu.shape} slices, rows and columns, its source {original.hu.shape}; bring it "
+                "back to the grid of its file first, with Invertd"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_volume(target, replace(original, hu=volume_hu))
 
     def _save_series(self, volume_hu: np.ndarray, sources: list[Path]) -> None:
         if len(volume_hu) != len(sources):

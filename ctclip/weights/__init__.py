@@ -11,7 +11,15 @@ from ctclip.weights.catalogue import (
 )
 from ctclip.weights.checkpoint import CheckpointHeader, read_checkpoint, save_checkpoint, state_sha256
 from ctclip.weights.encoder import load_encoder_weights
-from ctclip.weights.loading import LoadedModel, build_network, continue_training, load_model, load_network
+from ctclip.weights.loading import (
+    LoadedModel,
+    build_network,
+    continue_training,
+    encoder_weights_of,
+    load_model,
+    load_network,
+    model_labels,
+)
 from ctclip.weights.published import read_published
 
 __all__ = [
@@ -21,6 +29,7 @@ __all__ = [
     "LoadedModel",
     "build_network",
     "continue_training",
+    "encoder_weights_of",
     "fetch_encoder",
     "fetched_encoders",
     "find_encoder",
@@ -28,6 +37,7 @@ __all__ = [
     "load_encoder_weights",
     "load_model",
     "load_network",
+    "model_labels",
     "read_checkpoint",
     "read_published",
     "save_checkpoint",

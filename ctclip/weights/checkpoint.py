@@ -122,6 +122,9 @@ def save_checkpoint(
         provenance: how the weights came about.
         include_encoder: ``False`` leaves the encoder out and records its hash: for encoders that must not be passed on.
         half: store floating-point tensors as float16, half the size; they are read back as float32.
+
+    Raises:
+        ConfigError: when a network without an encoder shall leave it out.
     """
     state = dict(network.state_dict())
     encoder_sha256 = None

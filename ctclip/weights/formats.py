@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,6 +94,8 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     # The path, not a handle: torch.jit.load consumes a handle even when it fails.
     try:
-        return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # that torch.jit is deprecated; OpenAI's file is of its kind
+            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
     except Exception as error:
         raise WeightsError(f"{path.name} looks like TorchScript but cannot be read ({type(error).__name__})") from error

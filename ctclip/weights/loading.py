@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,44 @@ def load_model(
     return LoadedModel(name, network.eval(), header.hu_window, sha256, header.provenance)
 
 
+def encoder_weights_of(models: Sequence[str | Path], encoder_weights: str | Path | None) -> list[str | Path | None]:
+    """Which of several models get the encoder weights: those that hold no encoder.
+
+    Args:
+        models: as for :func:`load_model`.
+        encoder_weights: see there.
+
+    Returns:
+        the argument ``encoder_weights`` of :func:`load_model` for each model.
+
+    Raises:
+        WeightsError: for unknown names, missing or damaged files.
+        ConfigError: when weights are given and every model holds its encoder.
+    """
+    if encoder_weights is None:
+        return [None] * len(models)
+    needed = [read_checkpoint(find_model(each))[0].encoder_sha256 is not None for each in models]
+    if not any(needed):
+        raise ConfigError("no model needs the encoder weights, each holds its own encoder; leave them out")
+    return [encoder_weights if each else None for each in needed]
+
+
+def model_labels(models: Sequence[str | Path]) -> list[str]:
+    """Names of several models for tables: their files', after those of their folders where two files have one name.
+
+    Every training calls its model ``model.pt``, so that of two seeds these become ``seed0/model`` and ``seed1/model``.
+
+    Args:
+        models: as for :func:`load_model`.
+    """
+    paths = [Path(each) for each in models]
+    stems = [path.stem for path in paths]
+    return [
+        f"{path.absolute().parent.name}/{stem}" if stems.count(stem) > 1 else stem
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+
+
 def load_network(
     model: str | Path, *, encoder_weights: str | Path | None = None, like: CheckpointHeader | None = None
 ) -> Network:
@@ -158,7 +197,19 @@ def continue_training(
 def _require_kind(found: CheckpointHeader, expected: CheckpointHeader, source: str) -> None:
     kinds = [_kind(header) for header in (found, expected)]
     if kinds[0] != kinds[1]:
-        raise WeightsError(f"{source} is another kind of model: it is for {kinds[0]}, expected one for {kinds[1]}")
+        raise WeightsError(
+            f"{source} is another kind of model: it is for {kinds[0]}, expected one for {kinds[1]}; "
+            f"give {_option_for(found, expected)}"
+        )
+
+
+def _option_for(found: CheckpointHeader, expected: CheckpointHeader) -> str:
+    """The option of a bundle that makes a model of the same images fit, else the one that chooses the model."""
+    if found.hu_window != expected.hu_window:
+        return "another --model_file"
+    channels = {name: getattr(found.config, name) for name in ("in_channels", "out_channels")}
+    changed = [name for name, count in channels.items() if count != getattr(expected.config, name)]
+    return " ".join(f"--network_config#{name} {channels[name]}" for name in changed)
 
 
 def _kind(header: CheckpointHeader) -> str:

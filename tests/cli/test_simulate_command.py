@@ -71,6 +71,20 @@ def test_a_series_is_chosen_from_a_folder_with_several(export: Path, tmp_path: P
     assert len({entry["full_series"] for entry in entries}) == 2
     pairs, problems = find_pairs(tmp_path / "low" / "pairs.json")
     assert (len(pairs), problems) == (2, [])
+    assert len({entry["patient"] for entry in entries}) == 1
+
+
+def test_series_that_name_no_patient_are_not_taken_for_one(export: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(export.iterdir())):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID = dataset.StudyInstanceUID = None
+        dataset.save_as(path)
+        dataset.SeriesInstanceUID, dataset.SOPInstanceUID = "1.2.9", f"1.2.9.{number}"
+        dataset.save_as(export / f"other{number}.dcm")
+    result = _run("simulate", export, tmp_path / "low", "--photons", 1e5, "--quiet")
+    assert result.exit_code == 0, result.output
+    entries = json.loads((tmp_path / "low" / "pairs.json").read_text())
+    assert len({entry["patient"] for entry in entries}) == len(entries) == 2
 
 
 @pytest.mark.parametrize(

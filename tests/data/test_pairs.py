@@ -318,6 +318,10 @@ def test_predicted_volumes_have_the_name_of_their_source(tmp_path: Path) -> None
     _volume(tmp_path / "results/case1.nii.gz", np.nan)
     with pytest.raises(DataError, match="the prediction holds values that are not finite"):
         Predictions(tmp_path / "results").read(pair)
+    _volume(tmp_path / "d/case1.nii.gz", -900)
+    _volume(tmp_path / "results/case1.nii.gz", 1)
+    with pytest.raises(DataError, match="the prediction is not in HU: found 1 to 1 where the low dose has -900"):
+        Predictions(tmp_path / "results").read(pair)
     (tmp_path / "results/case1.nii.gz").unlink()
     _volume(tmp_path / "results/other.nii.gz", 6)
     with pytest.raises(DataError, match="one prediction called case1.nii.gz, found 0"):

@@ -123,6 +123,24 @@ def test_results_of_another_tool_are_judged_alike_and_missing_ones_reported(data
     assert "low3.nii.gz" in problem or "expected one prediction" in problem
 
 
+def test_slices_that_show_nothing_in_a_window_are_no_part_of_its_figures() -> None:
+    body = low_dose(body_phantom_hu(1, SIZE), 10, seed=1)
+    air = low_dose(np.full_like(body, -1000), 10, seed=2)
+    full = np.concatenate([body, air, body])
+    low = low_dose(full, 20, seed=3)
+    low[2] = full[2]
+    rows = measure_slices(low, low, full, [SOFT_TISSUE_HU_WINDOW, MODEL_HU_WINDOW], legacy=True)
+    in_soft_tissue, in_all = (
+        [row[windowed("psnr_db", window)] for row in rows] for window in (SOFT_TISSUE_HU_WINDOW, MODEL_HU_WINDOW)
+    )
+    np.testing.assert_array_equal(np.isnan(in_soft_tissue), [False, True, True])
+    np.testing.assert_array_equal(np.isnan(in_all), [False, False, True])
+    np.testing.assert_array_equal(
+        [np.isnan(row[windowed("ssim", MODEL_HU_WINDOW, legacy=True)]) for row in rows], [False, False, True]
+    )
+    assert np.isfinite(in_soft_tissue[0])
+
+
 def test_legacy_is_the_published_conventions_error_scaled_by_4120_over_4096() -> None:
     full = low_dose(body_phantom_hu(1, SIZE), 12, seed=1).clip(-1000, 2000)
     low = low_dose(full, 20, seed=2).clip(-1000, 2000)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ctclip.evaluation.matrix import TestScan, conditions, find_scans, run_matri
 from ctclip.evaluation.methods import Method, baseline
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.report.matrix import Condition, heat_maps
-from ctclip.units import MODEL_HU_WINDOW
+from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
 
 SCAN = TestScan("scan 1", low_dose(body_phantom_hu(2, 128), 10), 1.5)
 
@@ -55,6 +56,18 @@ def test_a_scan_without_soft_tissue_is_a_problem_but_not_the_end(tmp_path: Path)
     )
     assert "scan 2" in problem
     assert {cell.scan for cell in cells} == {"scan 1"}
+
+
+def test_slices_of_air_alone_do_not_make_the_figures_infinite() -> None:
+    air = low_dose(np.full_like(SCAN.slices_hu[:1], -1000), 10)
+    with_air = replace(SCAN, slices_hu=np.concatenate([air, SCAN.slices_hu]))
+    methods, found = [baseline("identity"), baseline("median")], conditions(["white"], ["standard"], [0.5])
+    cells, problems = run_matrix([with_air], methods, found, SOFT_TISSUE_HU_WINDOW, [0])
+    assert (len(cells), problems) == (2, [])
+    assert all(np.isfinite(list(cell.quality.values())).all() for cell in cells)
+    cells, (problem,) = run_matrix([SCAN], methods, found, (5000.0, 6000.0), [0])
+    assert not cells
+    assert "a single value in the window [5000.0, 6000.0] HU" in problem
 
 
 def test_masks_are_left_out(tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ def test_the_residual_head_adds_to_the_middle_channel(channels: int) -> None:
         assert torch.equal(network(image), image[:, channels // 2 : channels // 2 + 1])
 
 
+@pytest.mark.parametrize(("channels", "given"), [(1, 3), (1, 2), (3, 1)])
+def test_images_of_other_channels_are_refused(channels: int, given: int) -> None:
+    network = DenseFeatureDenoiser(DenoiserConfig(**SMALL, in_channels=channels))
+    with pytest.raises(ValueError, match=f"expected images of {channels} channels, found {given}"):
+        network(torch.rand(1, given, 32, 32))
+
+
 def test_a_narrow_head_has_fewer_channels_in_the_last_block_alone() -> None:
     whole, narrow = (DenseFeatureDenoiser(DenoiserConfig(**SMALL, head_width=width)) for width in (None, 4))
     shapes = [{name: tuple(each.shape) for name, each in net.state_dict().items()} for net in (whole, narrow)]

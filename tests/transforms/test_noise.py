@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.transforms import Compose
 
+from ctclip.errors import DataError
 from ctclip.simulation.correlated import correlated_noise
 from ctclip.transforms import (
     RandCorrelatedNoise,
@@ -113,6 +114,14 @@ def test_a_mixture_is_a_compose() -> None:
     noised = RandNoised("image", mixture).set_random_state(0)({"image": GREY})["image"] - GREY
     assert noised.var().item() == pytest.approx(2 * 0.05**2, rel=0.03)
     assert _lag1(noised) == pytest.approx(1 / 3, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", [RandPoissonNoise, RandPoissonGaussianNoise, RandSaltAndPepperNoise, RandSpeckleNoise])
+def test_noise_of_photographs_refuses_hu_but_no_noisy_image(kind: Any) -> None:
+    message = f"{kind.__name__} is for images in \\[0, 1\\], found values from -1000 to 50"
+    with pytest.raises(DataError, match=message):
+        kind()(torch.tensor([[[-1000.0, 50.0]]]))
+    kind()(RandWhiteNoise(sd=(0.2, 0.2))(GREY))
 
 
 @pytest.mark.parametrize(

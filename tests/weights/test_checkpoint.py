@@ -9,7 +9,15 @@ import torch
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import file_sha256
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
-from ctclip.weights import CheckpointHeader, build_network, load_model, load_network, save_checkpoint
+from ctclip.weights import (
+    CheckpointHeader,
+    build_network,
+    encoder_weights_of,
+    load_model,
+    load_network,
+    model_labels,
+    save_checkpoint,
+)
 from ctclip.weights.catalogue import MODELS
 
 CONFIG = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4, residual=True)
@@ -45,6 +53,26 @@ def test_a_decoder_takes_its_own_encoder_only(tmp_path: Path) -> None:
         load_network(tmp_path / "decoder.pt")
 
 
+def test_of_several_models_those_without_an_encoder_get_the_weights(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True)
+    full, decoder = tmp_path / "full.pt", tmp_path / "decoder.pt"
+    save_checkpoint(network, full)
+    save_checkpoint(network, decoder, include_encoder=False)
+    assert encoder_weights_of([full, decoder], "own.pt") == [None, "own.pt"]
+    assert encoder_weights_of([full, decoder], None) == [None, None]
+    with pytest.raises(ConfigError, match="no model needs the encoder weights"):
+        encoder_weights_of([full, full], "own.pt")
+
+
+def test_models_of_several_trainings_are_told_apart_by_their_folders() -> None:
+    assert model_labels(["a/seed0/model.pt", "a/seed1/model.pt", "best.pt", "ct-compact"]) == [
+        "seed0/model",
+        "seed1/model",
+        "best",
+        "ct-compact",
+    ]
+
+
 def test_encoder_weights_for_a_full_checkpoint_are_refused(tmp_path: Path) -> None:
     network = build_network(CONFIG, random_encoder=True)
     save_checkpoint(network, tmp_path / "a.pt")
@@ -74,10 +102,16 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     photographs = CheckpointHeader(replace(CONFIG, in_channels=3, out_channels=3), hu_window=None)
     message = (
         "ct.pt is another kind of model: it is for CT of -1024 to 3072 HU, 1 channels to 1, expected one for natural "
-        "images, 3 channels to 3"
+        "images, 3 channels to 3; give another --model_file"
     )
     with pytest.raises(WeightsError, match=f"^{message}$"):
         load_network(tmp_path / "ct.pt", like=photographs)
+
+
+def test_a_model_of_other_channels_names_the_option_of_the_bundle(tmp_path: Path) -> None:
+    save_checkpoint(build_network(replace(CONFIG, in_channels=3), random_encoder=True), tmp_path / "three.pt")
+    with pytest.raises(WeightsError, match="1 channels to 1; give --network_config#in_channels 3$"):
+        load_network(tmp_path / "three.pt", like=CheckpointHeader(CONFIG))
 
 
 def test_unknown_models_are_answered_with_the_known_ones() -> None:

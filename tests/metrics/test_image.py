@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from ctclip.metrics.image import slice_quality
+
+
+def test_the_figures_are_those_of_scikit_image_counted_from_the_lower_end_of_the_window() -> None:
+    random = np.random.RandomState(0)
+    reference = random.uniform(-400, 400, (2, 40, 48))
+    pred = reference + random.normal(0, 30, reference.shape)
+    found = slice_quality(pred, reference, (-160, 240))
+    for index, pair in enumerate(zip(reference, pred, strict=True)):
+        one, other = (np.clip(image, -160, 240) + 160 for image in pair)
+        ssim = structural_similarity(
+            one, other, data_range=400, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+        assert found["ssim"][index] == pytest.approx(ssim, abs=1e-5)
+        assert found["psnr_db"][index] == pytest.approx(peak_signal_noise_ratio(one, other, data_range=400), rel=1e-6)
+        assert found["rmse_hu"][index] == pytest.approx(np.sqrt(np.mean((one - other) ** 2)), rel=1e-6)
+        assert found["mae_hu"][index] == pytest.approx(np.mean(np.abs(one - other)), rel=1e-6)
