@@ -98,6 +98,10 @@ class TestHU:
         assert pixels.min() < 0 <= cleared.min()
         assert np.array_equal(read(fake_slice(pixels=cleared, bits=12)).stored, pixels)
 
+    def test_values_lie_in_the_lower_bits_unless_the_header_says_so(self, read: Callable) -> None:
+        pixels = fake_pixels(signed=False)
+        assert np.array_equal(read(fake_slice(pixels=pixels, bits=12, HighBit=None)).stored, pixels)
+
     def test_values_in_the_upper_bits(self, read: Callable) -> None:
         pixels = fake_pixels(signed=False)
         ct = read(fake_slice(pixels=pixels << 4, bits=12, HighBit=15))
@@ -164,14 +168,19 @@ class TestPadding:
     """Padding is found with the right sign, and guessed only where it is safe."""
 
     @pytest.mark.parametrize(
-        ("value", "vr"), [pytest.param(-2000, "SS", id="signed"), pytest.param(63536, "US", id="63536 means -2000")]
+        ("value", "vr", "stored"),
+        [
+            pytest.param(-2000, "SS", -2000, id="signed"),
+            pytest.param(63536, "US", -2000, id="63536 means -2000"),
+            pytest.param(32768, "US", -32768, id="32768 means -32768"),
+        ],
     )
-    def test_tagged(self, read: Callable, value: int, vr: str) -> None:
-        pixels = with_corners(-2000)
+    def test_tagged(self, read: Callable, value: int, vr: str, stored: int) -> None:
+        pixels = with_corners(stored)
         ds = fake_slice(pixels=pixels)
         ds.add_new("PixelPaddingValue", vr, value)
         ct = read(ds)
-        assert np.array_equal(ct.padding, pixels == -2000)
+        assert np.array_equal(ct.padding, pixels == stored)
         assert ct.padding.sum() == 5
         assert not ct.untagged_padding
 
@@ -212,11 +221,33 @@ class TestPadding:
         expected[:3] = True
         assert np.array_equal(read(ds).padding, expected)
 
+    @pytest.mark.parametrize("at", [np.s_[:2, 4:8], np.s_[-2:, 4:8], np.s_[4:8, :2], np.s_[4:8, -2:]])
+    def test_such_padding_is_found_at_every_border(self, read: Callable, at: tuple[slice, slice]) -> None:
+        pixels = fake_pixels()
+        pixels[pixels == 1000] = 999
+        pixels[at] = 1000
+        ds = fake_slice(pixels=pixels)
+        ds.add_new("PixelPaddingValue", "SS", 1000)
+        assert np.array_equal(read(ds).padding, pixels == 1000)
+
+    def test_what_is_below_air_is_padding_wherever_it_lies(self, read: Callable) -> None:
+        pixels = with_corners(-2000)
+        pixels[4, 4] = 30
+        pixels[0, 4:8] = 30
+        ds = fake_slice(pixels=pixels)
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+        ds.add_new("PixelPaddingRangeLimit", "SS", 30)
+        padding = read(ds).padding
+        assert padding[6, 8], "-3024 HU"
+        assert padding[0, 4:8].all(), "-994 HU at the border"
+        assert not padding[4, 4], "-994 HU inside"
+
     def test_untagged_corners(self, read: Callable) -> None:
-        """Only outside the circle: the same value in the centre is air in the patient."""
+        """Only outside the inscribed circle: the same value in the centre is air in the patient."""
         pixels = with_corners(24)
+        pixels[6, 0] = 24
         ct = read(fake_slice(pixels=pixels))
-        assert np.argwhere(ct.padding).tolist() == [[0, 0], [0, 15], [11, 0], [11, 15]]
+        assert np.argwhere(ct.padding).tolist() == [[0, 0], [0, 15], [6, 0], [11, 0], [11, 15]]
         assert ct.untagged_padding
 
     def test_corners_above_air_are_anatomy(self, read: Callable) -> None:
@@ -270,10 +301,25 @@ class TestToStored:
         processed = np.where(ct.padding, np.nan, 50.0)
         assert np.array_equal(to_stored(ct, processed), np.where(pixels == -2000, -2000, 1074))
 
-    def test_nan_is_refused(self, read: Callable) -> None:
+    @pytest.mark.parametrize(("slope", "intercept"), [(2, -1024), (0.5, 3), (-1, 100)])
+    def test_changed_hu_go_back_by_the_slices_own_slope(self, read: Callable, slope: float, intercept: float) -> None:
+        ct = read(fake_slice(slope=slope, intercept=intercept))
+        assert np.array_equal(to_stored(ct, ct.hu + np.float32(12 * slope)), ct.stored + 12)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_values_that_are_not_finite_are_refused(self, read: Callable, value: float) -> None:
         ct = read(fake_slice())
         with pytest.raises(SeriesError, match="192 processed pixels are not finite"):
-            to_stored(ct, np.full(SHAPE, np.nan))
+            to_stored(ct, np.full(SHAPE, value))
+
+    def test_before_and_after_are_in_hu_and_without_padding(self, read: Callable) -> None:
+        pixels = with_corners(-2000)
+        ds = fake_slice(pixels=pixels, slope=2.0, intercept=-1000.0)
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+        ct = read(ds)
+        before_hu, after_hu = ct.before_and_after_hu(ct.stored + 3)
+        assert np.array_equal(before_hu, np.where(pixels == -2000, -2000, 2.0 * pixels - 1000))
+        assert np.array_equal(after_hu, np.where(pixels == -2000, -2000, 2.0 * pixels - 994))
 
     def test_other_shape_is_refused(self, read: Callable) -> None:
         with pytest.raises(ValueError, match=r"shape \(3, 3\)"):
@@ -289,6 +335,7 @@ class TestUnusableSlices:
             ({"RescaleSlope": None}, "RescaleSlope or RescaleIntercept is missing"),
             ({"RescaleIntercept": None}, "RescaleSlope or RescaleIntercept is missing"),
             ({"RescaleSlope": "1e300"}, "RescaleSlope 1e+300 gives impossible values"),
+            ({"RescaleSlope": "-1e300"}, "RescaleSlope -1e+300 gives impossible values"),
             ({"RescaleSlope": 0}, "RescaleSlope or RescaleIntercept is missing, zero"),
             ({"PixelData": None}, "PixelData is missing"),
             ({"PixelData": b""}, "PixelData is missing"),
@@ -297,6 +344,7 @@ class TestUnusableSlices:
             ({"Rows": 4000, "Columns": 4000}, "PixelData holds 384 bytes; expected 32000000"),
             ({"ImagePositionPatient": None}, "ImagePositionPatient or ImageOrientationPatient is missing"),
             ({"ImageOrientationPatient": [0] * 6}, "ImagePositionPatient or ImageOrientationPatient is missing"),
+            ({"BitsStored": 16, "HighBit": 11}, "pixel description makes no sense"),
             ({"BitsStored": 17}, "pixel description makes no sense"),
             ({"BitsAllocated": 12}, "pixel description makes no sense"),
             ({"PixelRepresentation": None}, "pixel description makes no sense"),

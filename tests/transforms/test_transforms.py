@@ -47,10 +47,10 @@ def test_both_directions_are_those_of_monai() -> None:
 
 @pytest.mark.parametrize("convert", [torch.tensor, np.array])
 def test_values_outside_the_window_come_back(convert: Callable) -> None:
-    data = {"pred": convert([5.0, 5000, 7]), "image": convert([-2000.0, 10, 4000])}
+    data = {"pred": convert([5.0, 5000, 7, 8, 9]), "image": convert([-2000.0, 10, 4000, -1024, 3072])}
     restored = RestoreOutsideHUWindowd("pred", "image")(data)["pred"]
     assert type(restored) is type(data["pred"])
-    assert restored.tolist() == [-2000, 3072, 4000]
+    assert restored.tolist() == [-2000, 3072, 4000, 8, 9], "the ends belong to the window"
 
 
 @pytest.mark.parametrize("num_slices", [1, 3, 5])
