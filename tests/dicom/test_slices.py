@@ -7,7 +7,9 @@ import logging
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -50,7 +52,8 @@ class TestHU:
     """HU = slope x stored + intercept, with the slice's own pair."""
 
     @pytest.mark.parametrize(
-        ("slope", "intercept"), [(1, -1024), (1, 0), (1, -1000), (1, -8192), (1, "-0"), (0.5, -1024.5), (2.25, -500)]
+        ("slope", "intercept"),
+        [(1, -1024), (1, 0), (1, -8192), (1, "-0"), (0.5, -1024.5), (2.25, -500), (1, -1024.3), (0.1, -1024)],
     )
     def test_rescale(self, read: Callable, slope: float, intercept: float) -> None:
         pixels = fake_pixels()
@@ -104,8 +107,19 @@ class TestHU:
 
     def test_values_in_the_upper_bits(self, read: Callable) -> None:
         pixels = fake_pixels(signed=False)
-        ct = read(fake_slice(pixels=pixels << 4, bits=12, HighBit=15))
+        pixels[0] = 7
+        ds = fake_slice(pixels=pixels << 4, PixelPaddingValue=7)
+        ds.BitsStored = 12
+        ct = read(ds)
         assert np.array_equal(ct.stored, pixels)
+        assert np.array_equal(ct.padding[:1], pixels[:1] == 7)
+
+    def test_run_lengths_keep_values_in_the_upper_bits(self, read: Callable) -> None:
+        pixels = fake_pixels(signed=False)
+        ds = fake_slice(pixels=pixels << 4)
+        ds.compress(RLELossless, generate_instance_uid=False)
+        ds.BitsStored = 12
+        assert np.array_equal(read(ds).stored, pixels)
 
 
 class TestEncodings:
@@ -163,6 +177,12 @@ class TestEncodings:
         ds = fake_slice(pixels=fake_pixels(signed=False), SmallestImagePixelValue=0, LargestImagePixelValue=7)
         assert np.array_equal(read(ds).stored, fake_pixels(signed=False))
 
+    def test_one_extreme_that_fits_the_other_sign_is_no_error(self, read: Callable) -> None:
+        pixels = (fake_pixels() - 1000).view(np.uint16)
+        largest = int(pixels.view(np.int16).max())
+        ds = fake_slice(pixels=pixels, SmallestImagePixelValue=0, LargestImagePixelValue=largest)
+        assert np.array_equal(read(ds).stored, pixels)
+
 
 class TestPadding:
     """Padding is found with the right sign, and guessed only where it is safe."""
@@ -205,6 +225,16 @@ class TestPadding:
         ct = read(ds)
         assert np.array_equal(ct.stored, pixels)
         assert np.array_equal(to_stored(ct, np.zeros_like(ct.hu))[ct.padding], [63536] * 5)
+
+    def test_a_range_of_padding_outside_bits_stored_is_kept(self, read: Callable) -> None:
+        pixels = with_corners(63536, signed=False)
+        pixels[0, 1:3] = [63546, 63540]
+        ds = fake_slice(pixels=pixels, bits=12)
+        ds.add_new("PixelPaddingValue", "US", 63536)
+        ds.add_new("PixelPaddingRangeLimit", "US", 63546)
+        ct = read(ds)
+        assert np.array_equal(ct.stored, pixels)
+        assert np.array_equal(ct.padding, pixels >= 63536)
 
     @pytest.mark.parametrize("intercept", [-1024.0, 0.0])
     def test_a_tagged_value_that_tissue_has_too_is_padding_at_the_border_only(
@@ -362,6 +392,13 @@ class TestUnusableSlices:
         assert "; expected " in message
         assert "\n" not in message
 
+    def test_an_element_that_cannot_be_copied(self, tmp_path: Path) -> None:
+        path = write(fake_slice(), tmp_path / "a")
+        series_number = b"\x20\x00\x11\x00"
+        path.write_bytes(path.read_bytes().replace(series_number + b"IS", series_number + b"ZZ"))
+        with pytest.raises(SeriesError, match=r"element \(0020,0011\) has an unknown VR"):
+            read_slice(path)
+
     @pytest.mark.parametrize("keep", [-40, -300, 700, 200, 100, 3])
     def test_truncated(self, tmp_path: Path, keep: int) -> None:
         path = write(fake_slice(), tmp_path / "Muster_Eva")
@@ -378,6 +415,14 @@ class TestUnusableSlices:
         path = write(ds, tmp_path / "a")
         path.write_bytes(path.read_bytes()[:-cut])
         with pytest.raises(SeriesError, match="missing or cut off"):
+            read_slice(path)
+
+    def test_a_file_that_is_replaced_while_it_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write(fake_slice(), tmp_path / "a")
+        times = count()
+        size = path.stat().st_size
+        monkeypatch.setattr("os.fstat", lambda _: SimpleNamespace(st_size=size, st_mtime_ns=next(times)))
+        with pytest.raises(SeriesError, match="file changed while it was read"):
             read_slice(path)
 
     def test_a_file_that_grows_while_it_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
