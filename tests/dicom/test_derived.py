@@ -353,11 +353,12 @@ class TestCopies:
         source.add_new("VectorGridData", "OF", b"\1\2\3\4\5\6")
         source.private_block(0x11, "X", create=True).add_new(1, "OL", b"\1\2\3\4\5\6")
         source.private_block(0x11, "X").add_new(2, "OL", b"\1\2\3\4")
+        source.private_block(0x11, "X").add_new(3, "OD", b"\1\2\3\4\5\6\7\x08")
         ct = read_slice(write_native(source, tmp_path / "a", ExplicitVRBigEndian))
         ds = reread(derive(ct, keep_private=keep_private), tmp_path)
         assert "VectorGridData" not in ds
         private = [element.value for element in ds if element.tag.group == 0x11]
-        assert private == (["X", b"\4\3\2\1"] if keep_private else [])
+        assert private == (["X", b"\4\3\2\1", b"\x08\7\6\5\4\3\2\1"] if keep_private else [])
 
     @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
     def test_other_encodings(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
@@ -366,21 +367,26 @@ class TestCopies:
         item = Dataset()
         item.ReferencedSOPInstanceUID, item.ReferencedFrameNumber = "1.2.3.4", 1
         source.ReferencedImageSequence = [item]
-        source.add_new("RedPaletteColorLookupTableData", "OW", b"\1\2\3\4" if syntax.is_little_endian else b"\2\1\4\3")
+        for dataset in (source, item):
+            words = b"\1\2\3\4" if syntax.is_little_endian else b"\2\1\4\3"
+            dataset.add_new("RedPaletteColorLookupTableData", "OW", words)
         ct = read_slice(write_native(source, tmp_path / "a", syntax))
         ds = reread(derive(ct), tmp_path)
         assert {key: ds[key].value for key in COPIED} == {key: source[key].value for key in COPIED}
         assert (ds["PixelPaddingValue"].VR, ds.PixelPaddingValue) == ("SS", -2000)
         assert ds.ReferencedImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.4"
-        assert ds.RedPaletteColorLookupTableData == b"\1\2\3\4"
+        for dataset in (ds, ds.ReferencedImageSequence[0]):
+            assert dataset.RedPaletteColorLookupTableData == b"\1\2\3\4"
         assert np.array_equal(ds.pixel_array, fake_pixels())
 
     @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
     def test_values_that_violate_their_vr_survive(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
-        path = write_native(fake_slice(), tmp_path / "a", syntax)
+        item = Dataset()
+        item.DateOfSecondaryCapture = "19770304"
+        path = write_native(fake_slice(ReferencedImageSequence=[item]), tmp_path / "a", syntax)
         content = path.read_bytes()
-        # equally long: a date that is none, a number that is none
-        for old, new in ((b"19600102", b"unknown "), (b"2.0 ", b"two ")):
+        # equally long: dates that are none, a number that is none
+        for old, new in ((b"19600102", b"unknown "), (b"2.0 ", b"two "), (b"19770304", b"no date ")):
             assert content.count(old) == 1
             content = content.replace(old, new)
         path.write_bytes(content)
@@ -388,6 +394,8 @@ class TestCopies:
         written = (tmp_path / "b").read_bytes()
         assert b"unknown " in written
         assert b"two " in written
+        assert b"no date " in written
+        assert b"\x10\0\x10\0PN" in written, "others keep their representation"
         assert pydicom.dcmread(tmp_path / "b").PatientBirthDate == "unknown"
 
 
@@ -424,6 +432,20 @@ class TestDrops:
         written = (tmp_path / "derived.dcm").read_bytes()
         assert [written.count(b"secret-%d" % level) for level in range(3)] == [1, 1, 1]
 
+    @pytest.mark.parametrize("whole", [True, False], ids=["parsable", "damaged"])
+    def test_private_elements_in_a_sequence_of_unknown_vr(self, tmp_path: Path, whole: bool) -> None:
+        """What cannot be parsed cannot be cleaned, so it goes."""
+        private = b"\x09\0\x01\x10" + (6).to_bytes(4, "little") + b"secret"
+        item = b"\xfe\xff\0\xe0" + len(private).to_bytes(4, "little") + private
+        source = fake_slice()
+        source.add_new(0x00081141, "UN", item if whole else b"secret")
+        path = write(source, tmp_path / "source")
+        # ReferencedImageSequence, which pydicom would parse on writing
+        path.write_bytes(path.read_bytes().replace(b"\x08\0\x41\x11UN", b"\x08\0\x40\x11UN"))
+        ds = reread(derive(read_slice(path)), tmp_path)
+        assert b"secret" not in (tmp_path / "derived.dcm").read_bytes()
+        assert ("ReferencedImageSequence" in ds) == whole
+
     def test_what_is_computed_from_the_pixels(self, read: Callable) -> None:
         extremes = [
             *("SmallestPixelValueInSeries", "LargestPixelValueInSeries"),
@@ -453,11 +475,11 @@ class TestDrops:
         source = fake_slice(pixels=fake_pixels(signed=False), bits=12)
         source.add_new(0x60000010, "US", 12)
         source.add_new(0x60000102, "US", 12)
+        source.add_new(0x601E0102, "US", 13)
         source.add_new(0x60020102, "US", 0)
         source.add_new(0x60023000, "OW", b"\1\0")
         groups = {element.tag.group for element in derive(read(source))}
-        assert 0x6000 not in groups
-        assert 0x6002 in groups
+        assert groups & {0x6000, 0x6002, 0x601E} == {0x6002}
 
 
 class TestPixels:
