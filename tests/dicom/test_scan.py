@@ -216,6 +216,7 @@ class TestSkippedFiles:
         (tmp_path / "binary").write_bytes(b"\x08\x00" * 100)
         found = scan(tmp_path)
         assert found.skip_summary() == {"not DICOM": 3}
+        assert not any(item.damaged for item in found.skipped), "none of them can be a slice"
         assert found.series[0].slice_count == 2
 
     def test_unreadable_header(self, tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ class TestSkippedFiles:
         path.write_bytes(content[:start] + b"\x08\x00\x16\x00ZZ\xff\xff" + content[start + 8 :])
         found = scan(tmp_path)
         assert found.series == ()
-        assert [item.reason for item in found.skipped] == ["unreadable DICOM header"]
+        assert [(item.reason, item.damaged) for item in found.skipped] == [("unreadable DICOM header", True)]
 
     def test_duplicate_is_skipped_whichever_way_the_folder_is_listed(self, tmp_path: Path) -> None:
         write(fake_slice(0, 1), tmp_path / "b" / "copy")
@@ -359,7 +360,24 @@ class TestFiles:
         write_stack(tmp_path, [0])
         os.symlink(tmp_path / "nowhere", tmp_path / "link")
         os.mkfifo(tmp_path / "pipe")
-        assert scan(tmp_path).skip_summary() == {"file cannot be read": 1}
+        found = scan(tmp_path)
+        assert found.skip_summary() == {"file cannot be read": 1}
+        assert found.skipped[0].damaged
+
+    @pytest.mark.parametrize(
+        ("function", "reason"), [("os.scandir", "folder cannot be read"), ("pathlib.Path.open", "file cannot be read")]
+    )
+    def test_what_cannot_be_opened_may_be_lost_slices(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, reason: str
+    ) -> None:
+        write_stack(tmp_path, [0])
+
+        def fail(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(function, fail)
+        (skipped,) = scan(tmp_path).skipped
+        assert (skipped.reason, skipped.damaged) == (reason, True)
 
     @pytest.mark.parametrize("implicit", [True, False])
     def test_file_without_preamble(self, tmp_path: Path, implicit: bool) -> None:

@@ -114,7 +114,8 @@ def test_a_deflated_file_that_grows_out_of_proportion_is_refused(tmp_path: Path)
     del ds
     tracemalloc.start()
     try:
-        assert [item.reason.split(" of ")[0] for item in scan(tmp_path).skipped] == ["deflated file"]
+        (skipped,) = scan(tmp_path).skipped
+        assert (skipped.reason.split(" of ")[0], skipped.damaged) == ("deflated file", True)
         with pytest.raises(SeriesError, match="would grow more than 200 times"):
             read_slice(tmp_path / "a")
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
