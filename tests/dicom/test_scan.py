@@ -69,6 +69,10 @@ class TestOrder:
         # row x column = (0, 1, 0) x (0, 0, -1) = (-1, 0, 0)
         assert [item.position_mm for item in only_series(tmp_path).slices] == [-30.0, -20.0, -10.0]
 
+    def test_cosines_that_are_a_little_short_do_not_scale_positions(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0.0, 2.0, 4.0], orientation=(0.98, 0, 0, 0, 0.98, 0))
+        assert [item.position_mm for item in only_series(tmp_path).slices] == [0.0, 2.0, 4.0]
+
     def test_names_of_files_and_folders_do_not_change_the_result(self, tmp_path: Path) -> None:
         for folder, names in (("one", "abc"), ("two", "zyx")):
             for number, name in enumerate(names, start=1):
@@ -92,6 +96,9 @@ class TestSeparation:
         "different",
         [
             pytest.param({"PixelSpacing": [0.7, 0.7]}, id="pixel spacing"),
+            pytest.param({"PixelSpacing": None}, id="no pixel spacing"),
+            pytest.param({"pixels": fake_pixels(shape=(10, 16))}, id="rows"),
+            pytest.param({"pixels": fake_pixels(shape=(12, 20))}, id="columns"),
             pytest.param({"FrameOfReferenceUID": "1.2.3.99"}, id="frame of reference"),
             pytest.param({"orientation": tilted(5)}, id="orientation"),
         ],
@@ -153,16 +160,20 @@ class TestGeometry:
             ([0, 2, 4, 8, 10], "missing slices: 1 (step 2.00 mm, largest 4.00 mm)"),
             ([0, 2, 4, 10, 12, 14], "missing slices: 2 (step 2.00 mm, largest 6.00 mm)"),
             ([0, 4.22, 8.44, 15.82, 23.2], "uneven step: 4.22 to 7.38 mm"),
+            ([0, 2, 4, 5, 7], "uneven step: 1.00 to 2.00 mm"),
+            ([0, 2, 4, 6.2, 8.4], "uneven step: 2.00 to 2.20 mm"),
+            ([0, 2, 2.005, 4], "duplicate positions: 1 slices lie where another one lies"),
         ],
     )
     def test_steps(self, tmp_path: Path, heights: list[float], expected: str) -> None:
         write_stack(tmp_path, heights)
         assert only_series(tmp_path).warnings == (expected,)
 
-    def test_slice_without_position_stays_in_the_series(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("lacking", ["ImagePositionPatient", "ImageOrientationPatient", "Rows", "Columns"])
+    def test_slice_without_a_place_stays_in_the_series(self, tmp_path: Path, lacking: str) -> None:
         """Dropping it would leave a hole that nobody notices; read_slice reports it."""
         write_stack(tmp_path, [0, 2])
-        write(fake_slice(4, 3, ImagePositionPatient=None), tmp_path / "broken")
+        write(fake_slice(4, 3, **{lacking: None}), tmp_path / "broken")
         series = only_series(tmp_path)
         assert [len(stack) for stack in series.stacks] == [2, 1]
         assert series.skip_reason is None
@@ -239,6 +250,8 @@ class TestSkippedFiles:
         """A tool that keeps the UIDs of what it has processed; nobody can tell which of the two is the scan."""
         write(fake_slice(0, 1), tmp_path / "a")
         write(fake_slice(0, 1, pixels=fake_pixels() + np.int16(1)), tmp_path / "b")
+        for name in "ab":
+            os.utime(tmp_path / name, (0, 0))
         found = scan(tmp_path)
         assert found.skipped == ()
         assert not found.series[0].selectable
@@ -365,15 +378,20 @@ class TestFiles:
         assert found.skipped[0].damaged
 
     @pytest.mark.parametrize(
-        ("function", "reason"), [("os.scandir", "folder cannot be read"), ("pathlib.Path.open", "file cannot be read")]
+        ("function", "error", "reason"),
+        [
+            ("os.scandir", PermissionError, "folder cannot be read"),
+            ("pathlib.Path.open", PermissionError, "file cannot be read"),
+            ("pydicom.dcmread", ValueError, "unreadable DICOM header"),
+        ],
     )
-    def test_what_cannot_be_opened_may_be_lost_slices(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, reason: str
+    def test_what_cannot_be_read_may_be_lost_slices(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, error: type[Exception], reason: str
     ) -> None:
         write_stack(tmp_path, [0])
 
-        def fail(*_: object) -> None:
-            raise PermissionError
+        def fail(*_: object, **__: object) -> None:
+            raise error
 
         monkeypatch.setattr(function, fail)
         (skipped,) = scan(tmp_path).skipped

@@ -374,6 +374,7 @@ class TestUnusableSlices:
             ({"Rows": 4000, "Columns": 4000}, "PixelData holds 384 bytes; expected 32000000"),
             ({"ImagePositionPatient": None}, "ImagePositionPatient or ImageOrientationPatient is missing"),
             ({"ImageOrientationPatient": [0] * 6}, "ImagePositionPatient or ImageOrientationPatient is missing"),
+            ({"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]}, "ImageOrientationPatient is missing"),
             ({"BitsStored": 16, "HighBit": 11}, "pixel description makes no sense"),
             ({"BitsStored": 17}, "pixel description makes no sense"),
             ({"BitsAllocated": 12}, "pixel description makes no sense"),
