@@ -55,11 +55,11 @@ class TestOrder:
         assert series.slices[0].instance_number is None
 
     def test_equal_positions_are_sorted_by_number_then_uid(self, tmp_path: Path) -> None:
-        write(fake_slice(1.0, 9), tmp_path / "a")
-        write(fake_slice(1.0, 2), tmp_path / "b")
+        write(fake_slice(1.0, 10), tmp_path / "a")
+        write(fake_slice(1.0, 9), tmp_path / "b")
         write(fake_slice(0.0, 5), tmp_path / "c")
         series = only_series(tmp_path)
-        assert [item.instance_number for item in series.slices] == [5, 2, 9]
+        assert [item.instance_number for item in series.slices] == [5, 9, 10], "numbers, not texts"
         assert any("duplicate positions: 1" in text for text in series.warnings)
 
     def test_position_is_measured_along_the_normal(self, tmp_path: Path) -> None:
@@ -105,9 +105,9 @@ class TestSeparation:
     )
     def test_other_geometry_is_another_stack(self, tmp_path: Path, different: dict[str, object]) -> None:
         write_stack(tmp_path, [0, 2, 4])
-        write(fake_slice(6, 4, **different), tmp_path / "other")
+        write(fake_slice(-2, 4, **different), tmp_path / "other")
         series = only_series(tmp_path)
-        assert [len(stack) for stack in series.stacks] == [3, 1]
+        assert [len(stack) for stack in series.stacks] == [3, 1], "the largest first"
         assert any(text.startswith("2 geometry groups") for text in series.warnings)
         assert series.skip_reason is None
 
@@ -178,6 +178,13 @@ class TestGeometry:
         assert [len(stack) for stack in series.stacks] == [2, 1]
         assert series.skip_reason is None
         assert series.warnings == ("damaged headers: 1 slices without image size, position or orientation",)
+
+    def test_damaged_slices_come_last_in_the_order_of_their_numbers(self, tmp_path: Path) -> None:
+        for number in (13, 11, 12):
+            write(fake_slice(0, number, ImagePositionPatient=None), tmp_path / str(20 - number))
+        write_stack(tmp_path / "whole", [0, 2])
+        series = only_series(tmp_path)
+        assert [[item.instance_number for item in stack] for stack in series.stacks] == [[1, 2], [11, 12, 13]]
 
     def test_series_without_any_position_cannot_be_selected(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2], ImageOrientationPatient=None)
@@ -260,6 +267,13 @@ class TestSkippedFiles:
     def test_a_copy_in_another_encoding_is_a_duplicate(self, tmp_path: Path) -> None:
         write(fake_slice(0, 1), tmp_path / "a")
         write_native(fake_slice(0, 1), tmp_path / "b", ImplicitVRLittleEndian)
+        found = scan(tmp_path)
+        assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
+        assert found.series[0].skip_reason is None
+
+    def test_a_copy_that_is_cut_off_is_a_duplicate(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1), tmp_path / "a")
+        (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:-40])
         found = scan(tmp_path)
         assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
         assert found.series[0].skip_reason is None
