@@ -28,6 +28,7 @@ from .fake import (
 )
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -205,12 +206,16 @@ class TestSkippedFiles:
             ({"PhotometricInterpretation": "PALETTE COLOR"}, "not monochrome"),
             ({"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture"),
             ({"SOPClassUID": ENHANCED_CT, "NumberOfFrames": 5}, "Enhanced multi-frame CT: to be split into frames"),
-            ({"NumberOfFrames": 5}, "multi-frame image: not supported yet"),
+            ({"SOPClassUID": LEGACY_ENHANCED_CT}, "Enhanced multi-frame CT: to be split into frames"),
+            ({"SOPClassUID": "1.2.3.4.5"}, "no CT image (unknown SOP class)"),
+            ({"NumberOfFrames": 2}, "multi-frame image: not supported yet"),
             ({"Modality": "SEG"}, "Modality SEG"),
             ({"Modality": "MR"}, "Modality MR"),
             ({"Modality": PATIENT}, "Modality unknown"),
             ({"Modality": None, "SOPClassUID": BASIC_TEXT_SR}, "no CT image (Basic Text SR Storage)"),
             ({"SOPClassUID": None, "Modality": None}, None),
+            ({"PhotometricInterpretation": "MONOCHROME1"}, None),
+            ({"ImageType": ["ORIGINAL", "LOCALIZER", "AXIAL", "LOCALIZER"]}, None),
         ],
     )
     def test_unsuitable_file_in_a_ct_series(
@@ -226,6 +231,13 @@ class TestSkippedFiles:
             assert found.series[0].slice_count == 2
             assert found.series[0].warnings == ()
             assert [(item.path.name, item.reason) for item in found.skipped] == [("odd", reason)]
+
+    def test_images_that_cannot_be_told_apart(self, tmp_path: Path) -> None:
+        for number in (1, 2):
+            write_bare(fake_slice(number, number, SOPInstanceUID=None), tmp_path / str(number), implicit=False)
+        found = scan(tmp_path)
+        assert found.series == ()
+        assert found.skip_summary() == {"no SOPInstanceUID": 2}
 
     def test_files_that_are_no_dicom(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2])
@@ -292,7 +304,7 @@ class TestSkippedFiles:
         assert found.series == ()
         assert found.skip_summary() == {f"RescaleType {shown}: not HU": 2}
 
-    @pytest.mark.parametrize("rescale_type", ["HU", "US", ""])
+    @pytest.mark.parametrize("rescale_type", ["HU", "hu", "US", ""])
     def test_rescale_types_of_ct(self, tmp_path: Path, rescale_type: str) -> None:
         write_stack(tmp_path, [0, 2], RescaleType=rescale_type)
         assert only_series(tmp_path).slice_count == 2

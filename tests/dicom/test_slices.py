@@ -366,6 +366,7 @@ class TestUnusableSlices:
             ({"RescaleIntercept": None}, "RescaleSlope or RescaleIntercept is missing"),
             ({"RescaleSlope": "1e300"}, "RescaleSlope 1e+300 gives impossible values"),
             ({"RescaleSlope": "-1e300"}, "RescaleSlope -1e+300 gives impossible values"),
+            ({"RescaleIntercept": float("nan")}, "RescaleSlope or RescaleIntercept is missing, zero or no number"),
             ({"RescaleSlope": 0}, "RescaleSlope or RescaleIntercept is missing, zero"),
             ({"PixelData": None}, "PixelData is missing"),
             ({"PixelData": b""}, "PixelData is missing"),
