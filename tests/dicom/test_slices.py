@@ -53,7 +53,7 @@ class TestHU:
 
     @pytest.mark.parametrize(
         ("slope", "intercept"),
-        [(1, -1024), (1, 0), (1, -8192), (1, "-0"), (0.5, -1024.5), (2.25, -500), (1, -1024.3), (0.1, -1024)],
+        [(1, -1024), (1, 0), (1, -8192), (1, "-0"), (0.5, -1024.5), (2.25, -500), (1, -1024.3), (0.1, 0)],
     )
     def test_rescale(self, read: Callable, slope: float, intercept: float) -> None:
         pixels = fake_pixels()

@@ -30,6 +30,13 @@ def test_anatomy_is_no_noise() -> None:
     found = compare_noise(steps + white(), steps + 0.5 * white())
     assert found.before_hu == pytest.approx(SD_HU, rel=0.15)
     assert found.after_hu == pytest.approx(0.5 * found.before_hu)
+    assert noise_correlation(steps + white()) == pytest.approx(0, abs=0.1)
+
+
+def test_fewer_than_500_pixels_of_tissue_say_nothing() -> None:
+    few, enough = (40 + white()[:rows, :25] for rows in (19, 20))
+    assert np.isnan([noise_sd_hu(few), noise_correlation(few), compare_noise(few, few).before_hu]).all()
+    assert np.isfinite([noise_sd_hu(enough), noise_correlation(enough), compare_noise(enough, enough).before_hu]).all()
 
 
 def test_after_is_measured_where_before_is_flat() -> None:

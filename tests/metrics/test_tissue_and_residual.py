@@ -78,6 +78,24 @@ def test_without_a_reference_noise_scores_zero_and_blur_high() -> None:
     assert np.isnan(residual_structure_without_reference(noise + 40, 0 * noise + 40, everywhere))
 
 
+@pytest.mark.parametrize("taken_at_borders", [1.0, 0.2])
+def test_strong_noise_is_no_structure_however_much_of_it_is_taken_at_borders(taken_at_borders: float) -> None:
+    noisy = low_dose(TRUTH_HU[None], 60, seed=2)[0]
+    slope = ndimage.gaussian_gradient_magnitude(np.clip(TRUTH_HU, -300, 400).astype(float), 1.5)
+    share = np.where(ndimage.maximum_filter(slope, 5) > 5, taken_at_borders, 1)
+    after = noisy - share * (noisy - TRUTH_HU)
+    assert abs(residual_structure_without_reference(noisy, after, np.ones(noisy.shape, dtype=bool))) < 0.15
+
+
+def test_too_little_structure_or_tissue_says_nothing() -> None:
+    faint = 40 + 2.0 * (np.indices((64, 64))[1] // 8 % 2)
+    assert np.isnan(residual_structure(faint + 1, ndimage.gaussian_filter(faint, 1), faint))
+    small = (slice(200, 244), slice(200, 244))
+    blurred = ndimage.gaussian_filter(LOW_HU, 1.0)
+    everywhere = np.ones((44, 44), dtype=bool)
+    assert np.isnan(residual_structure_without_reference(LOW_HU[small], blurred[small], everywhere))
+
+
 def test_structure_outside_of_the_valid_pixels_does_not_count() -> None:
     valid = np.zeros(LOW_HU.shape, dtype=bool)
     valid[:, :256] = True
