@@ -264,6 +264,4 @@ def _set_pixels(derived: Dataset, stored: np.ndarray) -> None:
         if stored.dtype.itemsize <= MAX_16_BIT_CONTAINER:
             derived.add_new(Tag(keyword), "SS" if pixels.signed else "US", int(value))
     content = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-    derived.add_new(
-        Tag("PixelData"), "OB" if pixels.bits_allocated == 8 else "OW", content + b"\0" * (len(content) % 2)
-    )
+    derived.add_new(Tag("PixelData"), "OB" if pixels.bits_allocated == 8 else "OW", content)

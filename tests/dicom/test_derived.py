@@ -382,11 +382,11 @@ class TestCopies:
     @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
     def test_values_that_violate_their_vr_survive(self, tmp_path: Path, syntax: pydicom.uid.UID) -> None:
         item = Dataset()
-        item.DateOfSecondaryCapture = "19770304"
+        item.SliceThickness = "3.5"
         path = write_native(fake_slice(ReferencedImageSequence=[item]), tmp_path / "a", syntax)
         content = path.read_bytes()
-        # equally long: dates that are none, a number that is none
-        for old, new in ((b"19600102", b"unknown "), (b"2.0 ", b"two "), (b"19770304", b"no date ")):
+        # equally long: a date that is none, numbers that are none
+        for old, new in ((b"19600102", b"unknown "), (b"2.0 ", b"two "), (b"3.5 ", b"much")):
             assert content.count(old) == 1
             content = content.replace(old, new)
         path.write_bytes(content)
@@ -394,8 +394,8 @@ class TestCopies:
         written = (tmp_path / "b").read_bytes()
         assert b"unknown " in written
         assert b"two " in written
-        assert b"no date " in written
-        assert b"\x10\0\x10\0PN" in written, "others keep their representation"
+        assert b"much" in written
+        assert b"\x20\0\x0d\0UI" in written, "others keep their representation"
         assert pydicom.dcmread(tmp_path / "b").PatientBirthDate == "unknown"
 
 
