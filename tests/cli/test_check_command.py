@@ -249,6 +249,19 @@ def test_a_lossy_source_stays_lossy(tmp_path: Path) -> None:
         assert [each.passed for each in findings if each.rule == rule] == [kept]
 
 
+def test_values_below_the_window_are_unchanged_too(tmp_path: Path) -> None:
+    pixels = fake_pixels()
+    pixels[5, 5] = -100
+    ct = read_slice(write(fake_slice(pixels=pixels), tmp_path / "in" / "a"))
+    (tmp_path / "out").mkdir()
+    for by, passed in ((0, True), (1, False)):
+        changed = ct.stored + np.where(pixels == -100, by, 0).astype(np.int16)
+        derived = derive_slice(ct, changed, fake_derivation(), series_number=1004, now=NOW)
+        save_slice(derived, tmp_path / "out" / "a.dcm")
+        findings = check_series(tmp_path / "out", tmp_path / "in")
+        assert [each.passed for each in findings if each.rule.startswith("values outside")] == [passed]
+
+
 def test_the_check_holds_few_slices_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = write_stack(tmp_path / "in", range(12))
     (tmp_path / "out").mkdir()
