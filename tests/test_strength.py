@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ctclip.errors import ConfigError
-from ctclip.strength import STRENGTHS, find_strength
+from ctclip.strength import DEFAULT_STRENGTH, STRENGTHS, find_strength
 
 
 def test_presets_are_ordered_and_numbers_are_taken_as_they_are() -> None:
@@ -11,6 +11,11 @@ def test_presets_are_ordered_and_numbers_are_taken_as_they_are() -> None:
     assert set(STRENGTHS) == {"low", "medium", "high"}
     assert find_strength("0.4") == find_strength(0.4) == 0.4
     assert find_strength(0) == 0
+
+
+def test_presets_are_those_that_the_published_figures_are_for() -> None:
+    assert STRENGTHS == {"low": 0.25, "medium": 0.37, "high": 0.8}
+    assert DEFAULT_STRENGTH == "medium"
 
 
 @pytest.mark.parametrize("strength", ["strong", "", -0.1, 1.1, "nan"])

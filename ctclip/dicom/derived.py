@@ -255,7 +255,6 @@ def _plain(text: str, limit: int) -> str:
 def _set_pixels(derived: Dataset, stored: np.ndarray) -> None:
     """Set the pixels; BitsStored and PixelRepresentation stay those of the source."""
     pixels = pixel_format(derived)
-    derived.BitsAllocated = 8 * stored.dtype.itemsize
     # equal already, except in old files that keep the values in the upper bits: they were moved down on reading
     derived.HighBit = pixels.bits_stored - 1
     for keyword, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
@@ -265,6 +264,4 @@ def _set_pixels(derived: Dataset, stored: np.ndarray) -> None:
         if stored.dtype.itemsize <= MAX_16_BIT_CONTAINER:
             derived.add_new(Tag(keyword), "SS" if pixels.signed else "US", int(value))
     content = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-    derived.add_new(
-        Tag("PixelData"), "OB" if pixels.bits_allocated == 8 else "OW", content + b"\0" * (len(content) % 2)
-    )
+    derived.add_new(Tag("PixelData"), "OB" if pixels.bits_allocated == 8 else "OW", content)

@@ -141,9 +141,8 @@ def _step_warning(steps: np.ndarray) -> str:
     if np.all(np.abs(steps - median) <= STEP_TOLERANCE * median + POSITION_TOLERANCE_MM):
         return ""
     multiples = np.rint(steps / median)
-    # half a step and less is a second spacing, not a gap
-    is_gap = np.all(multiples >= 1) and np.all(np.abs(steps - multiples * median) <= STEP_TOLERANCE * steps)
-    if is_gap:
+    # a step below the median is a second spacing, not a gap, and no multiple of it
+    if np.all(np.abs(steps - multiples * median) <= STEP_TOLERANCE * steps):
         return f"missing slices: {int(np.sum(multiples - 1))} (step {median:.2f} mm, largest {steps.max():.2f} mm)"
     return f"uneven step: {steps.min():.2f} to {steps.max():.2f} mm"
 

@@ -78,8 +78,9 @@ def outer_padding(padding: np.ndarray, hu: np.ndarray) -> np.ndarray:
     if not doubtful.any():
         return padding
     regions, _ = ndimage.label(doubtful)
-    border = np.concatenate((regions[0], regions[-1], regions[:, 0], regions[:, -1]))
-    return padding & (~doubtful | np.isin(regions, border[border > 0]))
+    # region 0 is all that is not doubtful
+    kept = np.concatenate(([0], regions[0], regions[-1], regions[:, 0], regions[:, -1]))
+    return padding & np.isin(regions, kept)
 
 
 def infer_padding(stored: np.ndarray, hu: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ class Series:
 
     Attributes:
         uid: SeriesInstanceUID, or a stand-in that is reported in ``warnings`` when the files have none.
-        series_number: SeriesNumber of the first slice that states one.
+        series_number: the smallest SeriesNumber that a slice states.
         stacks: groups of slices with the same matrix, orientation, pixel spacing and frame of reference, each sorted by
             position along the normal (then InstanceNumber, then UID). The largest stack comes first, damaged slices
             last.

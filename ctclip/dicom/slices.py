@@ -20,6 +20,7 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSNearLossless,
+    RLELossless,
 )
 from pydicom.valuerep import VR
 
@@ -53,6 +54,9 @@ NATIVE_SYNTAXES = (
     DeflatedExplicitVRLittleEndian,
 )
 """Transfer syntaxes that hold the pixels uncompressed."""
+
+WHOLE_CONTAINERS = (*NATIVE_SYNTAXES, RLELossless)
+"""Transfer syntaxes that hold the containers with all of their bits; the others hold values."""
 
 LOSSY_SYNTAXES = (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless)
 """Transfer syntaxes that are always lossy. JPEG 2000 (1.2.840.10008.1.2.4.91) may be either: there the stream tells."""
@@ -355,8 +359,8 @@ def _stored_and_padding(
     Padding may lie outside the range of BitsStored (-2000 in 12 bits): it is looked for in the whole container too,
     and kept as it is.
     """
-    native = _transfer_syntax(header) in NATIVE_SYNTAXES
-    shift = pixels.high_bit + 1 - pixels.bits_stored if native else 0
+    placed = _transfer_syntax(header) in WHOLE_CONTAINERS
+    shift = pixels.high_bit + 1 - pixels.bits_stored if placed else 0
     stored = significant_bits(container, pixels, shift)
     if padding is None:
         return stored, np.zeros(stored.shape, dtype=bool)

@@ -69,8 +69,9 @@ def residual_structure_without_reference(before_hu: np.ndarray, after_hu: np.nda
     .. math:: \frac{C_{edges} - q C_{flat}}{\sigma_{removed} \sqrt{V_{edges} - V_{flat}}}
 
     with the covariance C of both and the variance V of the structure; q takes into account that a denoiser may remove
-    less at borders. It follows :func:`residual_structure` within 0.05, up to 40 HU of noise on the body phantom, but
-    for filters that flatten noise to steps (3x3 median: 0.1 too low).
+    less at borders. Up to 40 HU of noise on the body phantom it finds the correlation with the structure of the slice
+    without noise, between 1 and 2.5 pixels, within 0.05. :func:`residual_structure` looks at finer structure too and
+    scores blur higher: 0.7 in place of 0.47 for a Gaussian filter of 0.7 pixels.
 
     Args:
         before_hu: the noisy slice, (rows, columns).

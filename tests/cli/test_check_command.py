@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000
+from pydicom.uid import JPEG2000, ImplicitVRLittleEndian
 from typer.testing import CliRunner, Result
 
 from ctclip import verification
@@ -19,6 +19,9 @@ from ctclip.dicom import CTSlice, derive_slice, read_slice, save_slice
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.verification import COPIED, check_series
 from tests.dicom.fake import NOW, fake_derivation, fake_pixels, fake_slice, write, write_stack
+
+METAL = 5000
+"""A stored value above the window of the network."""
 
 
 def _run(*arguments: object) -> Result:
@@ -35,6 +38,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         ds.add_new("PixelPaddingValue", "US", 0)
         values = ds.pixel_array.copy()
         values[:4] = 0
+        values[8:12, 8:12] = METAL
+        ds.BitsStored, ds.HighBit = 16, 15
         ds.PixelData = values.tobytes()
         ds.save_as(path)
     result = _run("denoise", folder / "in", folder / "out", "--quiet")
@@ -44,10 +49,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def _changed(pair: tuple[Path, Path], folder: Path, change: Callable[[Dataset], None]) -> Path:
     """A copy of the derived series with a change in its first slice."""
+    return _all_changed(pair, folder, lambda ds, number: None if number else change(ds))
+
+
+def _all_changed(pair: tuple[Path, Path], folder: Path, change: Callable[[Dataset, int], None]) -> Path:
     for number, path in enumerate(sorted(pair[1].iterdir())):
         ds = pydicom.dcmread(path)
-        if number == 0:
-            change(ds)
+        change(ds, number)
         ds.save_as(folder / path.name)
     return folder
 
@@ -66,8 +74,46 @@ def _set(keyword: str, value: object) -> Callable[[Dataset], None]:
     return lambda ds: setattr(ds, keyword, value)
 
 
-def _shift(ds: Dataset) -> None:
-    ds.PixelData = (ds.pixel_array + (ds.pixel_array > 0) * 4).astype("<u2").tobytes()
+def _shift(by: int) -> Callable[[Dataset], None]:
+    def shift(ds: Dataset) -> None:
+        values = ds.pixel_array.astype(int)
+        tissue = (values > -by) & (values != METAL) & (values > 0)
+        ds.PixelData = (values + tissue * by).astype("<u2").tobytes()
+
+    return shift
+
+
+def _change_metal(ds: Dataset) -> None:
+    values = ds.pixel_array.copy()
+    values[values == METAL] -= 1
+    ds.PixelData = values.tobytes()
+
+
+def _lose_a_row(ds: Dataset) -> None:
+    ds.PixelData = ds.pixel_array[1:].tobytes()
+    ds.Rows -= 1
+
+
+def _write_implicit(ds: Dataset) -> None:
+    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+
+
+def _rename_in_the_file_meta(ds: Dataset) -> None:
+    ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+
+
+def _keep_the_uid(ds: Dataset) -> None:
+    ds.SOPInstanceUID = ds.SourceImageSequence[0].ReferencedSOPInstanceUID
+
+
+def _name_another_source(ds: Dataset) -> None:
+    item = Dataset()
+    item.ReferencedSOPInstanceUID = "1.2.3"
+    ds.SourceImageSequence.append(item)
+
+
+def _other_purpose(sequence: str) -> Callable[[Dataset], None]:
+    return lambda ds: setattr(ds[sequence].value[-1].PurposeOfReferenceCodeSequence[0], "CodeValue", "1")
 
 
 def _fill_padding(ds: Dataset) -> None:
@@ -92,7 +138,21 @@ def _forget_source(ds: Dataset) -> None:
         (_set("KVP", 80), "KVP is that of the source"),
         (_set("RescaleIntercept", -1000), "RescaleIntercept is that of the source"),
         (_forget_source, "every slice has its own source slice"),
-        (_shift, "mean shift in flat soft tissue is at most 1 HU"),
+        (_shift(4), "mean shift in flat soft tissue is at most 1 HU"),
+        (_shift(-4), "mean shift in flat soft tissue is at most 1 HU"),
+        (_change_metal, "values outside [-1024, 3072] HU are unchanged"),
+        (_lose_a_row, "Rows is that of the source"),
+        (_set("Modality", ""), "SOPClassUID is CT Image Storage, Modality CT"),
+        (_write_implicit, "transfer syntax is Explicit VR Little Endian"),
+        (_rename_in_the_file_meta, "the file meta names the slice"),
+        (_keep_the_uid, "SOPInstanceUID and SeriesInstanceUID are new"),
+        (_set("SeriesDescription", ""), "SeriesDescription is there, with 64 characters at most"),
+        (_set("SeriesNumber", None), "SeriesNumber is there"),
+        (_name_another_source, "SourceImageSequence names one source slice"),
+        (_other_purpose("SourceImageSequence"), "SourceImageSequence names one source slice"),
+        (_other_purpose("ContributingEquipmentSequence"), "ContributingEquipmentSequence names the processing"),
+        (_set("StudyInstanceUID", "1.2.3"), "StudyInstanceUID is that of the source, where it has one"),
+        (_set("ImageOrientationPatient", [1, 0, 0, 0, 1, 1e-4]), "ImageOrientationPatient is that of the source"),
         (_fill_padding, "padding is bit-exact"),
     ],
 )
@@ -101,6 +161,33 @@ def test_each_broken_rule_is_found(
 ) -> None:
     findings = {each.rule: each.passed for each in check_series(_changed(pair, tmp_path, change), pair[0])}
     assert findings[rule] is False
+
+
+def test_uids_that_all_slices_have_in_common_are_checked_too(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    source = pydicom.dcmread(next(pair[0].iterdir()))
+    second = pydicom.dcmread(sorted(pair[1].iterdir())[1])
+    own, distinct = "every slice has its own source slice", "each slice has its own SOPInstanceUID, all have one Study"
+    for name, keyword, value, rule in (
+        ("series", "SeriesInstanceUID", source.SeriesInstanceUID, "SOPInstanceUID and SeriesInstanceUID are new"),
+        ("study", "StudyInstanceUID", "", distinct),
+        ("slice", "SOPInstanceUID", second.SOPInstanceUID, distinct),
+        ("reference", "SourceImageSequence", second.SourceImageSequence, own),
+    ):
+        (tmp_path / name).mkdir()
+        folder = _all_changed(pair, tmp_path / name, lambda ds, _, of=(keyword, value): setattr(ds, *of))
+        (finding,) = (each for each in check_series(folder, pair[0]) if each.rule.startswith(rule))
+        assert not finding.passed, name
+
+
+def test_a_series_is_not_compared_with_sources_that_are_not_there(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    rules = {each.rule for each in check_series(_changed(pair, tmp_path, _forget_source), pair[0])}
+    assert not any(rule.endswith("is that of the source") for rule in rules)
+
+
+def test_other_series_beside_the_source_need_no_derived_slices(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(pair[0], tmp_path / "in")
+    write_stack(tmp_path / "in" / "other", [0, 2])
+    assert [each for each in check_series(pair[1], tmp_path / "in") if not each.passed] == []
 
 
 def test_the_source_itself_is_no_derived_series(pair: tuple[Path, Path]) -> None:
@@ -160,6 +247,19 @@ def test_a_lossy_source_stays_lossy(tmp_path: Path) -> None:
         save_slice(ds, tmp_path / f"out{kept}" / "a.dcm")
         findings = check_series(tmp_path / f"out{kept}", tmp_path / "in")
         assert [each.passed for each in findings if each.rule == rule] == [kept]
+
+
+def test_values_below_the_window_are_unchanged_too(tmp_path: Path) -> None:
+    pixels = fake_pixels()
+    pixels[5, 5] = -100
+    ct = read_slice(write(fake_slice(pixels=pixels), tmp_path / "in" / "a"))
+    (tmp_path / "out").mkdir()
+    for by, passed in ((0, True), (1, False)):
+        changed = ct.stored + np.where(pixels == -100, by, 0).astype(np.int16)
+        derived = derive_slice(ct, changed, fake_derivation(), series_number=1004, now=NOW)
+        save_slice(derived, tmp_path / "out" / "a.dcm")
+        findings = check_series(tmp_path / "out", tmp_path / "in")
+        assert [each.passed for each in findings if each.rule.startswith("values outside")] == [passed]
 
 
 def test_the_check_holds_few_slices_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

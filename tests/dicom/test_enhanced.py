@@ -80,6 +80,17 @@ def test_compressed_frames_give_the_same(source: Path, frames: list[np.ndarray],
             np.testing.assert_array_equal(read_slice(one.path).hu, read_slice(other.path).hu)
 
 
+def test_frames_of_8_bits_and_an_odd_number_of_pixels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(np.uint8)
+    ds = enhanced(pixels, HEIGHTS, INTERCEPTS)
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+    ds.PixelData = pixels.tobytes() + b"\0"
+    write(ds, tmp_path / "in" / "multi")
+    with opened_export(tmp_path / "in") as found:
+        slices = [read_slice(item.path).stored for item in found.series[0].slices]
+    np.testing.assert_array_equal(slices, pixels[[1, 2, 0]])
+
+
 def test_the_derived_series_names_object_and_frame_and_passes_the_check(source: Path, tmp_path: Path) -> None:
     save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), tmp_path / "tiny.pt")
     command = ["denoise", str(source), str(tmp_path / "out"), "--model", str(tmp_path / "tiny.pt"), "--device", "cpu"]
@@ -101,12 +112,13 @@ def test_the_derived_series_names_object_and_frame_and_passes_the_check(source: 
 
 def test_frames_that_do_not_fit_the_header_are_a_reason(source: Path, frames: list[np.ndarray]) -> None:
     lying = enhanced(frames, HEIGHTS, INTERCEPTS)
-    lying.NumberOfFrames = 2_000_000_000
-    write(lying, source / "multi")
-    with opened_export(source) as found:
-        assert found.series == ()
-        (reason,) = found.skip_summary()
-        assert "2000000000 frames and describes 3" in reason
+    for stated in (2_000_000_000, 2, 4):
+        lying.NumberOfFrames = stated
+        write(lying, source / "multi")
+        with opened_export(source) as found:
+            assert found.series == ()
+            (reason,) = found.skip_summary()
+            assert f"{stated} frames and describes 3" in reason
     short = enhanced(frames, HEIGHTS, INTERCEPTS)
     short.PixelData = short.PixelData[:-100]
     write(short, source / "multi")
@@ -182,6 +194,32 @@ def test_the_technique_is_that_of_the_first_of_two_sources(source: Path, frames:
     assert (header.KVP, header.XRayTubeCurrent) == (120, 100)
     assert "Exposure" not in header
     assert "FilterType" not in header
+
+
+def test_technique_and_display_of_a_frame_stand_where_a_ct_image_has_them(
+    source: Path, frames: list[np.ndarray]
+) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    acquisition, display, kept = Dataset(), Dataset(), Dataset()
+    acquisition.GantryDetectorTilt, acquisition.TableHeight, acquisition.RotationDirection = -12.5, 140.0, "CC"
+    display.WindowCenter, display.WindowWidth = 40, 400
+    kept.ImageComments = "kept by a conversion"
+    shared.CTAcquisitionDetailsSequence, shared.FrameVOILUTSequence = [acquisition], [display]
+    shared.UnassignedSharedConvertedAttributesSequence = [kept]
+    shared.CTExposureSequence[0].ExposureInmAs = 7.6
+    ds.DimensionOrganizationType, ds.DimensionIndexSequence = "3D", [Dataset()]
+    ds.PerFrameFunctionalGroupsSequence[1].FrameVOILUTSequence = [Dataset()]
+    ds.PerFrameFunctionalGroupsSequence[1].FrameVOILUTSequence[0].WindowCenter = -600
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        headers = {item.instance_number: read_slice(item.path).header for item in found.series[0].slices}
+    for header in headers.values():
+        assert (header.GantryDetectorTilt, header.TableHeight, header.RotationDirection) == (-12.5, 140, "CC")
+        assert (header.Exposure, header.ImageComments, header.WindowWidth) == (8, "kept by a conversion", 400)
+        assert header.PatientPosition == "HFS", "what is at the top stays there"
+        assert not [element for element in header if element.keyword.startswith("Dimension")]
+    assert [headers[number].WindowCenter for number in (1, 2, 3)] == [40, -600, 40], "a frame's own value goes first"
 
 
 def test_parts_of_a_concatenation_become_one_row_of_numbers(tmp_path: Path, frames: list[np.ndarray]) -> None:

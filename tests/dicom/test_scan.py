@@ -28,6 +28,7 @@ from .fake import (
 )
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -55,11 +56,11 @@ class TestOrder:
         assert series.slices[0].instance_number is None
 
     def test_equal_positions_are_sorted_by_number_then_uid(self, tmp_path: Path) -> None:
-        write(fake_slice(1.0, 9), tmp_path / "a")
-        write(fake_slice(1.0, 2), tmp_path / "b")
+        write(fake_slice(1.0, 10), tmp_path / "a")
+        write(fake_slice(1.0, 9), tmp_path / "b")
         write(fake_slice(0.0, 5), tmp_path / "c")
         series = only_series(tmp_path)
-        assert [item.instance_number for item in series.slices] == [5, 2, 9]
+        assert [item.instance_number for item in series.slices] == [5, 9, 10], "numbers, not texts"
         assert any("duplicate positions: 1" in text for text in series.warnings)
 
     def test_position_is_measured_along_the_normal(self, tmp_path: Path) -> None:
@@ -68,6 +69,10 @@ class TestOrder:
             write(slice_, tmp_path / str(number))
         # row x column = (0, 1, 0) x (0, 0, -1) = (-1, 0, 0)
         assert [item.position_mm for item in only_series(tmp_path).slices] == [-30.0, -20.0, -10.0]
+
+    def test_cosines_that_are_a_little_short_do_not_scale_positions(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0.0, 2.0, 4.0], orientation=(0.98, 0, 0, 0, 0.98, 0))
+        assert [item.position_mm for item in only_series(tmp_path).slices] == [0.0, 2.0, 4.0]
 
     def test_names_of_files_and_folders_do_not_change_the_result(self, tmp_path: Path) -> None:
         for folder, names in (("one", "abc"), ("two", "zyx")):
@@ -92,15 +97,18 @@ class TestSeparation:
         "different",
         [
             pytest.param({"PixelSpacing": [0.7, 0.7]}, id="pixel spacing"),
+            pytest.param({"PixelSpacing": None}, id="no pixel spacing"),
+            pytest.param({"pixels": fake_pixels(shape=(10, 16))}, id="rows"),
+            pytest.param({"pixels": fake_pixels(shape=(12, 20))}, id="columns"),
             pytest.param({"FrameOfReferenceUID": "1.2.3.99"}, id="frame of reference"),
             pytest.param({"orientation": tilted(5)}, id="orientation"),
         ],
     )
     def test_other_geometry_is_another_stack(self, tmp_path: Path, different: dict[str, object]) -> None:
         write_stack(tmp_path, [0, 2, 4])
-        write(fake_slice(6, 4, **different), tmp_path / "other")
+        write(fake_slice(-2, 4, **different), tmp_path / "other")
         series = only_series(tmp_path)
-        assert [len(stack) for stack in series.stacks] == [3, 1]
+        assert [len(stack) for stack in series.stacks] == [3, 1], "the largest first"
         assert any(text.startswith("2 geometry groups") for text in series.warnings)
         assert series.skip_reason is None
 
@@ -153,20 +161,31 @@ class TestGeometry:
             ([0, 2, 4, 8, 10], "missing slices: 1 (step 2.00 mm, largest 4.00 mm)"),
             ([0, 2, 4, 10, 12, 14], "missing slices: 2 (step 2.00 mm, largest 6.00 mm)"),
             ([0, 4.22, 8.44, 15.82, 23.2], "uneven step: 4.22 to 7.38 mm"),
+            ([0, 2, 4, 5, 7], "uneven step: 1.00 to 2.00 mm"),
+            ([0, 2, 4, 6.2, 8.4], "uneven step: 2.00 to 2.20 mm"),
+            ([0, 2, 2.005, 4], "duplicate positions: 1 slices lie where another one lies"),
         ],
     )
     def test_steps(self, tmp_path: Path, heights: list[float], expected: str) -> None:
         write_stack(tmp_path, heights)
         assert only_series(tmp_path).warnings == (expected,)
 
-    def test_slice_without_position_stays_in_the_series(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("lacking", ["ImagePositionPatient", "ImageOrientationPatient", "Rows", "Columns"])
+    def test_slice_without_a_place_stays_in_the_series(self, tmp_path: Path, lacking: str) -> None:
         """Dropping it would leave a hole that nobody notices; read_slice reports it."""
         write_stack(tmp_path, [0, 2])
-        write(fake_slice(4, 3, ImagePositionPatient=None), tmp_path / "broken")
+        write(fake_slice(4, 3, **{lacking: None}), tmp_path / "broken")
         series = only_series(tmp_path)
         assert [len(stack) for stack in series.stacks] == [2, 1]
         assert series.skip_reason is None
         assert series.warnings == ("damaged headers: 1 slices without image size, position or orientation",)
+
+    def test_damaged_slices_come_last_in_the_order_of_their_numbers(self, tmp_path: Path) -> None:
+        for number in (13, 11, 12):
+            write(fake_slice(0, number, ImagePositionPatient=None), tmp_path / str(20 - number))
+        write_stack(tmp_path / "whole", [0, 2])
+        series = only_series(tmp_path)
+        assert [[item.instance_number for item in stack] for stack in series.stacks] == [[1, 2], [11, 12, 13]]
 
     def test_series_without_any_position_cannot_be_selected(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2], ImageOrientationPatient=None)
@@ -187,12 +206,16 @@ class TestSkippedFiles:
             ({"PhotometricInterpretation": "PALETTE COLOR"}, "not monochrome"),
             ({"SOPClassUID": SECONDARY_CAPTURE}, "Secondary Capture"),
             ({"SOPClassUID": ENHANCED_CT, "NumberOfFrames": 5}, "Enhanced multi-frame CT: to be split into frames"),
-            ({"NumberOfFrames": 5}, "multi-frame image: not supported yet"),
+            ({"SOPClassUID": LEGACY_ENHANCED_CT}, "Enhanced multi-frame CT: to be split into frames"),
+            ({"SOPClassUID": "1.2.3.4.5"}, "no CT image (unknown SOP class)"),
+            ({"NumberOfFrames": 2}, "multi-frame image: not supported yet"),
             ({"Modality": "SEG"}, "Modality SEG"),
             ({"Modality": "MR"}, "Modality MR"),
             ({"Modality": PATIENT}, "Modality unknown"),
             ({"Modality": None, "SOPClassUID": BASIC_TEXT_SR}, "no CT image (Basic Text SR Storage)"),
             ({"SOPClassUID": None, "Modality": None}, None),
+            ({"PhotometricInterpretation": "MONOCHROME1"}, None),
+            ({"ImageType": ["ORIGINAL", "LOCALIZER", "AXIAL", "LOCALIZER"]}, None),
         ],
     )
     def test_unsuitable_file_in_a_ct_series(
@@ -209,6 +232,13 @@ class TestSkippedFiles:
             assert found.series[0].warnings == ()
             assert [(item.path.name, item.reason) for item in found.skipped] == [("odd", reason)]
 
+    def test_images_that_cannot_be_told_apart(self, tmp_path: Path) -> None:
+        for number in (1, 2):
+            write_bare(fake_slice(number, number, SOPInstanceUID=None), tmp_path / str(number), implicit=False)
+        found = scan(tmp_path)
+        assert found.series == ()
+        assert found.skip_summary() == {"no SOPInstanceUID": 2}
+
     def test_files_that_are_no_dicom(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2])
         (tmp_path / "readme.txt").write_text("Muster, Eva")
@@ -216,6 +246,7 @@ class TestSkippedFiles:
         (tmp_path / "binary").write_bytes(b"\x08\x00" * 100)
         found = scan(tmp_path)
         assert found.skip_summary() == {"not DICOM": 3}
+        assert not any(item.damaged for item in found.skipped), "none of them can be a slice"
         assert found.series[0].slice_count == 2
 
     def test_unreadable_header(self, tmp_path: Path) -> None:
@@ -225,7 +256,7 @@ class TestSkippedFiles:
         path.write_bytes(content[:start] + b"\x08\x00\x16\x00ZZ\xff\xff" + content[start + 8 :])
         found = scan(tmp_path)
         assert found.series == ()
-        assert [item.reason for item in found.skipped] == ["unreadable DICOM header"]
+        assert [(item.reason, item.damaged) for item in found.skipped] == [("unreadable DICOM header", True)]
 
     def test_duplicate_is_skipped_whichever_way_the_folder_is_listed(self, tmp_path: Path) -> None:
         write(fake_slice(0, 1), tmp_path / "b" / "copy")
@@ -238,6 +269,8 @@ class TestSkippedFiles:
         """A tool that keeps the UIDs of what it has processed; nobody can tell which of the two is the scan."""
         write(fake_slice(0, 1), tmp_path / "a")
         write(fake_slice(0, 1, pixels=fake_pixels() + np.int16(1)), tmp_path / "b")
+        for name in "ab":
+            os.utime(tmp_path / name, (0, 0))
         found = scan(tmp_path)
         assert found.skipped == ()
         assert not found.series[0].selectable
@@ -246,6 +279,13 @@ class TestSkippedFiles:
     def test_a_copy_in_another_encoding_is_a_duplicate(self, tmp_path: Path) -> None:
         write(fake_slice(0, 1), tmp_path / "a")
         write_native(fake_slice(0, 1), tmp_path / "b", ImplicitVRLittleEndian)
+        found = scan(tmp_path)
+        assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
+        assert found.series[0].skip_reason is None
+
+    def test_a_copy_that_is_cut_off_is_a_duplicate(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1), tmp_path / "a")
+        (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:-40])
         found = scan(tmp_path)
         assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
         assert found.series[0].skip_reason is None
@@ -264,7 +304,7 @@ class TestSkippedFiles:
         assert found.series == ()
         assert found.skip_summary() == {f"RescaleType {shown}: not HU": 2}
 
-    @pytest.mark.parametrize("rescale_type", ["HU", "US", ""])
+    @pytest.mark.parametrize("rescale_type", ["HU", "hu", "US", ""])
     def test_rescale_types_of_ct(self, tmp_path: Path, rescale_type: str) -> None:
         write_stack(tmp_path, [0, 2], RescaleType=rescale_type)
         assert only_series(tmp_path).slice_count == 2
@@ -359,7 +399,29 @@ class TestFiles:
         write_stack(tmp_path, [0])
         os.symlink(tmp_path / "nowhere", tmp_path / "link")
         os.mkfifo(tmp_path / "pipe")
-        assert scan(tmp_path).skip_summary() == {"file cannot be read": 1}
+        found = scan(tmp_path)
+        assert found.skip_summary() == {"file cannot be read": 1}
+        assert found.skipped[0].damaged
+
+    @pytest.mark.parametrize(
+        ("function", "error", "reason"),
+        [
+            ("os.scandir", PermissionError, "folder cannot be read"),
+            ("pathlib.Path.open", PermissionError, "file cannot be read"),
+            ("pydicom.dcmread", ValueError, "unreadable DICOM header"),
+        ],
+    )
+    def test_what_cannot_be_read_may_be_lost_slices(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, error: type[Exception], reason: str
+    ) -> None:
+        write_stack(tmp_path, [0])
+
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(function, fail)
+        (skipped,) = scan(tmp_path).skipped
+        assert (skipped.reason, skipped.damaged) == (reason, True)
 
     @pytest.mark.parametrize("implicit", [True, False])
     def test_file_without_preamble(self, tmp_path: Path, implicit: bool) -> None:

@@ -7,7 +7,9 @@ import logging
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -50,7 +52,8 @@ class TestHU:
     """HU = slope x stored + intercept, with the slice's own pair."""
 
     @pytest.mark.parametrize(
-        ("slope", "intercept"), [(1, -1024), (1, 0), (1, -1000), (1, -8192), (1, "-0"), (0.5, -1024.5), (2.25, -500)]
+        ("slope", "intercept"),
+        [(1, -1024), (1, 0), (1, -8192), (1, "-0"), (0.5, -1024.5), (2.25, -500), (1, -1024.3), (0.1, 0)],
     )
     def test_rescale(self, read: Callable, slope: float, intercept: float) -> None:
         pixels = fake_pixels()
@@ -98,10 +101,25 @@ class TestHU:
         assert pixels.min() < 0 <= cleared.min()
         assert np.array_equal(read(fake_slice(pixels=cleared, bits=12)).stored, pixels)
 
+    def test_values_lie_in_the_lower_bits_unless_the_header_says_so(self, read: Callable) -> None:
+        pixels = fake_pixels(signed=False)
+        assert np.array_equal(read(fake_slice(pixels=pixels, bits=12, HighBit=None)).stored, pixels)
+
     def test_values_in_the_upper_bits(self, read: Callable) -> None:
         pixels = fake_pixels(signed=False)
-        ct = read(fake_slice(pixels=pixels << 4, bits=12, HighBit=15))
+        pixels[0] = 7
+        ds = fake_slice(pixels=pixels << 4, PixelPaddingValue=7)
+        ds.BitsStored = 12
+        ct = read(ds)
         assert np.array_equal(ct.stored, pixels)
+        assert np.array_equal(ct.padding[:1], pixels[:1] == 7)
+
+    def test_run_lengths_keep_values_in_the_upper_bits(self, read: Callable) -> None:
+        pixels = fake_pixels(signed=False)
+        ds = fake_slice(pixels=pixels << 4)
+        ds.compress(RLELossless, generate_instance_uid=False)
+        ds.BitsStored = 12
+        assert np.array_equal(read(ds).stored, pixels)
 
 
 class TestEncodings:
@@ -159,19 +177,30 @@ class TestEncodings:
         ds = fake_slice(pixels=fake_pixels(signed=False), SmallestImagePixelValue=0, LargestImagePixelValue=7)
         assert np.array_equal(read(ds).stored, fake_pixels(signed=False))
 
+    def test_one_extreme_that_fits_the_other_sign_is_no_error(self, read: Callable) -> None:
+        pixels = (fake_pixels() - 1000).view(np.uint16)
+        largest = int(pixels.view(np.int16).max())
+        ds = fake_slice(pixels=pixels, SmallestImagePixelValue=0, LargestImagePixelValue=largest)
+        assert np.array_equal(read(ds).stored, pixels)
+
 
 class TestPadding:
     """Padding is found with the right sign, and guessed only where it is safe."""
 
     @pytest.mark.parametrize(
-        ("value", "vr"), [pytest.param(-2000, "SS", id="signed"), pytest.param(63536, "US", id="63536 means -2000")]
+        ("value", "vr", "stored"),
+        [
+            pytest.param(-2000, "SS", -2000, id="signed"),
+            pytest.param(63536, "US", -2000, id="63536 means -2000"),
+            pytest.param(32768, "US", -32768, id="32768 means -32768"),
+        ],
     )
-    def test_tagged(self, read: Callable, value: int, vr: str) -> None:
-        pixels = with_corners(-2000)
+    def test_tagged(self, read: Callable, value: int, vr: str, stored: int) -> None:
+        pixels = with_corners(stored)
         ds = fake_slice(pixels=pixels)
         ds.add_new("PixelPaddingValue", vr, value)
         ct = read(ds)
-        assert np.array_equal(ct.padding, pixels == -2000)
+        assert np.array_equal(ct.padding, pixels == stored)
         assert ct.padding.sum() == 5
         assert not ct.untagged_padding
 
@@ -197,6 +226,16 @@ class TestPadding:
         assert np.array_equal(ct.stored, pixels)
         assert np.array_equal(to_stored(ct, np.zeros_like(ct.hu))[ct.padding], [63536] * 5)
 
+    def test_a_range_of_padding_outside_bits_stored_is_kept(self, read: Callable) -> None:
+        pixels = with_corners(63536, signed=False)
+        pixels[0, 1:3] = [63546, 63540]
+        ds = fake_slice(pixels=pixels, bits=12)
+        ds.add_new("PixelPaddingValue", "US", 63536)
+        ds.add_new("PixelPaddingRangeLimit", "US", 63546)
+        ct = read(ds)
+        assert np.array_equal(ct.stored, pixels)
+        assert np.array_equal(ct.padding, pixels >= 63536)
+
     @pytest.mark.parametrize("intercept", [-1024.0, 0.0])
     def test_a_tagged_value_that_tissue_has_too_is_padding_at_the_border_only(
         self, read: Callable, intercept: float
@@ -212,11 +251,33 @@ class TestPadding:
         expected[:3] = True
         assert np.array_equal(read(ds).padding, expected)
 
+    @pytest.mark.parametrize("at", [np.s_[:2, 4:8], np.s_[-2:, 4:8], np.s_[4:8, :2], np.s_[4:8, -2:]])
+    def test_such_padding_is_found_at_every_border(self, read: Callable, at: tuple[slice, slice]) -> None:
+        pixels = fake_pixels()
+        pixels[pixels == 1000] = 999
+        pixels[at] = 1000
+        ds = fake_slice(pixels=pixels)
+        ds.add_new("PixelPaddingValue", "SS", 1000)
+        assert np.array_equal(read(ds).padding, pixels == 1000)
+
+    def test_what_is_below_air_is_padding_wherever_it_lies(self, read: Callable) -> None:
+        pixels = with_corners(-2000)
+        pixels[4, 4] = 30
+        pixels[[0, -1]] = pixels[:, [0, -1]] = 30
+        ds = fake_slice(pixels=pixels)
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+        ds.add_new("PixelPaddingRangeLimit", "SS", 30)
+        padding = read(ds).padding
+        assert padding[6, 8], "-3024 HU"
+        assert padding[0].all(), "-994 HU at the border"
+        assert not padding[4, 4], "-994 HU inside"
+
     def test_untagged_corners(self, read: Callable) -> None:
-        """Only outside the circle: the same value in the centre is air in the patient."""
+        """Only outside the inscribed circle: the same value in the centre is air in the patient."""
         pixels = with_corners(24)
+        pixels[6, 0] = 24
         ct = read(fake_slice(pixels=pixels))
-        assert np.argwhere(ct.padding).tolist() == [[0, 0], [0, 15], [11, 0], [11, 15]]
+        assert np.argwhere(ct.padding).tolist() == [[0, 0], [0, 15], [6, 0], [11, 0], [11, 15]]
         assert ct.untagged_padding
 
     def test_corners_above_air_are_anatomy(self, read: Callable) -> None:
@@ -270,10 +331,25 @@ class TestToStored:
         processed = np.where(ct.padding, np.nan, 50.0)
         assert np.array_equal(to_stored(ct, processed), np.where(pixels == -2000, -2000, 1074))
 
-    def test_nan_is_refused(self, read: Callable) -> None:
+    @pytest.mark.parametrize(("slope", "intercept"), [(2, -1024), (0.5, 3), (-1, 100)])
+    def test_changed_hu_go_back_by_the_slices_own_slope(self, read: Callable, slope: float, intercept: float) -> None:
+        ct = read(fake_slice(slope=slope, intercept=intercept))
+        assert np.array_equal(to_stored(ct, ct.hu + np.float32(12 * slope)), ct.stored + 12)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_values_that_are_not_finite_are_refused(self, read: Callable, value: float) -> None:
         ct = read(fake_slice())
         with pytest.raises(SeriesError, match="192 processed pixels are not finite"):
-            to_stored(ct, np.full(SHAPE, np.nan))
+            to_stored(ct, np.full(SHAPE, value))
+
+    def test_before_and_after_are_in_hu_and_without_padding(self, read: Callable) -> None:
+        pixels = with_corners(-2000)
+        ds = fake_slice(pixels=pixels, slope=2.0, intercept=-1000.0)
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+        ct = read(ds)
+        before_hu, after_hu = ct.before_and_after_hu(ct.stored + 3)
+        assert np.array_equal(before_hu, np.where(pixels == -2000, -2000, 2.0 * pixels - 1000))
+        assert np.array_equal(after_hu, np.where(pixels == -2000, -2000, 2.0 * pixels - 994))
 
     def test_other_shape_is_refused(self, read: Callable) -> None:
         with pytest.raises(ValueError, match=r"shape \(3, 3\)"):
@@ -289,6 +365,8 @@ class TestUnusableSlices:
             ({"RescaleSlope": None}, "RescaleSlope or RescaleIntercept is missing"),
             ({"RescaleIntercept": None}, "RescaleSlope or RescaleIntercept is missing"),
             ({"RescaleSlope": "1e300"}, "RescaleSlope 1e+300 gives impossible values"),
+            ({"RescaleSlope": "-1e300"}, "RescaleSlope -1e+300 gives impossible values"),
+            ({"RescaleIntercept": float("nan")}, "RescaleSlope or RescaleIntercept is missing, zero or no number"),
             ({"RescaleSlope": 0}, "RescaleSlope or RescaleIntercept is missing, zero"),
             ({"PixelData": None}, "PixelData is missing"),
             ({"PixelData": b""}, "PixelData is missing"),
@@ -297,6 +375,8 @@ class TestUnusableSlices:
             ({"Rows": 4000, "Columns": 4000}, "PixelData holds 384 bytes; expected 32000000"),
             ({"ImagePositionPatient": None}, "ImagePositionPatient or ImageOrientationPatient is missing"),
             ({"ImageOrientationPatient": [0] * 6}, "ImagePositionPatient or ImageOrientationPatient is missing"),
+            ({"ImageOrientationPatient": [1, 0, 0, 0.6, 0.8, 0]}, "ImageOrientationPatient is missing"),
+            ({"BitsStored": 16, "HighBit": 11}, "pixel description makes no sense"),
             ({"BitsStored": 17}, "pixel description makes no sense"),
             ({"BitsAllocated": 12}, "pixel description makes no sense"),
             ({"PixelRepresentation": None}, "pixel description makes no sense"),
@@ -314,6 +394,13 @@ class TestUnusableSlices:
         assert "; expected " in message
         assert "\n" not in message
 
+    def test_an_element_that_cannot_be_copied(self, tmp_path: Path) -> None:
+        path = write(fake_slice(), tmp_path / "a")
+        series_number = b"\x20\x00\x11\x00"
+        path.write_bytes(path.read_bytes().replace(series_number + b"IS", series_number + b"ZZ"))
+        with pytest.raises(SeriesError, match=r"element \(0020,0011\) has an unknown VR"):
+            read_slice(path)
+
     @pytest.mark.parametrize("keep", [-40, -300, 700, 200, 100, 3])
     def test_truncated(self, tmp_path: Path, keep: int) -> None:
         path = write(fake_slice(), tmp_path / "Muster_Eva")
@@ -330,6 +417,14 @@ class TestUnusableSlices:
         path = write(ds, tmp_path / "a")
         path.write_bytes(path.read_bytes()[:-cut])
         with pytest.raises(SeriesError, match="missing or cut off"):
+            read_slice(path)
+
+    def test_a_file_that_is_replaced_while_it_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = write(fake_slice(), tmp_path / "a")
+        times = count()
+        size = path.stat().st_size
+        monkeypatch.setattr("os.fstat", lambda _: SimpleNamespace(st_size=size, st_mtime_ns=next(times)))
+        with pytest.raises(SeriesError, match="file changed while it was read"):
             read_slice(path)
 
     def test_a_file_that_grows_while_it_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import resource
 import struct
 import tracemalloc
@@ -10,8 +11,17 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from ctclip.dicom import read_slice, scan
 from ctclip.dicom.streams import declared_image, is_irreversible
@@ -86,6 +96,16 @@ def test_a_lossy_stream_is_known_though_its_header_does_not_say_so(
     assert read_slice(write(ds, tmp_path / "a")).lossy is lossy
 
 
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEGExtended12Bit])
+def test_a_jpeg_is_lossy_though_its_header_does_not_say_so(tmp_path: Path, syntax: pydicom.uid.UID) -> None:
+    encoded = io.BytesIO()
+    Image.fromarray((fake_pixels(signed=False, shape=SHAPE) // 8).astype(np.uint8)).save(encoded, "JPEG")
+    ds = fake_slice(pixels=fake_pixels(signed=False, shape=SHAPE), bits=8, BitsAllocated=8)
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.PixelData = encapsulate([encoded.getvalue()])
+    assert read_slice(write(ds, tmp_path / "a")).lossy
+
+
 def test_a_deflated_file_that_grows_out_of_proportion_is_refused(tmp_path: Path) -> None:
     ds = fake_slice(pixels=np.zeros((16, 16), np.int16))
     ds.add_new(0x00091001, "OB", b"\0" * (40 << 20))
@@ -94,7 +114,8 @@ def test_a_deflated_file_that_grows_out_of_proportion_is_refused(tmp_path: Path)
     del ds
     tracemalloc.start()
     try:
-        assert [item.reason.split(" of ")[0] for item in scan(tmp_path).skipped] == ["deflated file"]
+        (skipped,) = scan(tmp_path).skipped
+        assert (skipped.reason.split(" of ")[0], skipped.damaged) == ("deflated file", True)
         with pytest.raises(SeriesError, match="would grow more than 200 times"):
             read_slice(tmp_path / "a")
         assert tracemalloc.get_traced_memory()[1] < 8 << 20

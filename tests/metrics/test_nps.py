@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from ctclip.errors import DataError
-from ctclip.metrics.nps import noise_power_spectrum, noise_power_spectrum_of_repeats, radial_nps
+from ctclip.metrics.nps import (
+    noise_power_spectrum,
+    noise_power_spectrum_of_repeats,
+    radial_nps,
+    tissue_nps,
+    uniform_tissue,
+)
 from ctclip.phantom import body_phantom_hu
 from ctclip.simulation.correlated import correlated_noise
 
@@ -64,3 +70,36 @@ def test_anatomy_is_refused() -> None:
             noise_power_spectrum(regions, PIXEL_MM)
     with pytest.raises(DataError, match="32 px or more"):
         noise_power_spectrum(noise[:, :16, :16], PIXEL_MM)
+
+
+def test_regions_of_a_slice_are_uniform_soft_tissue_that_varies_least_afterwards() -> None:
+    noise = np.random.default_rng(0).normal(0, 20, (96, 96))
+    before = np.where(np.add.outer(np.arange(96) // 64, np.arange(96) // 64) > 0, 400.0, 40.0) + noise
+    after = before - 0.9 * noise
+    after[40:64, 40:64] += np.where(np.indices((24, 24))[0] % 2, 5, -5)  # what the noise hid
+    everywhere = np.ones(before.shape, dtype=bool)
+    nine = [before[y : y + 32, x : x + 32] for y in (0, 16, 32) for x in (0, 16, 32)]
+
+    def found(valid: np.ndarray) -> list[int]:
+        regions, denoised = uniform_tissue(before, after, valid)
+        assert regions.shape == denoised.shape == (len(regions), 32, 32)
+        assert np.all(denoised.std(axis=(1, 2)) < 0.5 * regions.std(axis=(1, 2)))
+        return [next(i for i, each in enumerate(nine) if np.array_equal(each, region)) for region in regions]
+
+    assert set(found(everywhere)) == set(range(8)), "eight at most, without the one that shows most"
+    first_invalid = everywhere.copy()
+    first_invalid[0, 0] = False
+    assert set(found(first_invalid)) == set(range(1, 9))
+    assert found(first_invalid)[-1] == 8
+    before[20:24, 20:24] += 300  # a vessel
+    assert set(found(everywhere)) == {2, 5, 6, 7, 8}
+
+
+def test_shading_of_tissue_is_no_noise() -> None:
+    noise = ct_noise(30, side=32)
+    y, x = np.indices((32, 32)) / 32 - 0.5
+    shaded = noise + 60 + 30 * y - 20 * x + 40 * y * y - 30 * x * y + 25 * x * x
+    plain, found = (tissue_nps(regions, PIXEL_MM) for regions in (noise, shaded))
+    np.testing.assert_allclose(found.nps_hu2_mm2, plain.nps_hu2_mm2, rtol=1e-3)
+    known = radial_nps(noise_power_spectrum(ct_noise(400, side=32), PIXEL_MM), PIXEL_MM)
+    np.testing.assert_allclose(found.nps_hu2_mm2[3:9], known.nps_hu2_mm2[3:9], rtol=0.15)

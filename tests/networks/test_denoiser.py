@@ -48,6 +48,8 @@ def test_padding_mirrors_and_falls_back_to_repetition() -> None:
     row = torch.tensor([1.0, 2, 3]).reshape(1, 1, 1, 3)
     assert pad_to_multiple(row, 5)[0, 0, 0].tolist() == [1, 2, 3, 2, 1]
     assert pad_to_multiple(row, 6)[0, 0, 0].tolist() == [1, 2, 3, 3, 3, 3]
+    for multiple in (5, 6):
+        assert torch.equal(pad_to_multiple(row.mT, multiple), pad_to_multiple(row, multiple).mT)
 
 
 def test_augmentation_grows_with_depth_and_only_in_training() -> None:

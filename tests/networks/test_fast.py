@@ -77,6 +77,19 @@ def test_a_constant_image_is_not_rounded_to_bfloat16() -> None:
         assert torch.equal(optimized_network(network, precision="bf16")(image), image)
 
 
+def test_differences_in_the_image_that_bfloat16_alone_would_round_away_are_seen() -> None:
+    network = _network(CONFIGS["default"])
+    with torch.no_grad():
+        for weight in network.decoder.parameters():
+            weight.zero_()
+        joint, second = network.decoder.blocks[-1][0].weight, network.decoder.blocks[-1][2].weight
+        joint[0, -3, 1, 0], joint[0, -3, 1, 2] = -1, 1  # from the left neighbour to the right one
+        second[0, 0, 1, 1] = network.decoder.last.weight[0, 0, 1, 1] = 1
+        ramp = (0.5 + 1e-4 * torch.arange(32)).expand(1, 1, 32, 32)
+        found = optimized_network(network, precision="bf16")(ramp)[..., 1:-1]
+    torch.testing.assert_close(found, torch.full_like(found, 2e-4), rtol=0.05, atol=0)
+
+
 def test_other_networks_run_as_they_are() -> None:
     network = PeerDenoiser(PeerConfig("DnCNN", 8, 3)).eval()
     image = torch.rand(1, 3, 20, 20)

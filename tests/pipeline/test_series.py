@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, report
 from ctclip.pipeline.noise import MEASURED_SLICES, SeriesNoise
 from ctclip.sampling import evenly_spread
+from tests.dicom.fake import fake_pixels, fake_slice, write, write_stack
 
 
 @pytest.fixture
@@ -28,6 +30,69 @@ def series(export: Path) -> Series:
 @pytest.fixture
 def denoiser(tiny_model: Path) -> Denoiser:
     return DenoiserSpec(str(tiny_model), device="cpu", precision="fp32").load()
+
+
+class Recorder:
+    """In place of a denoiser: changes nothing and keeps what it is given, series of slices by series of slices."""
+
+    model_name, model_sha256, parameters, device, hu_window = "recorder", "", "", "cpu", (-1024.0, 3072.0)
+
+    def __init__(self) -> None:
+        self.given_hu: list[list[np.ndarray]] = []
+        self.strengths: list[float] = []
+
+    def denoise_slices(self, slices_hu: Iterable[np.ndarray], *, strength: float) -> Iterator[np.ndarray]:
+        self.given_hu.append([])
+        self.strengths.append(strength)
+        for each in slices_hu:
+            self.given_hu[-1].append(each)
+            yield each
+
+
+def test_the_network_sees_the_low_end_of_its_window_in_place_of_padding(tmp_path: Path) -> None:
+    pixels = fake_pixels()
+    pixels[:2] = -2000
+    write(fake_slice(pixels=pixels, PixelPaddingValue=-2000), tmp_path / "in")
+    recorder = Recorder()
+    result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 0.5), recorder)
+    assert result.status == "done", result.message
+    assert recorder.strengths == [0.5]
+    expected = np.where(pixels == -2000, -1024, pixels - 1024.0)
+    np.testing.assert_array_equal(recorder.given_hu, [[expected]])
+    np.testing.assert_array_equal(read_slice(tmp_path / "out" / result.derived / "0001.dcm").stored, pixels)
+
+
+def test_slices_of_other_geometry_are_no_neighbours(tmp_path: Path) -> None:
+    write_stack(tmp_path / "in", [0, 2, 4])
+    write(fake_slice(6, 4, PixelSpacing=[0.7, 0.7]), tmp_path / "in" / "other")
+    recorder = Recorder()
+    assert denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), recorder).status == "done"
+    assert [len(stack) for stack in recorder.given_hu] == [3, 1]
+
+
+@pytest.mark.parametrize(("intercepts", "status"), [((-1024, 0), "done"), ((0, 0), "failed")])
+def test_a_series_without_any_value_below_0_hu_is_no_ct(tmp_path: Path, intercepts: tuple, status: str) -> None:
+    for number, intercept in enumerate(intercepts, start=1):
+        write(fake_slice(number, number, intercept=intercept), tmp_path / "in" / str(number))
+    result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), Recorder())
+    assert (result.status, "no value below 0 HU" in result.message) == (status, status == "failed")
+    assert (tmp_path / "out" / result.derived).exists() == (status == "done")
+
+
+def test_a_slice_that_another_has_replaced_since_the_scan_fails_the_series(tmp_path: Path) -> None:
+    write_stack(tmp_path / "in", [0, 2])
+    series = scan(tmp_path / "in").series[0]
+    write(fake_slice(2, 3), series.slices[1].path)
+    result = denoise_series(series, SeriesJob(tmp_path / "out", 1), Recorder())
+    assert (result.status, result.message.split(" was ")[1][:19]) == ("failed", "replaced by another")
+
+
+def test_a_series_that_cannot_be_checked_is_a_failure(tmp_path: Path) -> None:
+    write_stack(tmp_path / "in", [0, 2])
+    job = SeriesJob(tmp_path / "out", 1, check_against=tmp_path / "gone")
+    result = denoise_series(scan(tmp_path / "in").series[0], job, Recorder())
+    assert result.status == "failed"
+    assert result.message.startswith("written, but not checked: ")
 
 
 def test_noise_is_that_of_evenly_spread_slices() -> None:

@@ -19,6 +19,7 @@ from ctclip.transforms import (
     StackNeighborSlicesd,
 )
 from ctclip.transforms.lesions import ellipse_cover
+from ctclip.transforms.neighbor_average import agreement
 
 
 def test_window_and_its_inverse() -> None:
@@ -47,10 +48,16 @@ def test_both_directions_are_those_of_monai() -> None:
 
 @pytest.mark.parametrize("convert", [torch.tensor, np.array])
 def test_values_outside_the_window_come_back(convert: Callable) -> None:
-    data = {"pred": convert([5.0, 5000, 7]), "image": convert([-2000.0, 10, 4000])}
+    data = {"pred": convert([5.0, 5000, 7, 8, 9]), "image": convert([-2000.0, 10, 4000, -1024, 3072])}
     restored = RestoreOutsideHUWindowd("pred", "image")(data)["pred"]
     assert type(restored) is type(data["pred"])
-    assert restored.tolist() == [-2000, 3072, 4000]
+    assert restored.tolist() == [-2000, 3072, 4000, 8, 9], "the ends belong to the window"
+
+
+def test_the_window_may_be_another() -> None:
+    data = {"pred": np.array([5.0, 5000, -5000]), "image": np.array([-1500.0, 10, 10])}
+    assert RestoreOutsideHUWindowd("pred", "image", -1000, 2000)(data)["pred"].tolist() == [-1500, 2000, -1000]
+    assert ScaleHUWindowd("image", -1000, 2000)(data)["image"].tolist() == pytest.approx([0, 1010 / 3000, 1010 / 3000])
 
 
 @pytest.mark.parametrize("num_slices", [1, 3, 5])
@@ -88,6 +95,23 @@ def test_anatomy_of_one_slice_stays_its_own_target() -> None:
     np.testing.assert_allclose(target[0, 22:38, 22:38, 2], volume[0, 22:38, 22:38, 2], atol=1e-3)
     with pytest.raises(DataError, match="at least 4 slices, found 3"):
         NeighborAverage(distance=2)(volume[..., :3])
+
+
+def test_small_and_faint_differences_are_anatomy() -> None:
+    noise = np.random.RandomState(0).normal(0, 20, (2, 128, 128))
+    vessel, organ = (np.zeros((128, 128)) for _ in range(2))
+    vessel[30:33, 30:33], organ[60:120, 60:120] = 200, 12
+    assert agreement(40 + noise[0], 40 + noise[1]).mean() > 0.95
+    assert agreement(40 + vessel + noise[0], 40 + noise[1])[31, 31] == 0
+    assert agreement(40 + organ + noise[0], 40 + noise[1])[80:100, 80:100].mean() < 0.1
+
+
+def test_the_noise_of_a_difference_is_that_of_tissue() -> None:
+    noise = np.random.RandomState(0).normal(0, 20, (2, 128, 128))
+    air = np.indices((128, 128))[1] < 96
+    one, other = (np.where(air, -1000, 40 + each) for each in noise)
+    assert agreement(one, other)[:, 110:].mean() > 0.9
+    assert np.all(agreement(np.full((8, 8), -1000.0), np.full((8, 8), -1000.0)) == 0), "nothing is known of its noise"
 
 
 def test_a_share_of_the_slice_stays_in_its_target() -> None:

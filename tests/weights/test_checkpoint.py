@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ctclip.weights import (
     save_checkpoint,
 )
 from ctclip.weights.catalogue import MODELS
+from ctclip.weights.checkpoint import state_sha256
 
 CONFIG = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4, residual=True)
 
@@ -45,8 +47,13 @@ def test_a_decoder_takes_its_own_encoder_only(tmp_path: Path) -> None:
     own = _encoder_file(network, tmp_path / "own.pt")
     other = _encoder_file(build_network(CONFIG, random_encoder=True), tmp_path / "other.pt")
     image = torch.rand(1, 1, 32, 32)
+    save_checkpoint(network, tmp_path / "whole.pt")
     with torch.no_grad():
-        assert torch.equal(load_network(tmp_path / "decoder.pt", encoder_weights=own)(image), network(image))
+        for source in (own, tmp_path / "whole.pt"):
+            assert torch.equal(load_network(tmp_path / "decoder.pt", encoder_weights=source)(image), network(image))
+    loaded = load_model(tmp_path / "decoder.pt", encoder_weights=own)
+    both = f"{file_sha256(tmp_path / 'decoder.pt')} {state_sha256(network.encoder.state_dict())}"
+    assert loaded.sha256 == hashlib.sha256(both.encode()).hexdigest(), "the encoder counts"
     with pytest.raises(WeightsError, match="do not belong to decoder.pt"):
         load_network(tmp_path / "decoder.pt", encoder_weights=other)
     with pytest.raises(WeightsError, match="--encoder-weights"):
@@ -71,6 +78,29 @@ def test_models_of_several_trainings_are_told_apart_by_their_folders() -> None:
         "best",
         "ct-compact",
     ]
+
+
+@pytest.mark.parametrize("hu_window", [(-1000.0, 2000.0), None])
+def test_the_window_comes_back(tmp_path: Path, hu_window: tuple[float, float] | None) -> None:
+    save_checkpoint(build_network(CONFIG, random_encoder=True), tmp_path / "mine.pt", hu_window=hu_window)
+    loaded = load_model(tmp_path / "mine.pt")
+    assert (loaded.hu_window, loaded.name, loaded.sha256) == (hu_window, "mine", file_sha256(tmp_path / "mine.pt"))
+    assert load_model("ct-compact").name == "ct-compact"
+
+
+def test_the_hash_of_a_state_is_that_of_its_names_shapes_and_values() -> None:
+    state = {"b.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+    known = state_sha256(state)
+    assert known == state_sha256(dict(reversed(state.items()))), "in any order"
+    assert known == state_sha256({name: values.half() for name, values in state.items()}), "in any precision"
+    assert known == state_sha256({**state, "a.num_batches_tracked": torch.tensor(7)})
+    for change in (
+        {"a.bias": torch.zeros(2)},
+        {"b.weight": torch.arange(6.0).reshape(3, 2)},
+        {"c.bias": torch.ones(0)},
+    ):
+        assert known != state_sha256({**state, **change})
+    assert known != state_sha256({"b.weight": state["b.weight"], "a.other": state["a.bias"]})
 
 
 def test_encoder_weights_for_a_full_checkpoint_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""What measures come to, from numbers whose summary is known."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctclip.evaluation.evaluate import Evaluation, SliceResult
+from ctclip.evaluation.summary import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
+from ctclip.report.content import IDENTITY, Measure
+
+CHANGE, FAT, BONE = Measure("noise_change_percent", "%"), Measure("bias_hu fat", "HU"), Measure("bias_hu bone", "HU")
+
+
+def evaluation(**methods: tuple[float, float, float]) -> Evaluation:
+    """Three patients of one slice; the same change of noise, bias in fat and in bone for each."""
+    return Evaluation(
+        [
+            SliceResult(name, f"p{patient}", f"scan{patient}", 0, dict(zip((CHANGE, FAT, BONE), values, strict=True)))
+            for patient in range(3)
+            for name, values in methods.items()
+        ]
+    )
+
+
+def bench(frequency: float, f50_at_1000: float, f50_at_300: float, dprime: float) -> Any:
+    sharpness = {1000.0: SimpleNamespace(f50_per_mm=f50_at_1000), 300.0: SimpleNamespace(f50_per_mm=f50_at_300)}
+    nps, detectability = SimpleNamespace(mean_frequency_per_mm=frequency), SimpleNamespace(dprime=dprime)
+    return SimpleNamespace(nps=nps, ttf=sharpness, detectability=detectability)
+
+
+MEASURED = evaluation(identity=(0, 1, 1), mine=(-40, 2, -3))
+BENCH = {IDENTITY: bench(0.25, 0.5, 0.4, 2.0), "mine": bench(0.2, 0.45, 0.3, 1.9)}
+
+
+def test_a_method_is_judged_against_its_input() -> None:
+    judged = {each.criterion.name: each for each in summarise(MEASURED, BENCH).judgements}
+    expected = {NOISE: -40, BIAS: 4, TEXTURE: 0.8, EDGE_SHARPNESS: -10, SHARPNESS: -25, LESIONS: 0.95}
+    for criterion, value in expected.items():
+        assert judged[criterion.name].value == pytest.approx(value), criterion.name
+    assert {name for name, each in judged.items() if each.passed} == {NOISE.name, LESIONS.name}
+
+
+def test_without_the_bench_only_patients_count() -> None:
+    for known in ({}, {IDENTITY: BENCH[IDENTITY]}, {"mine": BENCH["mine"]}):
+        assert [each.criterion for each in summarise(MEASURED, known).judgements] == [NOISE, BIAS]
+
+
+def test_what_cannot_be_measured_is_not_passed() -> None:
+    blind = bench(0.25, 0.5, 0.4, 2.0)
+    del blind.ttf[300.0]
+    judged = {each.criterion.name: each for each in summarise(MEASURED, {**BENCH, "mine": blind}).judgements}
+    assert np.isnan(judged[SHARPNESS.name].value)
+    assert not judged[SHARPNESS.name].passed
+    unknown = evaluation(identity=(0, 1, 1), mine=(np.nan, np.nan, np.nan))
+    assert [each.passed for each in summarise(unknown, {}).judgements] == [False, False]
+
+
+def test_differences_are_those_from_the_other_method() -> None:
+    found = {(name, other, measure): each for name, other, measure, each in summarise(MEASURED, {}).differences}
+    assert set(found) == {("mine", IDENTITY, measure) for measure in (CHANGE, FAT, BONE)}
+    assert found["mine", IDENTITY, BONE].interval.mean == -4
+    assert found["mine", IDENTITY, BONE].patients == 3
+    assert {(each[0], each[1]) for each in summarise(MEASURED, {}, ["mine"]).differences} == {(IDENTITY, "mine")}
