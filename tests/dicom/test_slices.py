@@ -113,6 +113,8 @@ class TestHU:
         ct = read(ds)
         assert np.array_equal(ct.stored, pixels)
         assert np.array_equal(ct.padding[:1], pixels[:1] == 7)
+        ds.PixelPaddingValue = 7 << 4
+        assert np.array_equal(read(ds).stored, pixels), "padding is a value, not a container"
 
     def test_run_lengths_keep_values_in_the_upper_bits(self, read: Callable) -> None:
         pixels = fake_pixels(signed=False)

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ctclip.evaluation.measures import windowed
-from ctclip.evaluation.statistics import compare, interval, patient_means
+from ctclip.evaluation.statistics import Interval, compare, interval, patient_means
 from ctclip.report.content import Measure
 
 PSNR = windowed("psnr_db", (-160.0, 240.0))
@@ -38,6 +38,16 @@ def test_the_interval_is_that_of_the_normal_distribution_for_many_patients() -> 
 def test_two_patients_give_no_interval() -> None:
     assert np.isnan(interval([1.0, 2.0]).low)
     assert interval([1.0, 2.0]).mean == 1.5
+
+
+def test_the_spread_is_that_of_a_sample_and_equal_patients_have_none() -> None:
+    assert interval([1.0, 2.0, 3.0, np.nan]).sd == pytest.approx(1)
+    assert interval([2.0, 2.0, 2.0]) == Interval(2.0, 2.0, 2.0, 0.0)
+
+
+def test_patients_without_a_value_in_either_method_are_left_out() -> None:
+    found = compare({"a": 3.0, "b": np.nan, "c": 4.0, "d": 5.0}, {"a": 1.0, "b": 1.0, "c": 2.0, "d": np.nan})
+    assert (found.patients, found.interval.mean) == (2, 2.0)
 
 
 def test_a_paired_comparison_sees_what_the_spread_of_patients_hides() -> None:

@@ -47,6 +47,18 @@ def test_correlated_noise_has_the_value_of_its_own_covariance() -> None:
     assert found.standard_error < 0.1 * found.dprime
 
 
+@pytest.mark.parametrize(("signal_hu", "present", "absent"), [(80, 40, 120), (40, 120, 40)])
+def test_the_standard_error_is_the_spread_over_repeats(signal_hu: float, present: int, absent: int) -> None:
+    channels = laguerre_gauss_channels(SIDE, 9, count=1)
+    signal = signal_hu * channels[0]
+    found = [
+        channelized_hotelling(signal + white(present, 20, 2 * seed), white(absent, 20, 2 * seed + 1), channels)
+        for seed in range(100)
+    ]
+    spread = np.std([each.dprime for each in found], ddof=1)
+    assert np.mean([each.standard_error for each in found]) == pytest.approx(spread, rel=0.15)
+
+
 def test_noise_lowers_it_and_an_eraser_leaves_nothing() -> None:
     channels = laguerre_gauss_channels(SIDE, 9)
     signal = 60 * channels[0]

@@ -53,8 +53,9 @@ def test_a_disc_needs_room() -> None:
     image = disc((48, 48), 20, 1.2)
     with pytest.raises(DataError, match="radius above 8 px"):
         task_transfer_function(image, (48, 48), 6, 0.7)
-    with pytest.raises(DataError, match="28 px of room, found 20 and 20"):
-        task_transfer_function(image, (20, 48), 20, 0.7)
+    for centre in ((20, 48), (48, 20), (SIZE - 21, 48), (48, SIZE - 21)):
+        with pytest.raises(DataError, match="28 px of room, found 20 and 20"):
+            task_transfer_function(image, centre, 20, 0.7)
 
 
 def test_a_curve_that_never_falls_that_far_has_no_f10() -> None:
