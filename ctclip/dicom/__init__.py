@@ -12,13 +12,12 @@ from ctclip.dicom.derivation import (
     Derivation,
     NoiseInsertion,
     derived_instance_uid,
-    derived_series_number,
-    derived_series_numbers,
     derived_series_uid,
 )
 from ctclip.dicom.derived import derive_slice, save_slice
 from ctclip.dicom.export import opened_export
 from ctclip.dicom.geometry import stack_affine
+from ctclip.dicom.numbering import derived_series_number, derived_series_numbers
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
 from ctclip.dicom.series import write_derived_slices
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored

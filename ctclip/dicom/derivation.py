@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ctclip.dicom.uids import derived_uid
 from ctclip.errors import ConfigError
-
-if TYPE_CHECKING:
-    from ctclip.dicom.scan import Scan
 
 __all__ = [
     "Denoising",
     "Derivation",
     "NoiseInsertion",
     "derived_instance_uid",
-    "derived_series_number",
-    "derived_series_numbers",
     "derived_series_uid",
 ]
-
-SERIES_NUMBER_OFFSET = 1000
-"""A derived series is numbered its source's number plus this: far from the numbers that scanners give, and easy to
-read."""
-
-MAX_SERIES_NUMBER = 2**31 - 1
-"""Largest number that an Integer String holds (PS3.5 6.2)."""
 
 DENOISED_BY = "Denoised by ctclip"
 """Start of DerivationDescription, by which a series is known for one that ctclip has denoised."""
@@ -185,33 +173,3 @@ def derived_instance_uid(source_instance_uid: str, derivation: Derivation) -> st
 def derived_series_uid(source_series_uid: str, derivation: Derivation) -> str:
     """Return the SeriesInstanceUID for a source series and a derivation: always the same for the same two."""
     return derived_uid("series", source_series_uid, *derivation.key)
-
-
-def derived_series_number(source_number: int | None, taken: frozenset[int]) -> int:
-    """Return the first free SeriesNumber from the source's number plus 1000 on, from 1000 on without a source number.
-
-    Args:
-        source_number: SeriesNumber of the source, None when it has none.
-        taken: numbers in use in the study.
-    """
-    number = (source_number or 0) + SERIES_NUMBER_OFFSET
-    if not 0 < number <= MAX_SERIES_NUMBER:
-        number = SERIES_NUMBER_OFFSET
-    while number in taken:
-        number += 1
-    return number
-
-
-def derived_series_numbers(found: Scan) -> dict[str, int]:
-    """SeriesNumber of what is derived from each series of an export, by its UID.
-
-    No two of one study are equal, nor equal to one that the export holds. All series count, whichever are processed, so
-    that a series has the same number in every run.
-    """
-    numbers: dict[str, int] = {}
-    by_study: dict[str, set[int]] = {}
-    for series in found.series:
-        given = by_study.setdefault(series.study_uid, set())
-        numbers[series.uid] = derived_series_number(series.series_number, found.series_numbers | given)
-        given.add(numbers[series.uid])
-    return numbers
