@@ -125,9 +125,11 @@ def keep_undecodable(derived: Dataset) -> None:
         if item.original_encoding != (None, None):
             keep_undecodable(item)
     for tag in list(derived.keys()):
-        raw = derived.get_item(tag)
-        if raw.is_raw and not _is_encodable(derived, tag):
-            derived[tag] = DataElement(tag, "UN", raw.value, already_converted=True)
+        value = derived.get_item(tag).value
+        if isinstance(value, bytes) and not _is_encodable(derived, tag):
+            unknown = DataElement(tag, "UN", value, already_converted=True)
+            unknown.VR = "UN"  # the constructor puts the dictionary's VR there, with which the bytes cannot be encoded
+            derived[tag] = unknown
 
 
 def _is_encodable(dataset: Dataset, tag: BaseTag) -> bool:

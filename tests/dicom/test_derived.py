@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -397,6 +398,23 @@ class TestCopies:
         assert b"much" in written
         assert b"\x20\0\x0d\0UI" in written, "others keep their representation"
         assert pydicom.dcmread(tmp_path / "b").PatientBirthDate == "unknown"
+
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+    @pytest.mark.parametrize(("keyword", "vr", "value"), [("CTDIvol", "FD", 2.5), ("PixelPaddingRangeLimit", "SS", -9)])
+    def test_numbers_of_the_wrong_length_survive_as_bytes(
+        self, tmp_path: Path, syntax: pydicom.uid.UID, keyword: str, vr: str, value: float
+    ) -> None:
+        path = write_native(fake_slice(**{keyword: value}), tmp_path / "a", syntax)
+        order, head = ("<", b"") if syntax.is_implicit_VR else (">", vr.encode())
+        tag, length = pydicom.tag.Tag(keyword), "H" if head else "I"
+        element = struct.pack(f"{order}HH", tag.group, tag.element) + head
+        whole = struct.pack(f"{order}{length}{'d' if vr == 'FD' else 'h'}", 8 if vr == "FD" else 2, value)
+        content = path.read_bytes()
+        assert content.count(element + whole) == 1
+        path.write_bytes(content.replace(element + whole, element + struct.pack(f"{order}{length}", 5) + b"\1\2\3\4\5"))
+        save_slice(derive(read_slice(path)), tmp_path / "b")
+        kept = pydicom.dcmread(tmp_path / "b").get_item(tag)
+        assert (kept.VR, kept.value[:5]) == ("UN", b"\1\2\3\4\5")
 
 
 class TestDrops:
