@@ -42,6 +42,7 @@ def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[t
     if not source.exists():
         raise DataError(f"no such file: {source}")
     if source.is_file():
+        _require_known_format(target)
         jobs = [(source, target if is_image(target) else target / source.name)]
     elif is_image(target):
         raise ConfigError(f"the input is a folder, so the output must be one too, found {target.name}")
@@ -54,6 +55,16 @@ def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[t
     if taken and not overwrite:
         raise ConfigError(f"{taken[0]} exists; give --overwrite to replace it")
     return jobs
+
+
+def _require_known_format(target: Path) -> None:
+    """A name such as "out.webp" is not that of a folder."""
+    from PIL import Image
+
+    if not is_image(target) and target.suffix.lower() in Image.registered_extensions() and not target.is_dir():
+        raise ConfigError(
+            f"found {target.suffix} for the output, expected one of {', '.join(IMAGE_SUFFIXES)}, or a folder"
+        )
 
 
 def denoise_image_file(source: Path, target: Path, method: ImageMethod, *, strength: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,6 +105,8 @@ def read_image(path: Path) -> np.ndarray:
             # Pillow drops half of each value of such files without a word; only its decoder's arguments tell
             if mode in COLOUR_MODES and ";16" in str(image.tile):
                 raise DataError(f"{path.name} has colours of 16 bits; {EXPECTED_PIXELS}")
+            if _is_stack(image):
+                raise DataError(f"{path.name} holds several images of one size, expected one per file; split it first")
             deep = mode in DEEP_MODES
             values = np.asarray(image if deep else image.convert("L" if mode in GREY_MODES else "RGB"))
     # A broken PNG chunk is a SyntaxError.
@@ -114,6 +117,17 @@ def read_image(path: Path) -> np.ndarray:
         raise DataError(f"{path.name} has values from {values.min()} to {values.max()}; {EXPECTED_PIXELS}")
     scaled = values.astype(np.float32) / largest
     return scaled if scaled.ndim == 3 else scaled[..., np.newaxis]
+
+
+def _is_stack(image: Any) -> bool:
+    """Whether a TIFF file has a second page that is no thumbnail."""
+    if image.format != "TIFF" or image.n_frames == 1:
+        return False
+    size = image.size
+    image.seek(1)
+    second = image.size
+    image.seek(0)
+    return bool(second == size)
 
 
 def _folder(data: Path, name: str) -> Path | None:

@@ -368,6 +368,14 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, suffix: str) -> No
     assert "no such file" in result.output
 
 
+def test_a_format_that_is_not_written_is_no_folder(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "in.png")
+    result = _run("denoise", tmp_path / "in.png", tmp_path / "out.webp")
+    assert result.exit_code == 2
+    assert "found .webp for the output, expected .png" in " ".join(result.output.split())
+    assert not (tmp_path / "out.webp").exists()
+
+
 def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
     write_volume(tmp_path / "in.nii.gz", Volume(np.ones((2, 8, 8), np.float32), np.eye(4), np.dtype(np.float32)))
     result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")

@@ -170,6 +170,15 @@ def test_colours_of_16_bits_are_refused_rather_than_halved(tmp_path: Path, suffi
         read_image(tmp_path / f"deep{suffix}")
 
 
+def test_a_stack_of_pages_is_refused_and_a_thumbnail_is_not(tmp_path: Path) -> None:
+    page, thumbnail = Image.new("L", (8, 6), 51), Image.new("L", (4, 3))
+    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page])
+    page.save(tmp_path / "one.tif", save_all=True, append_images=[thumbnail])
+    with pytest.raises(DataError, match=r"stack\.tif holds several images of one size, expected one per file"):
+        read_image(tmp_path / "stack.tif")
+    np.testing.assert_allclose(read_image(tmp_path / "one.tif"), np.full((6, 8, 1), 0.2))
+
+
 def test_a_ct_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="is a model for CT"):
         make_method(MethodSpec("ct-compact", is_model=True))
