@@ -116,7 +116,7 @@ def write_matrix(
 def heat_maps(cells: Sequence[Cell]) -> list[HeatMap]:
     """Of the identity its PSNR, of the other methods their gain over it, in dB; at full dose the RMSE in HU.
 
-    Values are means over seeds with their SD; the last row is the mean over scans.
+    Values are means over seeds with their SD; so is the last row, whose value for each seed is the mean over scans.
     """
     conditions, scans, methods = (
         list(dict.fromkeys(get(each) for each in cells))
@@ -146,8 +146,9 @@ def _rows(
     found = {(scan, each): of_seeds(method, scan, each) for scan in scans for each in conditions}
     rows = [(scan, [_field(found[scan, each], each, method) for each in conditions]) for scan in scans]
     if len(scans) > 1:
-        known = {each: [np.mean(found[scan, each]) for scan in scans if found[scan, each]] for each in conditions}
-        means = [[float(np.mean(known[each]))] if known[each] else [] for each in conditions]
+        known = [[found[scan, each] for scan in scans if found[scan, each]] for each in conditions]
+        # zip: of the seeds that all scans have
+        means = [[float(np.mean(of_seed)) for of_seed in zip(*of_scans, strict=False)] for of_scans in known]
         rows.append(("mean over scans", [_field(v, each, method) for v, each in zip(means, conditions, strict=True)]))
     return rows
 

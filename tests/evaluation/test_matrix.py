@@ -14,7 +14,7 @@ from ctclip.errors import DataError
 from ctclip.evaluation.matrix import TestScan, conditions, find_scans, run_matrix
 from ctclip.evaluation.methods import Method, baseline
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.report.matrix import Condition, heat_maps
+from ctclip.report.matrix import Cell, Condition, heat_maps
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
 
 SCAN = TestScan("scan 1", low_dose(body_phantom_hu(2, 128), 10), 1.5)
@@ -68,6 +68,16 @@ def test_slices_of_air_alone_do_not_make_the_figures_infinite() -> None:
     cells, (problem,) = run_matrix([SCAN], methods, found, (5000.0, 6000.0), [0])
     assert not cells
     assert "a single value in the window [5000.0, 6000.0] HU" in problem
+
+
+def test_the_mean_over_scans_has_the_sd_of_the_seeds_means() -> None:
+    """Scans that differ by 20 dB, whose seeds differ by 2 and by 4 dB: the means of the seeds differ by 3."""
+    (condition,) = conditions(["white"], ["standard"], [0.5])
+    psnr_db = {("one", 0): 30.0, ("one", 1): 32.0, ("two", 0): 50.0, ("two", 1): 54.0}
+    cells = [Cell("identity", scan, condition, seed, {"psnr_db": v}) for (scan, seed), v in psnr_db.items()]
+    (heat_map,) = heat_maps(cells)
+    (name, (field,)) = heat_map.rows[-1]
+    assert (name, field.text, field.note) == ("mean over scans", "41.50 dB", "± 2.12")
 
 
 def test_masks_are_left_out(tmp_path: Path) -> None:
