@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -20,8 +21,8 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from ctclip.dicom.classify import PREAMBLE_BYTES
 from ctclip.dicom.derivation import Code, Derivation, derived_instance_uid, derived_series_uid
-from ctclip.dicom.elements import copy_header, drop_stale, keep_undecodable, swap_words
-from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
+from ctclip.dicom.elements import copy_header, drop_stale, make_explicit
+from ctclip.dicom.lenient import int_of, items_of, quiet_pydicom, text_of, texts_of
 from ctclip.dicom.slices import CTSlice, pixel_format
 from ctclip.dicom.uids import derived_uid, frame_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
@@ -81,8 +82,7 @@ def derive_slice(
         now = _in_stated_zone(now, ct.header)
         derived = copy_header(ct.header)
         drop_stale(derived, keep_private=derivation.keep_private)
-        if derived.original_encoding[1] is False:
-            swap_words(derived)
+        make_explicit(derived)
         _set_identity(derived, ct.header, derivation, series_number)
         _set_times(derived, now)
         _set_image_type(derived, lossy=ct.lossy)
@@ -114,15 +114,6 @@ def save_slice(dataset: pydicom.Dataset, path: Path) -> None:
 
 
 def _encode(dataset: Dataset) -> bytes:
-    """The whole file. Values that break their representation are looked for only when encoding fails: that is slow."""
-    try:
-        return _encode_as_is(dataset)
-    except Exception:
-        keep_undecodable(dataset)
-        return _encode_as_is(dataset)
-
-
-def _encode_as_is(dataset: Dataset) -> bytes:
     encoded = DicomBytesIO()
     # not Dataset.save_as: it refuses data sets that were read as big endian, even with swapped bytes
     pydicom.dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
@@ -132,16 +123,22 @@ def _encode_as_is(dataset: Dataset) -> bytes:
     return encoded.getvalue()
 
 
+def _put(derived: Dataset, keyword: str, value: Any) -> None:
+    """Set an element in its own representation, whatever the source states: pydicom would go on with that one."""
+    derived.pop(Tag(keyword), None)
+    setattr(derived, keyword, value)
+
+
 def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, series_number: int) -> None:
-    derived.SOPClassUID = CTImageStorage
-    derived.SOPInstanceUID = derived_instance_uid(sop_instance_uid(source), derivation)
-    derived.SeriesInstanceUID = derived_series_uid(source_series_uid(source), derivation)
-    derived.SeriesNumber = series_number
-    derived.SeriesDescription = _series_description(source, derivation.label)
-    derived.Modality = "CT"
+    _put(derived, "SOPClassUID", CTImageStorage)
+    _put(derived, "SOPInstanceUID", derived_instance_uid(sop_instance_uid(source), derivation))
+    _put(derived, "SeriesInstanceUID", derived_series_uid(source_series_uid(source), derivation))
+    _put(derived, "SeriesNumber", series_number)
+    _put(derived, "SeriesDescription", _series_description(source, derivation.label))
+    _put(derived, "Modality", "CT")
     if not text_of(source, "StudyInstanceUID"):
         # No PACS accepts an object without: one stand-in for all slices of the source series, reported by the scan
-        derived.StudyInstanceUID = derived_uid("study", source_series_uid(source))
+        _put(derived, "StudyInstanceUID", derived_uid("study", source_series_uid(source)))
     if text_of(source, "BodyPartExamined") in UNSPECIFIC_BODY_PARTS and "Laterality" not in derived:
         derived.Laterality = ""  # Type 2C: for an unknown body part the side is unknown too, and that has to be said
     derived.file_meta = _file_meta(derived, derivation.version)
@@ -177,29 +174,29 @@ def _in_stated_zone(now: datetime, source: Dataset) -> datetime:
 def _set_times(derived: Dataset, now: datetime) -> None:
     """Date the new series and instance; study and acquisition took place when they did."""
     for kind in ("Series", "InstanceCreation", "Content"):
-        setattr(derived, f"{kind}Date", now.strftime("%Y%m%d"))
-        setattr(derived, f"{kind}Time", now.strftime("%H%M%S.%f"))
+        _put(derived, f"{kind}Date", now.strftime("%Y%m%d"))
+        _put(derived, f"{kind}Time", now.strftime("%H%M%S.%f"))
 
 
 def _set_image_type(derived: Dataset, *, lossy: bool) -> None:
-    derived.ImageType = ["DERIVED", "SECONDARY", "AXIAL", *texts_of(derived, "ImageType")[3:]]
+    _put(derived, "ImageType", ["DERIVED", "SECONDARY", "AXIAL", *texts_of(derived, "ImageType")[3:]])
     # the standard implies HU for original images only (PS3.3 C.8.2.1.1.1)
-    derived.RescaleType = "HU"
+    _put(derived, "RescaleType", "HU")
     if lossy:
-        derived.LossyImageCompression = "01"
+        _put(derived, "LossyImageCompression", "01")
 
 
 def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, now: datetime) -> None:
     earlier = text_of(source, "DerivationDescription")
     description = _plain(derivation.description, MAX_ST) + (f" | {earlier}" if earlier else "")
-    derived.DerivationDescription = description[:MAX_ST]
+    _put(derived, "DerivationDescription", description[:MAX_ST])
     if derivation.code:
-        codes = value_of(derived, "DerivationCodeSequence") or []
+        codes = items_of(derived, "DerivationCodeSequence")
         others = [code for code in codes if text_of(code, "CodeValue") != derivation.code[0]]
-        derived.DerivationCodeSequence = [*others, _code(derivation.code)]
-    derived.SourceImageSequence = [_source_item(source)]
-    equipment = value_of(derived, "ContributingEquipmentSequence") or []
-    derived.ContributingEquipmentSequence = [*equipment, _equipment_item(derivation, now)]
+        _put(derived, "DerivationCodeSequence", [*others, _code(derivation.code)])
+    _put(derived, "SourceImageSequence", [_source_item(source)])
+    equipment = items_of(derived, "ContributingEquipmentSequence")
+    _put(derived, "ContributingEquipmentSequence", [*equipment, _equipment_item(derivation, now)])
 
 
 def _source_item(source: Dataset) -> Dataset:
@@ -223,7 +220,7 @@ def _split_from(source: Dataset) -> Dataset | None:
 
     A file may name a frame too, when another program converted it: then the file is the source.
     """
-    origin = next(iter(value_of(source, "ConversionSourceAttributesSequence") or []), None)
+    origin = next(iter(items_of(source, "ConversionSourceAttributesSequence")), None)
     frame = None if origin is None else int_of(origin, "ReferencedFrameNumber")
     if origin is None or not frame:
         return None
@@ -255,8 +252,11 @@ def _plain(text: str, limit: int) -> str:
 def _set_pixels(derived: Dataset, stored: np.ndarray) -> None:
     """Set the pixels; BitsStored and PixelRepresentation stay those of the source."""
     pixels = pixel_format(derived)
+    _put(derived, "SamplesPerPixel", 1)
+    if "NumberOfFrames" in derived:
+        _put(derived, "NumberOfFrames", 1)  # it was read as one, whatever stands there
     # equal already, except in old files that keep the values in the upper bits: they were moved down on reading
-    derived.HighBit = pixels.bits_stored - 1
+    _put(derived, "HighBit", pixels.bits_stored - 1)
     for keyword, value in (("SmallestImagePixelValue", stored.min()), ("LargestImagePixelValue", stored.max())):
         if keyword not in derived:
             continue

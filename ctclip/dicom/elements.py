@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_data_element
+from pydicom.hooks import raw_element_vr
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import VR
 
-__all__ = ["copy_header", "drop_stale", "keep_undecodable", "swap_words"]
+from ctclip.dicom.lenient import int_of
+
+__all__ = ["copy_header", "drop_stale", "make_explicit"]
 
 STALE_KEYWORDS = (
     "IconImageSequence",  # shows the source's pixels
@@ -40,8 +44,25 @@ STALE_KEYWORDS = (
 SIGNATURE_TAGS = frozenset({Tag("MACParametersSequence"), Tag("DigitalSignaturesSequence")})
 """Signatures cover the source's bytes; they may stand in any item."""
 
-WORD_BYTES = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+VR_LENGTH = 2
+"""pydicom's dictionary has longer ones too, such as "US or SS"."""
+
+KNOWN_VRS = frozenset(vr.value for vr in VR if len(vr.value) == VR_LENGTH)
+
+ARRAYS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 """Value representations that are arrays of words, with the size of a word."""
+
+WORD_BYTES = {**ARRAYS, "AT": 2, "US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "UV": 8, "SV": 8, "FD": 8}
+"""All that depend on the byte order."""
+
+TEXTS = frozenset(["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"])
+"""Value representations that are padded with a space."""
+
+ITEM = {True: b"\xfe\xff\x00\xe0", False: b"\xff\xfe\xe0\x00"}
+"""How a sequence with an item starts in little and in big endian."""
+
+FILE_GROUPS = (0x0000, 0x0002)
+"""Commands and file meta have no place in a data set, and pydicom writes none that holds them."""
 
 OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 OVERLAY_DATA, OVERLAY_BIT_POSITION = 0x3000, 0x0102
@@ -49,27 +70,74 @@ OVERLAY_DATA, OVERLAY_BIT_POSITION = 0x3000, 0x0102
 
 def copy_header(header: Dataset) -> Dataset:
     """A deep copy that shares tags and unparsed elements, which nothing can change: most of a header is unparsed."""
-    elements = [header.get_item(tag) for tag in header.keys()]  # noqa: SIM118 - a Dataset iterates over elements
+    # a Dataset iterates over elements, which parses them
+    elements = [header.get_item(tag, keep_deferred=True) for tag in header.keys()]  # noqa: SIM118
     unchangeable = [*header.keys(), *(element for element in elements if element.is_raw)]
     return copy.deepcopy(header, {id(each): each for each in unchangeable})
 
 
-def swap_words(dataset: Dataset) -> None:
-    """Turn big endian words into little endian ones: pydicom swaps numbers when it writes, but not arrays of words.
+def make_explicit(dataset: Dataset, *, signed: bool = False) -> None:
+    """Turn elements of any encoding into explicit little endian ones without decoding them.
 
-    Arrays that hold part of a word cannot be turned and are dropped.
+    pydicom would decode every value and encode it anew, which changes texts that are invalid in their character set,
+    fails for values that break their representation, and leaves arrays of words in big endian order. Here bytes stay as
+    they are but for the order inside words. Numbers that are no whole words become UN; arrays of such words in big
+    endian order cannot be turned and are dropped. Values of odd length are padded.
+
+    Args:
+        dataset: changed in place, at every level.
+        signed: whether the pixels that the data set belongs to are, when it does not say so itself.
     """
+    representation = int_of(dataset, "PixelRepresentation")
+    signed = signed if representation is None else representation == 1
     for item in _items(dataset):
-        swap_words(item)
-    for tag in list(dataset.keys()):
-        size = WORD_BYTES.get(dataset.get_item(tag).VR or "")
-        if size:
-            element = dataset[tag]
-            content = element.value or b""
-            if len(content) % size:
-                del dataset[tag]
-            else:
-                element.value = np.frombuffer(content, f">u{size}").astype(f"<u{size}").tobytes()
+        make_explicit(item, signed=signed)
+    raws = {tag: raw for tag in dataset.keys() if (raw := _as_raw(dataset, tag)) is not None}  # noqa: SIM118
+    explicit = {tag: _explicit(raw, _representation(raw, dataset, signed=signed)) for tag, raw in raws.items()}
+    for tag in raws:
+        del dataset[tag]
+    # from the end: pydicom decodes a private element that is set after its creator
+    for tag in sorted(explicit, reverse=True):
+        element = explicit[tag]
+        if element is not None:
+            dataset[tag] = element
+    dataset.set_original_encoding(False, True)
+
+
+def _as_raw(dataset: Dataset, tag: BaseTag) -> RawDataElement | None:
+    """An element that holds bytes, as it was read; None for one that holds decoded values."""
+    element: Any = dataset.get_item(tag, keep_deferred=True)
+    if element.is_raw:
+        return element._replace(value=element.value or b"")
+    value = b"" if element.is_empty and len(element.VR) != VR_LENGTH else element.value
+    if not isinstance(value, bytes):
+        return None
+    little = dataset.original_encoding[1] is not False
+    return RawDataElement(tag, element.VR, len(value), value, 0, False, little)
+
+
+def _representation(raw: RawDataElement, dataset: Dataset, *, signed: bool) -> str:
+    """The VR that an element states, or the one that the dictionaries know."""
+    found: dict[str, str] = {"VR": raw.VR or ""}
+    if raw.VR is None:
+        raw_element_vr(raw, found, ds=dataset)
+    if len(found["VR"]) == VR_LENGTH:
+        return found["VR"] if found["VR"] in KNOWN_VRS else "UN"
+    if "OW" in found["VR"]:  # such as "OB or OW"
+        return "OW"
+    return "SS" if signed else "US"
+
+
+def _explicit(raw: RawDataElement, vr: str) -> RawDataElement | None:
+    content, size = raw.value or b"", WORD_BYTES.get(vr, 1)
+    if len(content) % size:
+        if vr in ARRAYS and not raw.is_little_endian:
+            return None
+        vr = "UN"
+    elif not raw.is_little_endian and size > 1:
+        content = np.frombuffer(content, f">u{size}").astype(f"<u{size}").tobytes()
+    content += (b" " if vr in TEXTS else b"\0") * (len(content) % 2)
+    return RawDataElement(raw.tag, vr, len(content), content, raw.value_tell, False, True)
 
 
 def drop_stale(dataset: Dataset, *, keep_private: bool) -> None:
@@ -77,6 +145,8 @@ def drop_stale(dataset: Dataset, *, keep_private: bool) -> None:
     for keyword in STALE_KEYWORDS:
         dataset.pop(Tag(keyword), None)
     _drop_embedded_overlays(dataset)
+    for tag in [tag for tag in dataset.keys() if tag.group in FILE_GROUPS]:  # noqa: SIM118
+        del dataset[tag]
     _drop_everywhere(dataset, lambda tag: tag in SIGNATURE_TAGS or (tag.is_private and not keep_private))
 
 
@@ -92,14 +162,30 @@ def _items(dataset: Dataset) -> Iterator[Dataset]:
     for tag in list(dataset.keys()):
         if _is_sequence(dataset, tag):
             try:
-                yield from dataset[tag].value or []
+                items = list(_parsed(dataset, tag))
             except Exception:
                 # what cannot be parsed cannot be cleaned either
                 del dataset[tag]
+            else:
+                yield from items
+
+
+def _parsed(dataset: Dataset, tag: BaseTag) -> Iterable[Dataset]:
+    element: Any = dataset.get_item(tag, keep_deferred=True)
+    if element.is_raw and element.value:
+        if element.VR == "UN":  # inside it is little endian (PS3.5 6.2.2), and pydicom leaves long ones alone
+            element = element._replace(VR="SQ", is_little_endian=True)
+            dataset[tag] = element
+        if not element.value.startswith(ITEM[element.is_little_endian]):
+            raise ValueError("no item")  # pydicom makes one of anything
+    items = dataset[tag].value or ()
+    if items and not isinstance(items, Sequence):
+        raise TypeError("no sequence")
+    return items
 
 
 def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
-    vr = dataset.get_item(tag).VR
+    vr = dataset.get_item(tag, keep_deferred=True).VR
     # implicit VR states none, and UN hides one that the dictionary knows
     return vr == "SQ" or (vr in (None, "UN") and dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
 
@@ -111,32 +197,3 @@ def _drop_embedded_overlays(dataset: Dataset) -> None:
         if is_embedded:
             for tag in [tag for tag in dataset.keys() if tag.group == group]:  # noqa: SIM118
                 del dataset[tag]
-
-
-def keep_undecodable(derived: Dataset) -> None:
-    """Carry values that violate their representation as they are.
-
-    From an explicit little endian source pydicom copies bytes. From other sources it parses every value and encodes
-    it anew; one that cannot be is kept as its bytes with VR UN, which is what UN is for.
-    """
-    if derived.original_encoding == (False, True):
-        return
-    for item in _items(derived):
-        if item.original_encoding != (None, None):
-            keep_undecodable(item)
-    for tag in list(derived.keys()):
-        value = derived.get_item(tag).value
-        if isinstance(value, bytes) and not _is_encodable(derived, tag):
-            unknown = DataElement(tag, "UN", value, already_converted=True)
-            unknown.VR = "UN"  # the constructor puts the dictionary's VR there, with which the bytes cannot be encoded
-            derived[tag] = unknown
-
-
-def _is_encodable(dataset: Dataset, tag: BaseTag) -> bool:
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, True
-    try:
-        write_data_element(buffer, dataset[tag], dataset.get("SpecificCharacterSet"))
-    except Exception:
-        return False
-    return True

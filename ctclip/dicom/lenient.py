@@ -18,7 +18,7 @@ from typing import Any
 import pydicom
 from pydicom.multival import MultiValue
 
-__all__ = ["float_of", "floats_of", "int_of", "quiet_pydicom", "text_of", "texts_of", "value_of"]
+__all__ = ["float_of", "floats_of", "int_of", "items_of", "quiet_pydicom", "text_of", "texts_of", "value_of"]
 
 _lock = threading.Lock()
 _depth = 0
@@ -71,6 +71,12 @@ def value_of(dataset: pydicom.Dataset, keyword: str) -> Any:
     except Exception:
         return None
     return None if value is None or value == "" else value
+
+
+def items_of(dataset: pydicom.Dataset, keyword: str) -> list[pydicom.Dataset]:
+    """Return the items of a sequence, none when the element turns out to be something else."""
+    value = value_of(dataset, keyword)
+    return list(value) if isinstance(value, pydicom.Sequence) else []
 
 
 def texts_of(dataset: pydicom.Dataset, keyword: str) -> tuple[str, ...]:

@@ -340,7 +340,7 @@ def _decode(header: pydicom.Dataset, pixels: PixelFormat) -> np.ndarray:
     header.file_meta.TransferSyntaxUID = _transfer_syntax(header)
     try:
         # unused bits are dealt with below, where padding can still be seen in them
-        decoded = pixel_array(header, raw=True, correct_unused_bits=False)
+        decoded = pixel_array(_image(header, pixels), raw=True, correct_unused_bits=False)
     except Exception as error:
         cause = f"pixel data cannot be decoded ({type(error).__name__})"
         expected = "a complete stream in the stated transfer syntax and a decoder for it"
@@ -349,6 +349,18 @@ def _decode(header: pydicom.Dataset, pixels: PixelFormat) -> np.ndarray:
     if decoded.shape != shape:
         raise _unusable(header, f"decoded image is {decoded.shape}", f"{shape} from the header", EXPORT_AGAIN)
     return decoded.astype(pixels.dtype)
+
+
+def _image(header: pydicom.Dataset, pixels: PixelFormat) -> pydicom.Dataset:
+    """What a decoder needs, as it has been understood here: a broken NumberOfFrames must not stop it."""
+    image = pydicom.Dataset()
+    image.file_meta = header.file_meta
+    image.Rows, image.Columns = header.Rows, header.Columns
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsAllocated, image.BitsStored, image.HighBit = pixels.bits_allocated, pixels.bits_stored, pixels.high_bit
+    image.PixelRepresentation = int(pixels.signed)
+    image["PixelData"] = header["PixelData"]
+    return image
 
 
 def _stored_and_padding(

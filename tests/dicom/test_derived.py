@@ -417,6 +417,107 @@ class TestCopies:
         assert (kept.VR, kept.value[:5]) == ("UN", b"\1\2\3\4\5")
 
 
+def with_elements(path: Path, syntax: pydicom.uid.UID, *elements: bytes) -> Path:
+    """A fake slice with encoded elements in front of its own, in whatever order: readers do not mind."""
+    write_native(fake_slice(), path, syntax)
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    path.write_bytes(content[:start] + b"".join(elements) + content[start:])
+    return path
+
+
+def implicit(keyword: str, value: bytes) -> bytes:
+    """An element in implicit little endian."""
+    tag = pydicom.tag.Tag(keyword)
+    return struct.pack("<HHI", tag.group, tag.element, len(value)) + value
+
+
+class TestBytes:
+    """What ctclip does not change is copied as it is, whatever pydicom makes of it."""
+
+    def derived(self, path: Path, **overrides: Any) -> Dataset:
+        return reread(derive(read_slice(path), **overrides), path.parent)
+
+    @pytest.mark.filterwarnings("ignore:Unknown encoding")
+    @pytest.mark.parametrize("charset", [b"ISO_IR 192", b"\\ISO 2022 IR 87 ", b"no such "])
+    def test_texts_that_are_invalid_in_their_character_set(self, tmp_path: Path, charset: bytes) -> None:
+        name = b"M\xfcller^\x1b$B!\xff"
+        elements = (implicit("SpecificCharacterSet", charset), implicit("InstitutionName", name))
+        path = with_elements(tmp_path / "a", ImplicitVRLittleEndian, *elements)
+        kept = self.derived(path).get_item("InstitutionName")
+        assert (kept.VR, kept.value) == ("LO", name)
+
+    def test_tags_of_the_wrong_length_survive(self, tmp_path: Path) -> None:
+        path = with_elements(tmp_path / "a", ImplicitVRLittleEndian, implicit("FrameIncrementPointer", b"\1\2\3\4\5\6"))
+        kept = self.derived(path).get_item("FrameIncrementPointer")
+        assert (kept.VR, kept.value) == ("AT", b"\1\2\3\4\5\6")
+
+    def test_an_ambiguous_vr_stops_no_slice(self, tmp_path: Path) -> None:
+        path = with_elements(tmp_path / "a", ImplicitVRLittleEndian, implicit("ChannelMinimumValue", b"\1\2\3\4"))
+        kept = self.derived(path).get_item("ChannelMinimumValue")
+        assert (kept.VR, kept.value) == ("OW", b"\1\2\3\4")
+
+    @pytest.mark.parametrize("keep_private", [False, True])
+    def test_a_long_sequence_of_unknown_vr(self, tmp_path: Path, keep_private: bool) -> None:
+        """Above 64 kB pydicom leaves it as bytes: it is cleaned all the same."""
+        item = implicit("ReferencedSOPInstanceUID", b"1.22") + struct.pack("<HHI", 9, 0x1001, 6) + b"secret"
+        items = (struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item) * 2000
+        long = struct.pack("<HH2sHI", 8, 0x1140, b"UN", 0, len(items)) + items
+        path = with_elements(tmp_path / "a", ExplicitVRLittleEndian, long)
+        ds = self.derived(path, keep_private=keep_private)
+        assert [item.ReferencedSOPInstanceUID for item in ds.ReferencedImageSequence] == ["1.22"] * 2000
+        assert (b"secret" in (tmp_path / "derived.dcm").read_bytes()) == keep_private
+
+    def test_a_sequence_without_items_is_none(self, tmp_path: Path) -> None:
+        """pydicom makes an item of any bytes."""
+        path = with_elements(tmp_path / "a", ImplicitVRLittleEndian, implicit("ReferencedImageSequence", b"7" * 24))
+        assert "ReferencedImageSequence" not in self.derived(path)
+
+    def test_private_elements_of_big_endian_files(self, tmp_path: Path) -> None:
+        creator = struct.pack(">HH2sH", 9, 0x10, b"LO", 2) + b"X "
+        private = struct.pack(">HH2sH", 9, 0x1001, b"LO", 4) + b"A\0\0\0"
+        path = with_elements(tmp_path / "a", ExplicitVRBigEndian, creator, private)
+        assert self.derived(path, keep_private=True).get_item(0x00091001).value == b"A\0\0\0"
+
+    def test_an_odd_length_is_padded(self, tmp_path: Path) -> None:
+        """GDCM refuses files with one inside a sequence."""
+        path = with_elements(tmp_path / "a", ExplicitVRLittleEndian, struct.pack("<HH2sH", 8, 0x80, b"LO", 3) + b"abc")
+        assert self.derived(path).get_item("InstitutionName").value == b"abc "
+
+    def test_elements_of_the_file_meta_among_the_others_are_dropped(self, tmp_path: Path) -> None:
+        path = with_elements(tmp_path / "a", ExplicitVRLittleEndian)
+        stray = struct.pack("<HH2sH", 2, 0x16, b"AE", 2) + b"X "
+        path.write_bytes(path.read_bytes().replace(b"\x08\0\x60\0CS", stray + b"\x08\0\x60\0CS"))
+        assert np.array_equal(self.derived(path).pixel_array, fake_pixels())
+
+    @pytest.mark.parametrize("vr", ["OW", "FD", "AT", "LO"])
+    @pytest.mark.parametrize("keyword", ["InstanceCreationDate", "SeriesNumber", "SeriesDescription", "RescaleType"])
+    def test_what_is_replaced_gets_its_own_vr(self, tmp_path: Path, keyword: str, vr: str) -> None:
+        tag = pydicom.tag.Tag(keyword)
+        head, length = struct.pack("<HH2s", tag.group, tag.element, vr.encode()), b"\2\0"
+        length = b"\0\0\2\0\0\0" if vr == "OW" else length
+        path = write(fake_slice(**{keyword: None} if keyword in fake_slice() else {}), tmp_path / "a")
+        content = path.read_bytes()
+        start = content.index(struct.pack("<HH2s", 0x0010, 0x0010, b"PN"))
+        path.write_bytes(content[:start] + head + length + b"1 " + content[start:])
+        own = pydicom.datadict.dictionary_VR(tag)
+        kept = self.derived(path).get_item(keyword)
+        assert own == kept.VR
+
+    @pytest.mark.parametrize("vr", ["LO", "FD", "AT"])
+    @pytest.mark.parametrize(
+        "keyword",
+        ["DerivationCodeSequence", "ContributingEquipmentSequence", "ConversionSourceAttributesSequence"],
+    )
+    def test_sequences_that_are_none(self, tmp_path: Path, keyword: str, vr: str) -> None:
+        tag = pydicom.tag.Tag(keyword)
+        element = struct.pack("<HH2sH", tag.group, tag.element, vr.encode(), 8) + b"\1\0\0\0\0\0\0\0"
+        ds = self.derived(with_elements(tmp_path / "a", ExplicitVRLittleEndian, element))
+        assert (
+            len(ds.SourceImageSequence) == len(ds.DerivationCodeSequence) == len(ds.ContributingEquipmentSequence) == 1
+        )
+
+
 class TestDrops:
     """What must not be carried over."""
 

@@ -134,6 +134,17 @@ class TestEncodings:
         assert ct.stored.dtype.isnative
         assert ct.source_transfer_syntax == syntax
 
+    @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+    @pytest.mark.parametrize("frames", [b"one ", b"nan ", b"1\\1 ", b"1e999 "])
+    def test_a_broken_number_of_frames_stops_no_slice(
+        self, tmp_path: Path, syntax: pydicom.uid.UID, frames: bytes
+    ) -> None:
+        path = write_native(fake_slice(NumberOfFrames="1" * len(frames)), tmp_path / "a", syntax)
+        content = path.read_bytes()
+        assert content.count(b"1" * len(frames)) == 1
+        path.write_bytes(content.replace(b"1" * len(frames), frames))
+        assert np.array_equal(read_slice(path).stored, fake_pixels())
+
     def test_without_preamble_and_meta(self, tmp_path: Path) -> None:
         ct = read_slice(write_bare(fake_slice(), tmp_path / "bare", implicit=True))
         assert np.array_equal(ct.stored, fake_pixels())
