@@ -105,8 +105,10 @@ def make_explicit(dataset: Dataset, *, signed: bool = False) -> None:
 
 
 def _as_raw(dataset: Dataset, tag: BaseTag) -> RawDataElement | None:
-    """An element that holds bytes, as it was read; None for one that holds decoded values."""
+    """An element whose bytes are to be turned, as it was read; None for decoded values and bytes that fit already."""
     element: Any = dataset.get_item(tag, keep_deferred=True)
+    if element.is_raw and _is_explicit(element):
+        return None
     if element.is_raw:
         return element._replace(value=element.value or b"")
     value = b"" if element.is_empty and len(element.VR) != VR_LENGTH else element.value
@@ -114,6 +116,13 @@ def _as_raw(dataset: Dataset, tag: BaseTag) -> RawDataElement | None:
         return None
     little = dataset.original_encoding[1] is not False
     return RawDataElement(tag, element.VR, len(value), value, 0, False, little)
+
+
+def _is_explicit(raw: RawDataElement) -> bool:
+    """Whether an element can be written as it is: nearly all of an explicit little endian file."""
+    unit = max(2, WORD_BYTES.get(raw.VR or "", 1))
+    as_it_is = raw.is_little_endian and not raw.is_implicit_VR and raw.VR in KNOWN_VRS
+    return as_it_is and raw.value is not None and len(raw.value) % unit == 0
 
 
 def _representation(raw: RawDataElement, dataset: Dataset, *, signed: bool) -> str:
