@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.installed
+# Tests side by side; the tests of one file stay together, for what they share.
+JOBS ?= 2
 
 .PHONY: demo test lint bench
 demo: $(READY)
 	$(VENV)/bin/ctclip demo --output demo --overwrite
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(READY)
 	$(VENV)/bin/ruff check benchmarks ctclip tests
