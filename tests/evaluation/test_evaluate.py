@@ -72,6 +72,17 @@ def test_identity_shift_and_filters_show_what_they_are(data: Path) -> None:
     assert better["nlm", PSNR].patients == 4
 
 
+def test_input_and_reference_are_shown_as_they_are_and_noise_is_that_of_the_low_dose(data: Path) -> None:
+    pairs, _ = find_pairs(data / "pairs.json")
+    found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW], panels=2)
+    assert [panel.scan for panel in found.panels] == [pair.name for pair in pairs[:2]]
+    for pair, panel in zip(pairs, found.panels, strict=False):
+        for name, paths in (("input", pair.low), ("reference", pair.full)):
+            stored = np.asarray(nib.load(paths[0]).dataobj).T
+            np.testing.assert_array_equal(panel.images_hu[name], stored[panel.index])
+    assert found.noise_sd_hu == pytest.approx(np.hypot(25, 11.5), rel=0.15)
+
+
 def test_patients_are_averaged_before_their_mean(data: Path) -> None:
     pairs, _ = find_pairs(data / "pairs.json")
     found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW])
