@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
@@ -100,6 +101,32 @@ def test_kilovolts_and_thickness_beyond_those_of_the_training_are_said(tmp_path:
     assert "80 kV: the model was trained with 100 to 120" in remarks["1.2.1"]
     assert "0.6 mm thick: the model was trained with 1.25 to 5" in remarks["1.2.1"]
     assert remarks["1.2.2"] == "within what the model was trained with"
+
+
+def test_more_and_smoother_noise_than_that_of_the_training_is_said(tmp_path: Path) -> None:
+    clean = np.full((2, 128, 128), 40.0)
+    white = np.random.default_rng(0).normal(0, 1, clean.shape)
+    smooth = ndimage.gaussian_filter(white, (0, 1.5, 1.5))
+    air = np.zeros(clean.shape, dtype=bool)
+    air[:, :8] = True
+    for number, noise in enumerate((6 * white, 10 * white, 100 * white, 130 * white, 20 * smooth / smooth.std())):
+        _series(tmp_path, np.where(air, -1000, clean + noise), f"1.2.{number}", SeriesNumber=number)
+    assert [each["remark"] for each in json.loads(_run(tmp_path, "--json").stdout)["series"]] == [
+        "already smooth: little to gain",
+        "within what the model was trained with",
+        "within what the model was trained with",
+        "more noise than the model was trained with",
+        "smoother noise than the model was trained with",
+    ]
+
+
+def test_what_stands_in_the_table_is_that_of_the_middle_slice(tmp_path: Path) -> None:
+    for index, slice_hu in enumerate(low_dose(body_phantom_hu(3, 64), 30)):
+        pixels = np.rint(slice_hu + 1024).astype(np.int16)
+        own = {"XRayTubeCurrent": 100 + index, "Exposure": 50 + index, "CTDIvol": 7.0 + index}
+        write(fake_slice(2.5 * index, index + 1, pixels=pixels, **own), tmp_path / f"{index}")
+    (facts,) = json.loads(_run(tmp_path, "--json").stdout)["series"]
+    assert (facts["XRayTubeCurrent"], facts["Exposure"], facts["CTDIvol"]) == (101, 51, 8)
 
 
 def test_what_denoise_would_refuse_is_said(tmp_path: Path) -> None:
