@@ -175,6 +175,7 @@ def test_what_is_mixed_in_a_series_is_said_and_steps_are_those_of_positions(tmp_
         *((name, name) for name in ("B30f", "Br38f", "STANDARD", "BONE+", "FC18", "FC08-H", "YB", "HD BONE", "SOFT")),
         ("MUELLER HANS", "unknown name"),
         ("Eva", "unknown name"),
+        ("BONE MUELLER", "unknown name"),
         ("19600307", "unknown name"),
     ],
 )

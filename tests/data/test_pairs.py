@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +14,7 @@ from ctclip.data.layouts import hashed
 from ctclip.data.pairs import Predictions, find_pairs, read_pair
 from ctclip.errors import DataError
 from ctclip.units import PADDING_HU
-from tests.dicom.fake import SHAPE, fake_slice, write
+from tests.dicom.fake import SHAPE, fake_slice, tilted, write
 
 Z = [0.0, 1.0, 2.0, 3.0]
 
@@ -119,6 +120,14 @@ def test_slices_that_are_shifted_in_their_plane_are_no_pair(tmp_path: Path) -> N
     _scan(tmp_path / "L506/quarter_1mm", [1.0], 0)
     _scan(tmp_path / "L506/full_1mm", [1.0], 100, series="1.2.3.9", ImagePositionPatient=[-9.0, -20.0, 1.0])
     with pytest.raises(DataError, match="shifted in the plane"):
+        find_pairs(tmp_path)
+
+
+def test_slices_that_are_tilted_against_each_other_are_no_pair(tmp_path: Path) -> None:
+    for folder, series, degrees in (("quarter_1mm", "1.2.3.2", 0), ("full_1mm", "1.2.3.9", 2)):
+        place: dict[str, Any] = {"ImagePositionPatient": [0.0, 0.0, 0.0], "orientation": tilted(degrees)}
+        _scan(tmp_path / "L506" / folder, [0.0], 0, series=series, **place)
+    with pytest.raises(DataError, match="ImageOrientationPatient"):
         find_pairs(tmp_path)
 
 
