@@ -181,3 +181,4 @@ def test_what_is_mixed_in_a_series_is_said_and_steps_are_those_of_positions(tmp_
 )
 def test_kernels_are_shown_and_names_are_not(kernel: str, shown: str) -> None:
     assert printable_kernel((kernel,)) == shown
+    assert printable_kernel(("Br38f", kernel)) == (shown if shown == "unknown name" else f"Br38f/{kernel}")
