@@ -66,6 +66,10 @@ def test_a_volume_becomes_a_volume_and_seeds_differ(tmp_path: Path) -> None:
 def test_no_two_slices_have_the_same_noise(tmp_path: Path) -> None:
     slices_hu = np.repeat(body_phantom_hu(1, 64), 10, axis=0)  # more than one batch
     write_ct_series(tmp_path / "in", slices_hu)
+    last = sorted((tmp_path / "in").iterdir())[-1]
+    header = pydicom.dcmread(last)
+    header.PixelSpacing = [2.5, 2.5]  # a group of its own
+    header.save_as(last)
     write_volume(tmp_path / "in.nii.gz", Volume(slices_hu, np.diag([-1, -1, 3.0, 1]), np.dtype(np.float32)))
     for source, target in (("in", "low"), ("in.nii.gz", "low.nii.gz")):
         options = ("--noise-sd", 30, "--domain", "white", "--quiet")

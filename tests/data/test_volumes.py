@@ -91,6 +91,20 @@ def test_integers_are_rounded_and_clipped_and_never_wrapped(tmp_path: Path, suff
     assert read_volume(tmp_path / f"out{suffix}").hu[0, 0, :4].tolist() == [32767, -32768, 2, -2]
 
 
+def test_slices_that_run_to_the_feet_are_axial_too(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(HU, np.diag([-0.7, -0.8, -2.5, 1])), tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    np.testing.assert_array_equal(volume.hu.T, HU)
+    assert volume.affine[2, 2] == -2.5
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_colours_of_one_slice_are_not_taken_for_columns(tmp_path: Path, suffix: str) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 9, 3), np.int16), isVector=True), tmp_path / f"rgb{suffix}")
+    with pytest.raises(DataError, match="has 3 values per pixel, expected one"):
+        read_volume(tmp_path / f"rgb{suffix}")
+
+
 def test_one_slice_stays_one_slice(tmp_path: Path) -> None:
     coronal = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     nib.save(nib.Nifti1Image(HU[:, :, :1], coronal), tmp_path / "one.nii.gz")

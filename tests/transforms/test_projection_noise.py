@@ -64,6 +64,14 @@ def test_few_photons_make_more_streaks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _along_over_across(few) > 1.1 * _along_over_across(many)
 
 
+def test_some_noise_is_smooth_and_some_is_sharp() -> None:
+    volume, lags = _volume(1), []
+    for seed in range(8):
+        field = ProjectionNoised("image", "noise", seed)({"image": volume})["noise"][0, 40:88, 48:80].float()
+        lags.append(float((field[1:] * field[:-1]).mean() / field.var()))
+    assert max(lags) > min(lags) + 0.2
+
+
 def test_each_slice_has_the_noise_of_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     volume = _volume(3, pixel_mm=3.0)
     volume[..., 0] = -1000
