@@ -65,10 +65,11 @@ def test_streams_and_batches_give_the_same(channels: int, slices: int) -> None:
 @pytest.mark.parametrize("reach", [0, 1, 2])
 @pytest.mark.parametrize("count", range(7))
 def test_stacks_of_a_stream_repeat_the_edges(reach: int, count: int) -> None:
-    slices = [np.full((1, 1), float(n)) for n in range(count)]
+    slices = [np.full((1, 1), float(n)) for n in range(1, count + 1)]
     stacks = [stack for batch in batched_stacks(slices, 2 * reach + 1, lambda _: 2) for stack in batch]
     found = [stack[:, 0, 0].tolist() for stack in stacks]
-    assert found == [[min(max(z + o, 0), count - 1) for o in range(-reach, reach + 1)] for z in range(count)]
+    numbers = range(1, count + 1)
+    assert found == [[min(max(n + o, 1), count) for o in range(-reach, reach + 1)] for n in numbers]
 
 
 def test_shapes_and_kinds_come_back() -> None:

@@ -125,6 +125,24 @@ def test_an_erased_organ_border_gives_the_warning(tmp_path: Path, clean_hu: np.n
     assert "anatomy shows in what was removed" in page(tmp_path)
 
 
+def test_the_worst_slice_is_counted_from_1(tmp_path: Path, clean_hu: np.ndarray, noisy_hu: np.ndarray) -> None:
+    after = clean_hu.copy()
+    after[1] = ndimage.gaussian_filter(clean_hu[1], 3)
+    found = run(tmp_path, noisy_hu, after)
+    assert found.measured == (1, 2, 3)
+    assert found.structure_worst_slice == 2
+    assert found.structure < found.structure_worst
+
+
+def test_edges_and_spectra_are_in_millimetres(tmp_path: Path, noisy_hu: np.ndarray) -> None:
+    blurred = np.stack([ndimage.gaussian_filter(each, 0.8) for each in noisy_hu])
+    small, large = (run(tmp_path, noisy_hu, blurred, spacing=(mm, mm)) for mm in (0.7, 1.4))
+    for one, other in [*zip(small.edges_hu_per_mm.values(), large.edges_hu_per_mm.values(), strict=True)]:
+        assert (one.before, one.after) == pytest.approx((2 * other.before, 2 * other.after))
+    one, other = small.nps_mean_frequency_per_mm, large.nps_mean_frequency_per_mm
+    assert (one.before, one.after) == pytest.approx((2 * other.before, 2 * other.after))
+
+
 def test_padding_is_ignored(tmp_path: Path, clean_hu: np.ndarray, noisy_hu: np.ndarray) -> None:
     padding = np.zeros((SIZE, SIZE), dtype=bool)
     padding[:, : SIZE // 3] = True
@@ -180,7 +198,7 @@ def test_what_cannot_be_measured_is_null(tmp_path: Path, slices: int) -> None:
     assert "not measured" in page(tmp_path)
 
 
-@pytest.mark.parametrize("spacing", [(0.7, 0.9), ()])
+@pytest.mark.parametrize("spacing", [(0.7, 0.9), (0, 0), ()])
 def test_without_square_pixels_nothing_is_stated_per_mm(tmp_path: Path, noisy_hu: np.ndarray, spacing: Any) -> None:
     run(tmp_path, noisy_hu[:1], noisy_hu[:1], spacing=spacing)
     content = data(tmp_path)

@@ -16,6 +16,7 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -413,3 +414,16 @@ def test_bad_zip_files_are_one_line(case: str, tiny_model: Path, tmp_path: Path)
         case
     ] in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_zip_that_would_fill_the_disk_is_not_unpacked(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, size = tmp_path / "large.zip", 3_000_000
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a", np.random.default_rng(0).bytes(size))
+    for free, message in ((size + 2**30 - 1, "of which 1 GB stays free"), (size + 2**30, "not DICOM")):
+        monkeypatch.setattr("ctclip.dicom.archive.shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        result = _run("denoise", archive, tmp_path / "out", "--model", tiny_model)
+        assert result.exit_code == 1
+        assert message in " ".join(result.output.split())

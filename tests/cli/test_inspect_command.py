@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
@@ -102,6 +103,32 @@ def test_kilovolts_and_thickness_beyond_those_of_the_training_are_said(tmp_path:
     assert remarks["1.2.2"] == "within what the model was trained with"
 
 
+def test_more_and_smoother_noise_than_that_of_the_training_is_said(tmp_path: Path) -> None:
+    clean = np.full((2, 128, 128), 40.0)
+    white = np.random.default_rng(0).normal(0, 1, clean.shape)
+    smooth = ndimage.gaussian_filter(white, (0, 1.5, 1.5))
+    air = np.zeros(clean.shape, dtype=bool)
+    air[:, :8] = True
+    for number, noise in enumerate((6 * white, 10 * white, 100 * white, 130 * white, 20 * smooth / smooth.std())):
+        _series(tmp_path, np.where(air, -1000, clean + noise), f"1.2.{number}", SeriesNumber=number)
+    assert [each["remark"] for each in json.loads(_run(tmp_path, "--json").stdout)["series"]] == [
+        "already smooth: little to gain",
+        "within what the model was trained with",
+        "within what the model was trained with",
+        "more noise than the model was trained with",
+        "smoother noise than the model was trained with",
+    ]
+
+
+def test_what_stands_in_the_table_is_that_of_the_middle_slice(tmp_path: Path) -> None:
+    for index, slice_hu in enumerate(low_dose(body_phantom_hu(3, 64), 30)):
+        pixels = np.rint(slice_hu + 1024).astype(np.int16)
+        own = {"XRayTubeCurrent": 100 + index, "Exposure": 50 + index, "CTDIvol": 7.0 + index}
+        write(fake_slice(2.5 * index, index + 1, pixels=pixels, **own), tmp_path / f"{index}")
+    (facts,) = json.loads(_run(tmp_path, "--json").stdout)["series"]
+    assert (facts["XRayTubeCurrent"], facts["Exposure"], facts["CTDIvol"]) == (101, 51, 8)
+
+
 def test_what_denoise_would_refuse_is_said(tmp_path: Path) -> None:
     noisy = low_dose(body_phantom_hu(3, 64), 30)
     _series(tmp_path, noisy, "1.2.1", SeriesNumber=1)
@@ -148,8 +175,10 @@ def test_what_is_mixed_in_a_series_is_said_and_steps_are_those_of_positions(tmp_
         *((name, name) for name in ("B30f", "Br38f", "STANDARD", "BONE+", "FC18", "FC08-H", "YB", "HD BONE", "SOFT")),
         ("MUELLER HANS", "unknown name"),
         ("Eva", "unknown name"),
+        ("BONE MUELLER", "unknown name"),
         ("19600307", "unknown name"),
     ],
 )
 def test_kernels_are_shown_and_names_are_not(kernel: str, shown: str) -> None:
     assert printable_kernel((kernel,)) == shown
+    assert printable_kernel(("Br38f", kernel)) == (shown if shown == "unknown name" else f"Br38f/{kernel}")

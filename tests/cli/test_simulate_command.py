@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -12,9 +14,10 @@ from ctclip.cli.main import app
 from ctclip.data.pairs import find_pairs, read_pair
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
-from ctclip.dicom import read_slice
+from ctclip.dicom import derived_series_uid, read_slice
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.simulation.files import Amount, Settings
 from tests.dicom.fake import fake_slice, write
 
 
@@ -58,6 +61,49 @@ def test_a_volume_becomes_a_volume_and_seeds_differ(tmp_path: Path) -> None:
     assert not np.array_equal(one.hu, other.hu)
     flat = (slice(None), slice(60, 76), slice(30, 50))
     assert (one.hu - full)[flat].std() == pytest.approx(30, rel=0.25)
+
+
+def test_no_two_slices_have_the_same_noise(tmp_path: Path) -> None:
+    slices_hu = np.repeat(body_phantom_hu(1, 64), 10, axis=0)  # more than one batch
+    write_ct_series(tmp_path / "in", slices_hu)
+    last = sorted((tmp_path / "in").iterdir())[-1]
+    header = pydicom.dcmread(last)
+    header.PixelSpacing = [2.5, 2.5]  # a group of its own
+    header.save_as(last)
+    write_volume(tmp_path / "in.nii.gz", Volume(slices_hu, np.diag([-1, -1, 3.0, 1]), np.dtype(np.float32)))
+    for source, target in (("in", "low"), ("in.nii.gz", "low.nii.gz")):
+        options = ("--noise-sd", 30, "--domain", "white", "--quiet")
+        assert _run("simulate", tmp_path / source, tmp_path / target, *options).exit_code == 0
+    (series,) = (path for path in (tmp_path / "low").iterdir() if path.is_dir())
+    for noisy_hu in (read_series_hu(series), read_volume(tmp_path / "low.nii.gz").hu):
+        inside = slices_hu[0] > -500
+        assert np.abs(np.corrcoef((noisy_hu - slices_hu)[:, inside]) - np.eye(10)).max() < 0.3
+
+
+def test_the_step_between_slices_does_not_count_for_the_noise(tmp_path: Path) -> None:
+    slices_hu = body_phantom_hu(1, 64).repeat(2, axis=0)
+    found = []
+    for step_mm in (1.0, 5.0):
+        affine = np.diag([-2.0, -2.0, step_mm, 1.0])
+        write_volume(tmp_path / f"{step_mm}.nii", Volume(slices_hu, affine, np.dtype(np.float32)))
+        target = tmp_path / f"low{step_mm}.nii"
+        assert _run("simulate", tmp_path / f"{step_mm}.nii", target, "--photons", 1e5).exit_code == 0
+        found.append(read_volume(target).hu)
+    np.testing.assert_array_equal(*found)
+
+
+def test_the_number_of_photons_is_the_one_that_is_given() -> None:
+    scan = list(body_phantom_hu(1, 64))
+    assert Settings(Amount(photons=2e4)).simulator(scan, 1.0).level == 2e4
+
+
+@pytest.mark.parametrize(
+    "change", [{"amount": Amount(dose=0.5)}, {"domain": "image"}, {"texture": "sharp"}, {"seed": 1}]
+)
+def test_every_setting_makes_a_series_of_its_own(change: dict[str, Any]) -> None:
+    settings = Settings(Amount(dose=0.25))
+    one, other = (derived_series_uid("1.2.3", each.derivation) for each in (settings, replace(settings, **change)))
+    assert one != other
 
 
 def test_a_series_is_chosen_from_a_folder_with_several(export: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +14,7 @@ from ctclip.data.layouts import hashed
 from ctclip.data.pairs import Predictions, find_pairs, read_pair
 from ctclip.errors import DataError
 from ctclip.units import PADDING_HU
-from tests.dicom.fake import SHAPE, fake_slice, write
+from tests.dicom.fake import SHAPE, fake_slice, tilted, write
 
 Z = [0.0, 1.0, 2.0, 3.0]
 
@@ -77,6 +78,8 @@ def test_slices_without_a_partner_are_left_out_and_reported(tmp_path: Path) -> N
         ({"ConvolutionKernel": "D45f"}, "ConvolutionKernel Br38f/3 and D45f"),
         ({"SliceThickness": 5.0}, "SliceThickness 2.0 and 5.0"),
         ({"PixelSpacing": [0.6, 0.6]}, "PixelSpacing 0.5/0.5 and 0.6/0.6"),
+        ({"PixelSpacing": [0.5, 0.502]}, "PixelSpacing 0.5/0.5 and 0.5/0.502"),
+        ({"SliceThickness": None}, "SliceThickness 2.0 and not stated"),
         ({"PatientID": "other"}, "two patients"),
     ],
 )
@@ -99,10 +102,32 @@ def test_slices_at_one_position_are_no_partners(tmp_path: Path) -> None:
     assert "3 low-dose and 3 full-dose slices" in problems[0]
 
 
+@pytest.mark.parametrize(("shift_mm", "fits"), [(0.04, True), (0.07, False)])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_half_a_tenth_of_a_millimetre_is_another_place(tmp_path: Path, axis: int, shift_mm: float, fits: bool) -> None:
+    place = np.array([-10.0, -20.0, 1.0])
+    _scan(tmp_path / "L506/quarter_1mm", [1.0], 0, ImagePositionPatient=place.tolist())
+    place[axis] += shift_mm
+    _scan(tmp_path / "L506/full_1mm", [1.0], 100, series="1.2.3.9", ImagePositionPatient=place.round(3).tolist())
+    if fits:
+        assert len(find_pairs(tmp_path)[0]) == 1
+    else:
+        with pytest.raises(DataError, match="shifted in the plane|no slice position in common"):
+            find_pairs(tmp_path)
+
+
 def test_slices_that_are_shifted_in_their_plane_are_no_pair(tmp_path: Path) -> None:
     _scan(tmp_path / "L506/quarter_1mm", [1.0], 0)
     _scan(tmp_path / "L506/full_1mm", [1.0], 100, series="1.2.3.9", ImagePositionPatient=[-9.0, -20.0, 1.0])
     with pytest.raises(DataError, match="shifted in the plane"):
+        find_pairs(tmp_path)
+
+
+def test_slices_that_are_tilted_against_each_other_are_no_pair(tmp_path: Path) -> None:
+    for folder, series, degrees in (("quarter_1mm", "1.2.3.2", 0), ("full_1mm", "1.2.3.9", 2)):
+        place: dict[str, Any] = {"ImagePositionPatient": [0.0, 0.0, 0.0], "orientation": tilted(degrees)}
+        _scan(tmp_path / "L506" / folder, [0.0], 0, series=series, **place)
+    with pytest.raises(DataError, match="ImageOrientationPatient"):
         find_pairs(tmp_path)
 
 
@@ -306,6 +331,15 @@ def test_predicted_volumes_of_equal_names_are_told_apart_by_their_folders(tmp_pa
     assert (predictions.read(pairs[1]) == 16).all()
     with pytest.raises(DataError, match=r"one prediction called low.nii.gz, found 0"):
         predictions.read(pairs[0])
+
+
+def test_predicted_volumes_on_another_grid_are_refused(tmp_path: Path) -> None:
+    _volume(tmp_path / "d/low.nii.gz", -5)
+    (tmp_path / "d/pairs.json").write_text(json.dumps([{"low": "low.nii.gz", "full": "low.nii.gz"}]))
+    ((pair,), _) = find_pairs(tmp_path / "d/pairs.json")
+    _volume(tmp_path / "results/low.nii.gz", -6, spacing=0.6)
+    with pytest.raises(DataError, match="differ in spacing or place"):
+        Predictions(tmp_path / "results").read(pair)
 
 
 def test_predicted_volumes_have_the_name_of_their_source(tmp_path: Path) -> None:

@@ -138,6 +138,8 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
     assert not {item["patient"] for item in train} & {item["patient"] for item in held_out}
     assert split_by_patient(items, 0.2, seed=1) == (train, held_out)
     assert split_by_patient(items, 0.0)[1] == []
+    assert len(split_by_patient(items, 0.001)[1]) == 3, "one patient at least"
+    assert len({split_by_patient(items, 0.1, seed)[1][0]["patient"] for seed in range(20)}) > 5
     with pytest.raises(DataError, match="cannot hold out"):
         split_by_patient(items[:3], 0.5)
     with pytest.raises(DataError, match="must be a number from 0 to below 1, found 'abc'"):

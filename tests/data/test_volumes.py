@@ -53,6 +53,58 @@ def test_slices_are_axial_whatever_the_order_of_the_axes(tmp_path: Path, axes: t
         np.testing.assert_allclose(after.GetSpacing(), before.GetSpacing())
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_the_place_in_the_patient_is_that_of_the_same_image_as_nifti(tmp_path: Path, suffix: str) -> None:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(HU.T))
+    image.SetSpacing(SPACING_MM)
+    image.SetOrigin((10.0, -20.0, 30.0))
+    turned = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]])
+    image.SetDirection(turned.ravel().tolist())
+    for name in (f"in{suffix}", "in.nii.gz"):
+        sitk.WriteImage(image, str(tmp_path / name))
+    volume, nifti = (read_volume(tmp_path / name) for name in (f"in{suffix}", "in.nii.gz"))
+    np.testing.assert_array_equal(volume.hu, nifti.hu)
+    np.testing.assert_allclose(volume.affine, nifti.affine, atol=1e-5)
+    np.testing.assert_allclose(volume.affine[:3, 3], [-10, 20, 30])
+    write_volume(tmp_path / f"out{suffix}", volume)
+    written = sitk.ReadImage(str(tmp_path / f"out{suffix}"))
+    np.testing.assert_allclose(written.GetDirection(), turned.ravel(), atol=1e-6)
+    np.testing.assert_allclose(written.GetOrigin(), image.GetOrigin())
+
+
+def test_a_sheared_grid_is_refused_by_formats_that_cannot_hold_it(tmp_path: Path) -> None:
+    sheared = np.diag([-0.7, -0.7, 2.5, 1.0])
+    sheared[1, 2] = 0.05  # a tilt of one degree
+    nib.save(nib.Nifti1Image(HU, sheared), tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    with pytest.raises(DataError, match="the grid is sheared"):
+        write_volume(tmp_path / "out.nrrd", volume)
+    assert not (tmp_path / "out.nrrd").exists()
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha"])
+def test_integers_are_rounded_and_clipped_and_never_wrapped(tmp_path: Path, suffix: str) -> None:
+    nib.save(nib.Nifti1Image(HU, np.eye(4)), tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    volume.hu[0, 0, :4] = 40000, -40000, 1.6, -1.6
+    write_volume(tmp_path / f"out{suffix}", volume)
+    assert read_volume(tmp_path / f"out{suffix}").hu[0, 0, :4].tolist() == [32767, -32768, 2, -2]
+
+
+def test_slices_that_run_to_the_feet_are_axial_too(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(HU, np.diag([-0.7, -0.8, -2.5, 1])), tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    np.testing.assert_array_equal(volume.hu.T, HU)
+    assert volume.affine[2, 2] == -2.5
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_colours_of_one_slice_are_not_taken_for_columns(tmp_path: Path, suffix: str) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 9, 3), np.int16), isVector=True), tmp_path / f"rgb{suffix}")
+    with pytest.raises(DataError, match="has 3 values per pixel, expected one"):
+        read_volume(tmp_path / f"rgb{suffix}")
+
+
 def test_one_slice_stays_one_slice(tmp_path: Path) -> None:
     coronal = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     nib.save(nib.Nifti1Image(HU[:, :, :1], coronal), tmp_path / "one.nii.gz")

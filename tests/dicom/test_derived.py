@@ -25,6 +25,7 @@ from pydicom.uid import (
 
 from ctclip.dicom import (
     CTSlice,
+    NoiseInsertion,
     derive_slice,
     derived_series_number,
     derived_series_numbers,
@@ -126,6 +127,13 @@ class TestUIDs:
         one, other = derive(ct), derive(ct, **change)
         assert one.SOPInstanceUID != other.SOPInstanceUID
         assert one.SeriesInstanceUID != other.SeriesInstanceUID
+
+    @pytest.mark.parametrize(
+        "change", [{"amount": "dose 0.5"}, {"parameters": "seed=1"}, {"version": "0.1.1"}, {"keep_private": True}]
+    )
+    def test_every_parameter_of_inserted_noise_counts(self, change: dict[str, Any]) -> None:
+        noise = NoiseInsertion("dose 0.25", "seed=0", "0.1.0")
+        assert derived_series_uid(SERIES, noise) != derived_series_uid(SERIES, replace(noise, **change))
 
     def test_rerun_is_idempotent(self, read: Callable) -> None:
         ct = read(fake_slice())

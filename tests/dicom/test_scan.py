@@ -97,6 +97,7 @@ class TestSeparation:
         "different",
         [
             pytest.param({"PixelSpacing": [0.7, 0.7]}, id="pixel spacing"),
+            pytest.param({"PixelSpacing": [0.5, 0.502]}, id="pixel spacing of columns"),
             pytest.param({"PixelSpacing": None}, id="no pixel spacing"),
             pytest.param({"pixels": fake_pixels(shape=(10, 16))}, id="rows"),
             pytest.param({"pixels": fake_pixels(shape=(12, 20))}, id="columns"),
@@ -143,6 +144,13 @@ class TestGeometry:
         series = only_series(tmp_path)
         assert series.skip_reason is None
         assert series.warnings == (f"gantry tilt of {abs(degrees):.1f} degrees",)
+
+    @pytest.mark.parametrize(("degrees", "expected"), [(0.4, ()), (0.6, ("gantry tilt of 0.6 degrees",))])
+    def test_tilt_from_half_a_degree_on_is_reported(
+        self, tmp_path: Path, degrees: float, expected: tuple[str, ...]
+    ) -> None:
+        write_stack(tmp_path, [0, 2, 4], orientation=tilted(degrees))
+        assert only_series(tmp_path).warnings == expected
 
     def test_sagittal_reformat_is_skipped_but_selectable(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 0, 0], orientation=SAGITTAL)

@@ -72,6 +72,17 @@ def test_identity_shift_and_filters_show_what_they_are(data: Path) -> None:
     assert better["nlm", PSNR].patients == 4
 
 
+def test_input_and_reference_are_shown_as_they_are_and_noise_is_that_of_the_low_dose(data: Path) -> None:
+    pairs, _ = find_pairs(data / "pairs.json")
+    found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW], panels=2)
+    assert [panel.scan for panel in found.panels] == [pair.name for pair in pairs[:2]]
+    for pair, panel in zip(pairs, found.panels, strict=False):
+        for name, paths in (("input", pair.low), ("reference", pair.full)):
+            stored = np.asarray(nib.load(paths[0]).dataobj).T
+            np.testing.assert_array_equal(panel.images_hu[name], stored[panel.index])
+    assert found.noise_sd_hu == pytest.approx(np.hypot(25, 11.5), rel=0.15)
+
+
 def test_patients_are_averaged_before_their_mean(data: Path) -> None:
     pairs, _ = find_pairs(data / "pairs.json")
     found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW])
@@ -139,6 +150,27 @@ def test_slices_that_show_nothing_in_a_window_are_no_part_of_its_figures() -> No
         [np.isnan(row[windowed("ssim", MODEL_HU_WINDOW, legacy=True)]) for row in rows], [False, False, True]
     )
     assert np.isfinite(in_soft_tissue[0])
+
+
+def test_half_of_the_noise_is_about_minus_50_percent_and_bias_is_that_to_the_full_dose() -> None:
+    clean = body_phantom_hu(1, SIZE)
+    low = low_dose(clean, 20, seed=3)
+    output = (low + clean) / 2
+    (row,) = measure_slices(output, low, clean - 7, [MODEL_HU_WINDOW])
+    (unchanged,) = measure_slices(low, low, clean - 7, [MODEL_HU_WINDOW])
+    noise, change = Measure("noise_sd_hu", "HU"), Measure("noise_change_percent", "%")
+    assert (row[change], unchanged[change]) == pytest.approx((-50, 0), abs=5)
+    assert row[noise] == pytest.approx(unchanged[noise] * (1 + row[change] / 100))
+    assert row[Measure("bias_hu soft tissue", "HU")] == pytest.approx(7, abs=0.3)
+
+
+def test_anatomy_in_what_was_removed_is_seen_against_the_full_dose() -> None:
+    full = low_dose(body_phantom_hu(1, SIZE), 5, seed=1)
+    low = low_dose(full, 20, seed=3)
+    structure = Measure("residual_structure", "")
+    blurred = ndimage.gaussian_filter(low, (0, 1.5, 1.5))
+    (blur,), (ideal,) = (measure_slices(output, low, full, [MODEL_HU_WINDOW]) for output in (blurred, full))
+    assert abs(ideal[structure]) < 0.1 < 0.3 < blur[structure]
 
 
 def test_legacy_is_the_published_conventions_error_scaled_by_4120_over_4096() -> None:

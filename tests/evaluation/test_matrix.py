@@ -80,6 +80,43 @@ def test_the_mean_over_scans_has_the_sd_of_the_seeds_means() -> None:
     assert (name, field.text, field.note) == ("mean over scans", "41.50 dB", "± 2.12")
 
 
+def test_every_seed_adds_other_noise() -> None:
+    cells, _ = run_matrix(
+        [SCAN], [baseline("identity")], conditions(["white"], ["standard"], [0.5]), MODEL_HU_WINDOW, [0, 1, 1]
+    )
+    one, other, again = (cell.quality["rmse_hu"] for cell in cells)
+    assert [cell.seed for cell in cells] == [0, 1, 1]
+    assert one != other == again
+
+
+def test_a_sharp_texture_is_sharper_than_a_smooth_one() -> None:
+    seen: list[np.ndarray] = []
+
+    def look(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+        seen.append((volume_hu - SCAN.slices_hu)[:, 48:80, 40:88])
+        return volume_hu
+
+    found = conditions(["image"], ["smooth", "sharp"], [0.25])
+    run_matrix([SCAN], [Method("look", "keeps what it gets", look)], found, MODEL_HU_WINDOW, [0])
+    smooth, sharp = (np.mean(noise[:, :, 1:] * noise[:, :, :-1]) / noise.var() for noise in seen)
+    assert smooth > sharp + 0.2
+
+
+def test_of_pairs_the_full_dose_is_taken(tmp_path: Path) -> None:
+    affine = np.diag([-0.8, -1.2, 5.0, 1])
+    volumes = {
+        "full": low_dose(body_phantom_hu(2, 64), 10).round(),
+        "low": low_dose(body_phantom_hu(2, 64), 40).round(),
+    }
+    for name, hu in volumes.items():
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(hu, affine, np.dtype(np.int16)))
+    (tmp_path / "pairs.json").write_text('[{"low": "low.nii.gz", "full": "full.nii.gz"}]')
+    ((scan,), problems) = find_scans(tmp_path / "pairs.json", 2)
+    assert problems == []
+    np.testing.assert_array_equal(scan.slices_hu, volumes["full"])
+    assert (scan.label, scan.pixel_mm) == ("scan 1, 5 mm", pytest.approx(1.0))
+
+
 def test_masks_are_left_out(tmp_path: Path) -> None:
     affine = np.diag([-1.5, -1.5, 2.5, 1])
     write_volume(tmp_path / "mask.nii.gz", Volume(np.ones((2, 64, 64), np.float32), affine, np.dtype(np.int16)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from ctclip.errors import ConfigError, DataError
 from ctclip.metrics.noise import local_mean_and_sd, soft_tissue
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
+from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu
 
 SIDE, PIXEL_MM = 256, 1.4
 MEASURED_LAG_1 = 0.47
@@ -70,6 +72,24 @@ def test_a_fraction_of_the_dose_has_noise_of_one_over_its_root(clean: np.ndarray
     ratio = (low - clean)[flat].std() / (full - clean)[flat].std()
     assert ratio == pytest.approx(1 / np.sqrt(dose), rel=0.06)
     assert abs((low - full)[flat].mean()) < 1
+
+
+def test_water_attenuates_by_a_fiftieth_per_millimetre_and_air_not_at_all() -> None:
+    disc = torch.from_numpy(_disc(1))
+    disc[disc < -500] = -2000  # outside of the reconstruction
+    integrals = line_integrals(disc, PIXEL_MM, views=8)[0]
+    assert integrals[:, 120:136].mean().item() == pytest.approx(200 * PIXEL_MM * 0.02, rel=0.01)
+    assert integrals[:, :20].abs().max().item() == 0
+
+
+def test_few_photons_have_the_noise_of_electronics_too() -> None:
+    sds = []
+    for photons in (40, 4000):
+        generator = torch.Generator().manual_seed(0)
+        noise = photon_noise_hu(torch.zeros(1, 90, 64), photons, PIXEL_MM, "hann", [generator])
+        sds.append(noise[0, 16:48, 16:48].std().item())
+    # of counts: their own variance and that of 10 squared photons
+    assert sds[0] / sds[1] == pytest.approx((np.sqrt(40 + 10) / 40) / (np.sqrt(4000 + 10) / 4000), rel=0.05)
 
 
 def test_the_image_domain_is_as_uneven_as_the_projections() -> None:

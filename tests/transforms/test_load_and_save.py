@@ -3,12 +3,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 
+from ctclip.data.sources import find_items
 from ctclip.data.volumes import Volume, read_volume, write_volume
-from ctclip.errors import DataError
-from ctclip.transforms import SaveImageCTd
+from ctclip.demo import read_series_hu, write_ct_series
+from ctclip.errors import ConfigError, DataError
+from ctclip.phantom import body_phantom_hu
+from ctclip.transforms import LoadImageCTd, SaveImageCTd
 from ctclip.transforms.load import CTReader
 
 
@@ -26,3 +30,44 @@ def test_a_volume_of_another_grid_than_its_file_is_not_saved(tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
     save({"pred": torch.full((1, 5, 4, 3), 7.0), "source": str(source)})
     assert (read_volume(tmp_path / "out" / "ct.nii.gz").hu == 7).all()
+
+
+def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
+    source = tmp_path / "ct.nii.gz"
+    write_volume(source, Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16)))
+    item = {"pred": torch.full((1, 5, 4, 3), 7.0), "source": str(source)}
+    with pytest.raises(ConfigError, match="the output is the input"):
+        SaveImageCTd("pred", "source", str(tmp_path), "any", "", overwrite=True)(item)
+    save = SaveImageCTd("pred", "source", str(tmp_path / "out"), "any", "")
+    save(item)
+    with pytest.raises(ConfigError, match="exists; give --overwrite"):
+        save({**item, "pred": torch.full((1, 5, 4, 3), 8.0)})
+    assert (read_volume(tmp_path / "out" / "ct.nii.gz").hu == 7).all()
+    assert (read_volume(source).hu == 0).all()
+
+
+def test_a_series_goes_through_and_says_how_it_was_made(tmp_path: Path) -> None:
+    write_ct_series(tmp_path / "in", body_phantom_hu(3, 64)[:, :48])
+    (item,) = find_items(tmp_path / "in")
+    loaded = LoadImageCTd("image")(item)
+    assert loaded["image"].shape == (1, 64, 48, 3)
+    assert loaded["image"].meta["space"] == "RAS"
+    np.testing.assert_allclose(loaded["image"].affine, CTReader().read(item["image"]).affine)
+    assert not np.allclose(loaded["image"].affine, np.eye(4))
+    item["pred"] = loaded["image"] + 5
+    settings = {"strength": 0.25, "precision": "bf16", "backend": "compiled", "hu_window": (-1000.0, 2000.0)}
+    names = set()
+    for number, left_out in enumerate([None, *settings]):
+        stated = {name: value for name, value in settings.items() if name != left_out}
+        SaveImageCTd("pred", "image", str(tmp_path / f"out{number}"), "some-model", "ab" * 32, **stated)(item)
+        (derived,) = (tmp_path / f"out{number}").iterdir()
+        names.add(derived.name)
+    assert len(names) == 5, "every setting makes a series of its own"
+    saved = next((tmp_path / "out0").iterdir())
+    before, after = read_series_hu(tmp_path / "in"), read_series_hu(saved)
+    np.testing.assert_allclose((after - before)[before > -500], 5, atol=0.51)
+    description = pydicom.dcmread(saved / "0001.dcm").DerivationDescription
+    for part in ("some-model", "ab" * 32, "strength 0.25", "-1000 to 2000", "bf16", "compiled"):
+        assert part in description
+    with pytest.raises(DataError, match="the volume has 2 slices, its series 3"):
+        SaveImageCTd("pred", "image", str(tmp_path / "out"), "any", "")({**item, "pred": item["pred"][..., :2]})

@@ -109,6 +109,13 @@ def test_the_same_state_gives_the_same_noise_and_prob_0_none() -> None:
     assert torch.equal(RandCorrelatedNoise(prob=0)(clean), clean)
 
 
+def test_every_image_gets_noise_of_its_own() -> None:
+    noise = RandWhiteNoise(sd=(1, 1)).set_random_state(3)
+    one, other = (noise(torch.zeros(1, 64, 64)) for _ in range(2))
+    assert abs(np.corrcoef(one.flatten(), other.flatten())[0, 1]) < 0.1
+    assert torch.equal(noise(torch.zeros(1, 64, 64), randomize=False), other)
+
+
 def test_a_mixture_is_a_compose() -> None:
     mixture = Compose([RandSpatialGaussianNoise(sigma=(0.15, 0.15)), RandWhiteNoise(sd=(0.05, 0.05))])
     noised = RandNoised("image", mixture).set_random_state(0)({"image": GREY})["image"] - GREY

@@ -10,9 +10,26 @@ from ctclip.phantom import body_phantom_hu
 from ctclip.transforms import ProjectionNoised, RandNoiseFieldd, RandSliceRolld
 
 
-def _volume(slices: int = 10, size: int = 128) -> MetaTensor:
-    affine = torch.diag(torch.tensor([-1.5, -1.5, 3.0, 1.0]))
+def _volume(slices: int = 10, size: int = 128, *, pixel_mm: float = 1.5, step_mm: float = 3.0) -> MetaTensor:
+    affine = torch.diag(torch.tensor([-pixel_mm, -pixel_mm, step_mm, 1.0]))
     return MetaTensor(torch.from_numpy(body_phantom_hu(slices, size).T[None].copy()), affine=affine)
+
+
+def _along_over_across(noise: torch.Tensor) -> float:
+    """How much more noise correlates along a body's long axis than across it: streaks."""
+    field = noise[0, 40:88, 48:80].float().numpy()
+    along, across = (
+        np.mean(np.take(field, range(1, field.shape[a]), a) * np.take(field, range(field.shape[a] - 1), a))
+        for a in (0, 1)
+    )
+    return float(along / across)
+
+
+def _of_photons(monkeypatch: pytest.MonkeyPatch, volume: MetaTensor, photons: float, seed: int = 0) -> torch.Tensor:
+    """Noise of one kind in all batches."""
+    monkeypatch.setattr("ctclip.transforms.projection_noise.PHOTONS", (photons, photons))
+    monkeypatch.setattr("ctclip.transforms.projection_noise.TEXTURES", ("standard",))
+    return ProjectionNoised("image", "noise", seed)({"image": volume})["noise"]
 
 
 def test_the_noise_has_unit_sd_in_the_body_and_is_the_same_again() -> None:
@@ -24,13 +41,48 @@ def test_the_noise_has_unit_sd_in_the_body_and_is_the_same_again() -> None:
     body = volume.as_tensor() > -500
     assert float(one.float()[body].std()) == pytest.approx(1, abs=0.02)
     assert not torch.equal(one[..., 0], one[..., 1])
-    # a wide body: along its long axis more noise correlates than across it
-    field = one[0, 40:88, 48:80].float().numpy()
-    along, across = (
-        np.mean(np.take(field, range(1, field.shape[a]), a) * np.take(field, range(field.shape[a] - 1), a))
-        for a in (0, 1)
-    )
-    assert along > 1.2 * across
+    # a wide body
+    assert _along_over_across(one) > 1.2
+
+
+def test_no_two_slices_have_the_same_noise_and_another_seed_gives_other_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = _volume(1).repeat(1, 1, 1, 9)  # more than one batch
+    one, other = (_of_photons(monkeypatch, volume, 1e5, seed)[0].float().numpy() for seed in (0, 1))
+    kinds = np.concatenate([one.reshape(-1, 9).T, other.reshape(-1, 9).T])
+    assert np.abs(np.corrcoef(kinds) - np.eye(18)).max() < 0.3
+
+
+def test_a_body_of_larger_pixels_is_wider_and_has_more_streaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = (_of_photons(monkeypatch, _volume(2, pixel_mm=size), 1e5) for size in (0.75, 3.0))
+    assert _along_over_across(large) > 1.2 * _along_over_across(small)
+    other_step = _of_photons(monkeypatch, _volume(2, pixel_mm=3.0, step_mm=1.0), 1e5)
+    assert torch.equal(large, other_step)
+
+
+def test_few_photons_make_more_streaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many = (_of_photons(monkeypatch, _volume(2, pixel_mm=2.0), photons) for photons in (1e3, 1e6))
+    assert _along_over_across(few) > 1.1 * _along_over_across(many)
+
+
+def test_some_noise_is_smooth_and_some_is_sharp() -> None:
+    volume, lags = _volume(1), []
+    for seed in range(8):
+        field = ProjectionNoised("image", "noise", seed)({"image": volume})["noise"][0, 40:88, 48:80].float()
+        lags.append(float((field[1:] * field[:-1]).mean() / field.var()))
+    assert max(lags) > min(lags) + 0.2
+
+
+def test_each_slice_has_the_noise_of_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = _volume(3, pixel_mm=3.0)
+    volume[..., 0] = -1000
+    noise = _of_photons(monkeypatch, volume, 1e5)[0, 32:96, 32:96].float()
+    assert noise[..., 0].std() < 0.2 * min(noise[..., 1].std(), noise[..., 2].std())
+
+
+def test_air_alone_has_finite_noise() -> None:
+    assert torch.isfinite(
+        ProjectionNoised("image", "noise")({"image": torch.full_like(_volume(1), -1000)})["noise"]
+    ).all()
 
 
 def test_slices_are_rolled_alike_in_whole_steps() -> None:
@@ -62,6 +114,15 @@ def test_the_white_part_is_a_part_of_the_variance() -> None:
     found = add({"image": torch.zeros((1, 256, 256)), "noise": torch.ones((1, 256, 256))})["image"]
     assert float(found.mean()) == pytest.approx(20 * np.sqrt(0.7), rel=0.01)
     assert float(found.std()) == pytest.approx(20 * np.sqrt(0.3), rel=0.02)
+
+
+def test_the_white_part_is_new_every_time_and_the_same_in_all_images() -> None:
+    add = RandNoiseFieldd(("image", "label"), "noise", white_fraction=(0.3, 0.3))
+    add.set_random_state(1)
+    patch = {"image": torch.zeros((1, 32, 32)), "label": torch.ones((1, 32, 32)), "noise": torch.zeros((1, 32, 32))}
+    one, other = add(patch), add(patch)
+    torch.testing.assert_close(one["image"] + 1, one["label"])
+    assert abs(np.corrcoef(one["image"].flatten(), other["image"].flatten())[0, 1]) < 0.2
 
 
 def test_it_is_repeatable_inside_a_choice() -> None:

@@ -129,6 +129,8 @@ def test_an_ellipse_covers_its_area_and_has_a_soft_border() -> None:
     assert cover[0, 0] == 0
     along = ellipse_cover((80, 80), (40.0, 40.0), (12.0, 6.0), 0.0)
     assert along[52, 40] == pytest.approx(0.5), "the first half axis lies along the rows"
+    border = ellipse_cover((80, 80), (40.0, 40.5), (12.0, 6.0), 0.0)[40, 33:37]
+    np.testing.assert_allclose(border, [0, 1 / 6, 5 / 6, 1], err_msg="the border is a pixel and a half wide")
 
 
 def test_lesions_are_the_same_in_image_and_label_and_have_the_contrast_asked_for() -> None:
@@ -145,3 +147,17 @@ def test_lesions_are_the_same_in_image_and_label_and_have_the_contrast_asked_for
     assert RandLesionsd(["image"], prob=0)(flat)["image"] is flat["image"]
     with pytest.raises(ValueError, match="contrast_hu"):
         RandLesionsd("image", contrast_hu=(0, 10))
+
+
+def test_lesions_lie_everywhere_in_an_oblong_slice_and_are_as_many_as_asked_for() -> None:
+    lesions = RandLesionsd("image", count=(0, 2), contrast_hu=(5, 80), radius_px=(2, 2)).set_random_state(0)
+    fields = [np.abs(lesions.lesions_hu((32, 96))) for _ in range(300)]
+    pixels = np.array([np.count_nonzero(each) for each in fields])
+    assert np.mean(pixels == 0) == pytest.approx(1 / 3, abs=0.08)
+    assert np.mean(pixels > 30) > 0.2, "two at once"
+    columns = np.array(fields).max(axis=(0, 1))
+    rows = np.array(fields).max(axis=(0, 2))
+    assert columns.min() > 0
+    assert rows.min() > 0
+    alone = [each.max() for each, size in zip(fields, pixels, strict=True) if 0 < size <= 30]
+    assert np.median(alone) == pytest.approx(20, rel=0.2), "contrast is log-uniform"
