@@ -12,7 +12,8 @@ class SlicesPerSecond(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Text such as "3.1 slices/s"."""
-        return Text(f"{task.completed / task.elapsed:.1f} slices/s" if task.completed and task.elapsed else "")
+        seconds = task.finished_time or task.elapsed  # the clock of a finished task goes on
+        return Text(f"{task.completed / seconds:.1f} slices/s" if task.completed and seconds else "")
 
 
 def slice_progress(console: Console) -> Progress:
