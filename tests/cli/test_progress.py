@@ -16,7 +16,8 @@ def test_slices_that_come_all_at_once_are_counted_from_the_beginning() -> None:
 def test_the_speed_of_a_finished_task_stays() -> None:
     now = 0.0
     progress = Progress(get_time=lambda: now)
-    task = progress.tasks[progress.add_task("series 1", total=10)]
+    progress.add_task("series 1", total=10)
+    (task,) = progress.tasks
     now = 5.0
     progress.update(task.id, completed=10)
     now = 50.0
