@@ -15,6 +15,7 @@ from benchmarks.report import Case, Row
 from benchmarks.settings import IMAGE_SIZE, Settings
 from benchmarks.timing import Call, interleaved, ratio, spread
 from ctclip.backend import COMPILED
+from ctclip.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ def end_to_end(settings: Settings) -> Case:
     """Time a series through the whole pipeline, through the denoiser alone and through the network alone."""
     from ctclip import Denoiser
 
+    keep_freed_memory()  # as the command does
     rows: list[Row] = []
     measured = [backend for backend in backends(settings.device) if backend != COMPILED]
     with TemporaryDirectory() as folder:

@@ -18,6 +18,7 @@ from ctclip.cli.inspect import inspect
 from ctclip.cli.matrix import matrix
 from ctclip.cli.simulate import simulate
 from ctclip.cli.weights import weights_app
+from ctclip.memory import keep_freed_memory
 
 ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 """Signals that tell a program to end; Windows has no SIGHUP."""
@@ -54,6 +55,7 @@ def main(
 
 def run() -> None:
     """The program: the command line, which also cleans up when it is told to end."""
+    keep_freed_memory()
     for number in ENDING:
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores it
             signal.signal(number, _end)

@@ -69,11 +69,16 @@ OVERLAY_DATA, OVERLAY_BIT_POSITION = 0x3000, 0x0102
 
 
 def copy_header(header: Dataset) -> Dataset:
-    """A deep copy that shares tags and unparsed elements, which nothing can change: most of a header is unparsed."""
+    """A data set that can be changed and parsed without a change of ``header``; without its file meta.
+
+    Unparsed elements, which nothing can change, are shared: nearly all of a header.
+    """
     # a Dataset iterates over elements, which parses them
-    elements = [header.get_item(tag, keep_deferred=True) for tag in header.keys()]  # noqa: SIM118
-    unchangeable = [*header.keys(), *(element for element in elements if element.is_raw)]
-    return copy.deepcopy(header, {id(each): each for each in unchangeable})
+    elements = {tag: header.get_item(tag, keep_deferred=True) for tag in header.keys()}  # noqa: SIM118
+    copied = Dataset({tag: each if each.is_raw else copy.deepcopy(each) for tag, each in elements.items()})
+    implicit, little = header.original_encoding
+    copied.set_original_encoding(implicit, little, header.original_character_set)
+    return copied
 
 
 def make_explicit(dataset: Dataset, *, signed: bool = False) -> None:

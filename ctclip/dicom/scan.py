@@ -169,14 +169,15 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
     """
     paths, skipped = _find_files(Path(source))
     headers: list[_Header] = []
-    for done, path in enumerate(paths, start=1):
-        found = _inspect(path)
-        if isinstance(found, SkippedFile):
-            skipped.append(found)
-        else:
-            headers.append(found)
-        if progress is not None:
-            progress(done, len(paths))
+    with quiet_pydicom():  # once, not for every file
+        for done, path in enumerate(paths, start=1):
+            found = _inspect(path)
+            if isinstance(found, SkippedFile):
+                skipped.append(found)
+            else:
+                headers.append(found)
+            if progress is not None:
+                progress(done, len(paths))
 
     usable, unsuitable, shared = _split_usable(headers)
     by_uid: dict[str, list[_Header]] = defaultdict(list)
@@ -241,11 +242,10 @@ def _inspect(path: Path) -> _Header | SkippedFile:
             if not looks_like_dicom(start):
                 return SkippedFile(path, "not DICOM")
             file.seek(0)
-            with quiet_pydicom():
-                require_modest_deflate(file)
-                # force reads files without the DICM mark
-                dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER_KEYWORDS)
-                return _summarise(path, dataset)
+            require_modest_deflate(file)
+            # force reads files without the DICM mark
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER_KEYWORDS)
+            return _summarise(path, dataset)
     except OSError:
         return SkippedFile(path, "file cannot be read", damaged=True)
     except SeriesError as error:

@@ -26,17 +26,17 @@ def write_derived_slices(
         derivation: what was done.
         series_number: of the derived series.
 
-    Returns:
-        an iterator that does the work, in a thread of its own: each source slice with the stored values of its file.
+    Yields:
+        each source slice with the stored values of its file; the work is done in a thread of its own.
     """
     now = datetime.now()
 
     def write(numbered: tuple[int, tuple[CTSlice, np.ndarray]]) -> tuple[CTSlice, np.ndarray]:
         index, (ct, hu) = numbered
-        with quiet_pydicom():  # once, not in every step
-            stored = to_stored(ct, hu)
-            derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
-            save_slice(derived, folder / f"{index:04d}.dcm")
+        stored = to_stored(ct, hu)
+        derived = derive_slice(ct, stored, derivation, series_number=series_number, now=now)
+        save_slice(derived, folder / f"{index:04d}.dcm")
         return ct, stored
 
-    return map_ahead(write, enumerate(denoised, start=1), ahead=2)
+    with quiet_pydicom():  # once for a series, reading included, not in every step
+        yield from map_ahead(write, enumerate(denoised, start=1), ahead=2)

@@ -45,7 +45,7 @@ class ConcurrentPasses:
                 function,
                 items,
                 workers=self.count,
-                ahead=self.count,
+                ahead=2 * self.count,  # a finished pass does not wait until the caller has come round for the next
                 initializer=partial(torch.set_num_threads, self.threads_each),
             )
         finally:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ctclip import __version__
 from ctclip.dicom import Series
 from ctclip.errors import ConfigError, CtclipError, one_line
+from ctclip.memory import keep_freed_memory
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.series import denoise_series
 
@@ -165,6 +166,7 @@ class _Worker:
     def __init__(self, spec: DenoiserSpec, version: str, folder: Path) -> None:
         self._spec, self._version = spec, version
         self._denoiser: Denoiser | None = None
+        keep_freed_memory()
         # Relative paths mean those of the command; without the folder they are not found, which is reported.
         with suppress(OSError):
             os.chdir(folder)
