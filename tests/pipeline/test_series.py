@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,23 @@ def test_slices_of_other_geometry_are_no_neighbours(tmp_path: Path) -> None:
     recorder = Recorder()
     assert denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), recorder).status == "done"
     assert [len(stack) for stack in recorder.given_hu] == [3, 1]
+
+
+def test_all_slices_of_a_derived_series_state_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class EveryCallASecondLater(datetime):
+        seconds = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            cls.seconds += 1
+            return datetime(2031, 2, 3, 4, 5, cls.seconds)
+
+    monkeypatch.setattr("ctclip.dicom.series.datetime", EveryCallASecondLater)
+    write_stack(tmp_path / "in", [0, 2, 4])
+    result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), Recorder())
+    derived = [pydicom.dcmread(path) for path in (tmp_path / "out" / result.derived).iterdir()]
+    assert len(derived) == 3
+    assert {(ds.SeriesDate, ds.SeriesTime) for ds in derived} == {("20310203", "040501.000000")}
 
 
 @pytest.mark.parametrize(("intercepts", "status"), [((-1024, 0), "done"), ((0, 0), "failed")])
