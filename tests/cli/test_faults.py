@@ -356,6 +356,15 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     assert other.exists()
 
 
+def test_what_is_left_of_a_folder_whose_name_is_a_pattern_is_removed(tmp_path: Path) -> None:
+    left, other = tmp_path / f"{PARTIAL_PREFIX}0123-run[1]", tmp_path / f"{PARTIAL_PREFIX}0123-run1"
+    for folder in (left, other):
+        folder.mkdir()
+    with atomic_folder(tmp_path / "run[1]"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "run[1]"]
+
+
 def test_a_slice_that_is_replaced_while_it_is_read_fails_its_series(
     export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
