@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
+from ignite.engine import Engine
 
-from ctclip.checks import bundle_root, or_exit, or_nothing, require_held_out, require_training_plan
+from ctclip.checks import bundle_root, or_exit, or_nothing, require_held_out, require_training_plan, run_or_exit
 from ctclip.errors import AlreadyDoneError, ConfigError, DataError
 
 
@@ -28,6 +31,35 @@ def test_own_errors_become_one_line_also_when_monai_wrapped_them() -> None:
     assert or_exit(max, 1, 2) == 2
 
 
+def test_own_errors_are_found_behind_others_that_were_raised_while_they_were_handled() -> None:
+    def fails_twice() -> None:
+        try:
+            _fails("no such folder: x")
+        except DataError:
+            raise RuntimeError("while cleaning up")  # noqa: B904
+
+    with pytest.raises(SystemExit, match="^ctclip: no such folder: x$"):
+        or_exit(fails_twice)
+
+
+def test_an_engine_logs_no_error_that_ends_it_and_logs_again_afterwards(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(engine: Engine, batch: object) -> None:
+        engine.logger.warning("before the error")
+        logging.getLogger("StatsHandler").error("with its traceback")
+        _fails("no such folder: x")
+
+    engine = Engine(step)
+    monkeypatch.setattr(engine, "run", partial(engine.run, [0]))  # MONAI's engines know their data
+    with caplog.at_level("WARNING"), pytest.raises(SystemExit, match="^ctclip: no such folder: x$"):
+        run_or_exit(engine)
+    assert [record.message for record in caplog.records] == ["before the error"]
+    for each in (engine.logger, logging.getLogger("StatsHandler")):
+        each.error("after it")
+    assert [record.message for record in caplog.records] == ["before the error", "after it", "after it"]
+
+
 def test_nothing_left_to_do_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     def done() -> None:
         raise AlreadyDoneError("already finished")
@@ -41,6 +73,8 @@ def test_nothing_left_to_do_is_no_failure(capsys: pytest.CaptureFixture[str]) ->
 def test_missing_data_may_be_an_empty_list() -> None:
     assert or_nothing(_fails, "gone") == []
     assert or_nothing(sorted, [2, 1]) == [1, 2]
+    with pytest.raises(TypeError):
+        or_nothing(sorted, [2, "not a number"])
 
 
 @pytest.mark.parametrize(

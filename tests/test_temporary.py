@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from ctclip.dicom import opened_export
 from ctclip.temporary import ABANDONED_AFTER_S, UNPACKED_PREFIX, temporary_folder
+from tests.dicom.fake import fake_slice, write
 
 HOLD = """
 import sys, time
@@ -48,3 +50,19 @@ def test_what_a_killed_run_has_unpacked_is_removed_by_the_next_one(
     with temporary_folder() as own:
         assert sorted(tmp_path.iterdir()) == sorted([foreign, own])
     assert list(tmp_path.iterdir()) == [foreign]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders there")
+def test_it_is_removed_too_by_a_run_that_unpacks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(fake_slice(), tmp_path / "in" / "a")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with temporary_folder() as own:
+        left, new = own.with_name(f"{own.name}-left"), own.with_name(f"{own.name}-new")
+    for folder in (left, new):
+        folder.mkdir()
+        (folder / "000001").write_text("patient")
+    long_ago = time.time() - ABANDONED_AFTER_S - 1
+    os.utime(left, (long_ago, long_ago))
+    with opened_export(tmp_path / "in"):
+        assert list((tmp_path / "temporary").iterdir()) == [new], "a new one may not be locked yet"

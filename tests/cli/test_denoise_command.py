@@ -376,6 +376,18 @@ def test_a_format_that_is_not_written_is_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "out.webp").exists()
 
 
+def test_a_volume_is_never_replaced_by_its_own_result(tmp_path: Path) -> None:
+    source, link = tmp_path / "in.nii.gz", tmp_path / "link.nii.gz"
+    write_volume(source, Volume(np.full((2, 8, 8), -100, np.float32), np.eye(4), np.dtype(np.int16)))
+    link.symlink_to(source)
+    before = source.read_bytes()
+    for target in (source, link):
+        result = _run("denoise", source, target, "--overwrite")
+        assert result.exit_code == 2
+        assert "the output is the input, which is never modified" in " ".join(result.output.split())
+        assert source.read_bytes() == before
+
+
 def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
     write_volume(tmp_path / "in.nii.gz", Volume(np.ones((2, 8, 8), np.float32), np.eye(4), np.dtype(np.float32)))
     result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")

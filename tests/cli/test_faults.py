@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_series_numbers, scan
+from ctclip.dicom.archive import unpacked
 from ctclip.errors import ConfigError
 from ctclip.files import PARTIAL_PREFIX, atomic_folder
 from ctclip.phantom import body_phantom_hu, low_dose
@@ -354,6 +356,15 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     assert other.exists()
 
 
+def test_what_is_left_of_a_folder_whose_name_is_a_pattern_is_removed(tmp_path: Path) -> None:
+    left, other = tmp_path / f"{PARTIAL_PREFIX}0123-run[1]", tmp_path / f"{PARTIAL_PREFIX}0123-run1"
+    for folder in (left, other):
+        folder.mkdir()
+    with atomic_folder(tmp_path / "run[1]"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "run[1]"]
+
+
 def test_a_slice_that_is_replaced_while_it_is_read_fails_its_series(
     export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,6 +425,35 @@ def test_bad_zip_files_are_one_line(case: str, tiny_model: Path, tmp_path: Path)
         case
     ] in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_while_unpacking_is_not_taken_for_a_damaged_zip(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "export.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a", "hello")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ctclip.dicom.archive.shutil.copyfileobj", full)
+    result = _run("denoise", archive, tmp_path / "out", "--model", tiny_model)
+    assert result.exit_code == 1
+    assert "No space left on device" in result.output
+    assert "damaged" not in result.output
+
+
+def test_a_zip_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "export.dat", "w") as file:
+        file.writestr("folder/a", "hello")
+    with unpacked(tmp_path / "export.dat") as folder:
+        assert [path.name for path in folder.iterdir()] == ["000001"]
+        assert (folder / "000001").read_text() == "hello"
+    assert not folder.exists()
+    (tmp_path / "other.zip").write_text("hello")
+    with unpacked(tmp_path / "other.zip") as source:
+        assert source == tmp_path / "other.zip"
 
 
 def test_a_zip_that_would_fill_the_disk_is_not_unpacked(

@@ -158,6 +158,7 @@ class TestUIDs:
             (2**31 - 1000, set(), 1000),
             (2**31 - 1001, set(), 2**31 - 1),
             (-5000, set(), 1000),
+            (-1000, set(), 1000),
         ],
     )
     def test_series_number(self, source: int | None, taken: set[int], expected: int) -> None:

@@ -15,12 +15,14 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RLELossless
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.dicom import derived_series_numbers, opened_export, read_slice
 from ctclip.dicom import enhanced as enhanced_module
-from ctclip.dicom import opened_export, read_slice
+from ctclip.errors import SeriesError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.pipeline.choose import require_undamaged
 from ctclip.verification import check_series
 from ctclip.weights import save_checkpoint
-from tests.dicom.fake import fake_slice, write
+from tests.dicom.fake import SERIES, fake_slice, write
 from tests.dicom.fake_enhanced import ENHANCED_UID, enhanced
 
 HEIGHTS, INTERCEPTS = (4.0, 0.0, 2.0), (-1024.0, -1000.0, -8192.0)
@@ -164,6 +166,35 @@ def test_an_object_that_breaks_half_way_leaves_no_frame(
         assert found.series == ()
         (reason,) = found.skip_summary()
         assert reason.startswith("Enhanced CT cannot be read (ValueError)")
+
+
+def test_one_broken_object_is_left_out_as_perhaps_lost_slices_and_the_others_are_taken(
+    source: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    ds.SeriesInstanceUID, ds.SOPInstanceUID = "1.2.9.9", "1.2.9.9.1"
+    broken = write(ds, source / "broken")
+    write(ds, source / "broken")
+    made = enhanced_module._single_frame
+
+    def fail_at_the_second(ds: Dataset, index: int, pixel_data: bytes) -> Dataset:
+        if index == 1 and ds.SeriesInstanceUID == "1.2.9.9":
+            raise ValueError("a value that cannot be copied")
+        return made(ds, index, pixel_data)
+
+    monkeypatch.setattr(enhanced_module, "_single_frame", fail_at_the_second)
+    with opened_export(source) as found:
+        assert [(series.uid, series.slice_count) for series in found.series] == [(SERIES, 3)]
+        assert [(item.path, item.damaged) for item in found.skipped] == [(broken, True)]
+        with pytest.raises(SeriesError, match="nothing was written: 1 files may be lost slices"):
+            require_undamaged(found)
+
+
+def test_series_numbers_of_single_images_are_taken_too(source: Path) -> None:
+    write(fake_slice(series="1.2.9.9", SeriesNumber=1004), source / "single")
+    with opened_export(source) as found:
+        assert found.series_numbers == {4, 1004}
+        assert derived_series_numbers(found)[SERIES] == 1005
 
 
 def test_single_and_multi_frame_images_under_one_series_uid(source: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from scipy import ndimage
 
 from ctclip.errors import ConfigError, DataError
 from ctclip.evaluation.baselines import FILTERS, noise_of_volume_hu
-from ctclip.evaluation.methods import baseline, prediction_of, require_distinct
+from ctclip.evaluation.methods import baseline, methods_of, prediction_of, require_distinct
 from ctclip.phantom import body_phantom_hu, low_dose
 
 TRUTH_HU = body_phantom_hu(2, 256)
@@ -67,3 +69,24 @@ def test_wrong_names_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> 
         prediction_of(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="two methods are called 'median'"):
         require_distinct([baseline("median"), baseline("median")])
+
+
+def test_a_model_at_two_strengths_beside_the_filters(tiny_model: Path) -> None:
+    methods = methods_of(
+        models=[str(tiny_model)], strengths=[0.5, 1.0], baselines=["identity", "median"], prediction=None, device="cpu"
+    )
+    assert [method.name for method in methods] == ["identity", "median", "tiny strength 0.5", "tiny"]
+    half, full = methods[2:]
+    crop = np.full((1, 16, 16), 40, np.float32) + np.arange(16, dtype=np.float32)  # holds no value below 0 HU
+    changed = full.denoise(crop) - crop
+    assert np.abs(changed).max() > 0.1
+    np.testing.assert_allclose(half.denoise(crop) - crop, changed / 2, atol=0.01)
+    assert half.sha256 == full.sha256 == hashlib.sha256(tiny_model.read_bytes()).hexdigest()
+    assert "strength 0.5" in half.description
+
+
+def test_two_methods_of_one_name_are_refused_and_no_model_may_be_asked_for(tiny_model: Path) -> None:
+    settings = {"baselines": ["median"], "prediction": None}
+    assert [each.name for each in methods_of(models=["none"], strengths=[1.0], **settings)] == ["identity", "median"]
+    with pytest.raises(ConfigError, match="two methods are called 'tiny'"):
+        methods_of(models=[str(tiny_model)], strengths=[1.0, 1.0], device="cpu", **settings)

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.natural.benchmark import Cell, image_quality, run_cells
-from ctclip.natural.methods import MethodSpec, make_method
+from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, write_like
+from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
 from ctclip.natural.sets import ImageSet, find_sets, read_image
@@ -114,6 +115,8 @@ def test_spread_takes_evenly(images: Path) -> None:
     many = ImageSet("many", tuple(Path(str(index)) for index in range(11)))
     assert [path.name for path in many.spread(3).clean] == ["0", "5", "10"]
     assert many.spread(None) is many
+    pairs = ImageSet("pairs", many.clean, tuple(Path(f"noisy{index}") for index in range(11)))
+    assert [path.name for path in pairs.spread(3).noisy] == ["noisy0", "noisy5", "noisy10"]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +138,15 @@ def test_pairs_of_real_noise_by_their_usual_names(tmp_path: Path, picture: np.nd
     _save(picture, tmp_path / "other" / "x.png")
     with pytest.raises(DataError, match="no pairs"):
         find_sets(tmp_path, ["other"], real=True)
+
+
+def test_a_noisy_image_is_paired_once_however_many_clean_ones_there_are(tmp_path: Path, picture: np.ndarray) -> None:
+    for name in ("a_noisy.png", "a_gt.png", "a_clean.png", "b_noisy.png"):
+        _save(picture[:16, :16], tmp_path / "set" / name)
+    (found,), _ = find_sets(tmp_path, ["set"], real=True)
+    assert [(noisy.name, clean.name) for noisy, clean in zip(found.noisy, found.clean, strict=True)] == [
+        ("a_noisy.png", "a_gt.png")
+    ]
 
 
 def test_images_are_read_with_their_depth_and_channels(tmp_path: Path) -> None:
@@ -160,6 +172,24 @@ def test_grey_beyond_16_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 70000]], np.int32)).save(tmp_path / "wide.tif")
     with pytest.raises(DataError, match="values from 0 to 70000"):
         read_image(tmp_path / "wide.tif")
+    Image.fromarray(np.array([[-5, 255]], np.int32)).save(tmp_path / "negative.tif")
+    with pytest.raises(DataError, match="values from -5 to 255"):
+        read_image(tmp_path / "negative.tif")
+
+
+@pytest.mark.parametrize(
+    "error", [Image.DecompressionBombError("too many pixels"), SyntaxError("broken PNG file"), OSError("truncated")]
+)
+def test_an_image_that_cannot_be_decoded_is_one_line(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(*_: object) -> None:
+        raise error
+
+    Image.new("L", (4, 3)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image.Image, "convert", convert)
+    with pytest.raises(DataError, match=rf"a\.png cannot be read as an image \({type(error).__name__}\)"):
+        read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -296,6 +326,46 @@ def test_photographs_keep_their_format(
     again = CliRunner().invoke(app, command)
     assert again.exit_code != 0
     assert "give --overwrite" in again.output
+
+
+def test_a_folder_that_may_hold_dicom_is_not_one_of_photographs(tmp_path: Path) -> None:
+    assert not holds_images_only(tmp_path)
+    Image.new("L", (4, 3)).save(tmp_path / "a.png")
+    (tmp_path / ".DS_Store").write_text("of a Mac")
+    assert holds_images_only(tmp_path)
+    (tmp_path / "IM0001").write_text("perhaps DICOM")
+    assert not holds_images_only(tmp_path)
+
+
+def test_where_photographs_go_and_where_they_must_not(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    (source / "folder.png").mkdir(parents=True)
+    for name in ("b.png", "a.jpg"):
+        Image.new("L", (4, 3)).save(source / name)
+    assert image_jobs(source, out) == [(source / "a.jpg", out / "a.jpg"), (source / "b.png", out / "b.png")]
+    assert image_jobs(source / "b.png", out) == [(source / "b.png", out / "b.png")]
+    assert image_jobs(source / "b.png", out / "c.png") == [(source / "b.png", out / "c.png")]
+    for given, target in ((source, source), (source, source / "out"), (source / "b.png", source / "b.png")):
+        with pytest.raises(ConfigError, match="inside the input, which is never modified"):
+            image_jobs(given, target, overwrite=True)
+    with pytest.raises(ConfigError, match="so the output must be one too"):
+        image_jobs(source, tmp_path / "c.png")
+
+
+def test_results_beyond_the_range_are_clipped_and_the_change_is_in_grey_values(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 6), 51, np.uint8)).save(tmp_path / "in.png")
+    for value, strength, grey in ((1.7, 1, 255), (-0.7, 1, 0), (0.6, 0.5, 102), (1.7, 0.5, 153)):
+        method = ImageMethod("constant", "", "", lambda images, value=value: np.full_like(images, value))
+        changed = denoise_image_file(tmp_path / "in.png", tmp_path / "out.png", method, strength=strength)
+        assert np.unique(np.asarray(Image.open(tmp_path / "out.png"))).tolist() == [grey]
+        assert changed == pytest.approx(abs(grey - 51), abs=1e-3)
+
+
+def test_16_bits_do_not_become_8(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 6), 40000, np.uint16)).save(tmp_path / "in.png")
+    with pytest.raises(DataError, match=r"\.jpg holds 8 bits, the image has 16"):
+        write_like(tmp_path / "in.png", tmp_path / "out.jpg", np.full((4, 6, 1), 0.5))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
 def test_ssim_needs_its_window() -> None:

@@ -62,6 +62,19 @@ def test_salt_and_pepper_in_equal_parts() -> None:
     assert ((noisy == 0.5) | (noisy == 0) | (noisy == 1)).all()
 
 
+def test_clipped_families_stay_between_black_and_white_and_no_others_do() -> None:
+    steps = np.tile(np.linspace(0, 1, 64), (64, 1))[..., np.newaxis]
+    for name, family in FAMILIES.items():
+        noisy = Noise(name, max(family.levels)).add_to(steps)
+        assert (noisy.min() >= 0 and noisy.max() <= 1) == family.clipped, name
+
+
+def test_spatial_noise_is_mirrored_at_the_border() -> None:
+    white = np.random.RandomState(0).normal(0, 45 / 255, GREY.shape)
+    corner = white[np.ix_([1, 0, 1], [1, 0, 1])].mean(axis=(0, 1))
+    np.testing.assert_allclose((Noise("spatial", 45).add_to(GREY) - GREY)[0, 0], corner, rtol=1e-9)
+
+
 def test_mixture_adds_the_variances_of_its_parts() -> None:
     level, share = 4, 0.01
     noisy = Noise("mixture", level).add_to(GREY)
@@ -86,6 +99,7 @@ def test_parsing() -> None:
         Noise("mixture", 3),
     ]
     assert parse_noise(["poisson"]) == [Noise("poisson", level) for level in (2, 2.5, 3, 3.5)]
+    assert parse_noise(["gaussian:15,15", "gaussian:15"]) == [Noise("gaussian", 15)]
     assert str(Noise("speckle", 0.02)) == "speckle:0.02"
 
 

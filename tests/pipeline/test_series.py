@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import numpy as np
 import pydicom
 import pytest
 
+from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.denoise import Denoiser
-from ctclip.dicom import CTSlice, Series, read_slice, save_slice, scan
+from ctclip.dicom import CTSlice, Scan, Series, SkippedFile, read_slice, save_slice, scan
+from ctclip.errors import ConfigError, SeriesError
 from ctclip.metrics.noise import compare_noise
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, report
+from ctclip.pipeline.choose import check_folders, choose_series, require_readable
 from ctclip.pipeline.noise import MEASURED_SLICES, SeriesNoise
+from ctclip.pipeline.volume import denoise_volume_file
 from ctclip.sampling import evenly_spread
 from tests.dicom.fake import fake_pixels, fake_slice, write, write_stack
 
@@ -71,6 +76,23 @@ def test_slices_of_other_geometry_are_no_neighbours(tmp_path: Path) -> None:
     recorder = Recorder()
     assert denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), recorder).status == "done"
     assert [len(stack) for stack in recorder.given_hu] == [3, 1]
+
+
+def test_all_slices_of_a_derived_series_state_one_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class EveryCallASecondLater(datetime):
+        seconds = 0
+
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            cls.seconds += 1
+            return datetime(2031, 2, 3, 4, 5, cls.seconds)
+
+    monkeypatch.setattr("ctclip.dicom.series.datetime", EveryCallASecondLater)
+    write_stack(tmp_path / "in", [0, 2, 4])
+    result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), Recorder())
+    derived = [pydicom.dcmread(path) for path in (tmp_path / "out" / result.derived).iterdir()]
+    assert len(derived) == 3
+    assert {(ds.SeriesDate, ds.SeriesTime) for ds in derived} == {("20310203", "040501.000000")}
 
 
 @pytest.mark.parametrize(("intercepts", "status"), [((-1024, 0), "done"), ((0, 0), "failed")])
@@ -214,3 +236,86 @@ def test_a_quality_report_that_is_missing_is_made_when_resumed(
     assert "an earlier run had no quality report; made again" in second.warnings
     assert (tmp_path / "qc" / f"{first.derived}.json").exists()
     assert denoise_series(series, job, denoiser).status == "kept"
+
+
+def test_all_adds_what_is_off_by_default_but_never_what_cannot_be_denoised() -> None:
+    axial, sagittal = Series("1", 1, (), ""), Series("2", 2, (), "", skip_reason="not axial")
+    mixed = Series("3", 3, (), "", skip_reason="2 studies", selectable=False)
+    found = Scan((axial, sagittal, mixed), (), frozenset())
+    assert choose_series(found, []) == [axial]
+    assert choose_series(found, ["all"]) == [axial, sagittal]
+    assert choose_series(found, ["2", "1", "2"]) == [sagittal, axial], "once, however often it is asked for"
+    with pytest.raises(SeriesError, match="series 3 cannot be denoised: 2 studies"):
+        choose_series(found, ["1", "3"])
+    with pytest.raises(SeriesError, match="series 4 is not in the input"):
+        choose_series(found, ["1", "4"])
+
+
+def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> None:
+    source, out, link, archive = (tmp_path / name for name in ("in", "in2", "link", "export.zip"))
+    (source / "sub").mkdir(parents=True)
+    link.symlink_to(source / "sub")
+    archive.write_bytes(b"PK")
+    check_folders(source, out, qc=tmp_path / "qc", report=tmp_path / "r.json")
+    for given, places in (
+        (source, {"target": link}),
+        (source, {"target": out, "qc": link / "qc"}),
+        (source, {"target": out, "report": link / "r.json"}),
+        (link, {"target": source / "sub" / "out"}),
+        (archive, {"target": out, "report": archive}),
+    ):
+        with pytest.raises(ConfigError, match="the output lies inside the input"):
+            check_folders(given, **places)
+
+
+def test_a_slice_that_is_gone_is_found_before_anything_is_written(tmp_path: Path) -> None:
+    write_stack(tmp_path, [0, 2, 4])
+    (series,) = scan(tmp_path).series
+    seen: list[int] = []
+    require_readable([series], lambda: seen.append(1))
+    assert len(seen) == 3
+    series.slices[1].path.unlink()
+    with pytest.raises(SeriesError, match=rf"nothing was written: series {series.uid}: .*FileNotFoundError"):
+        require_readable([series])
+
+
+def test_slices_without_soft_tissue_do_not_hide_the_noise_of_the_others() -> None:
+    air, noisy = np.full((64, 64), -1000.0), low_dose(body_phantom_hu(1, 64), 20)[0]
+    noise, result = SeriesNoise(4), SeriesResult("1.2", 4)
+    for pair in ((air, air), (noisy, noisy), (noisy, noisy), (noisy, noisy + 3)):
+        noise.add(lambda pair=pair: pair)
+    noise.put_into(result)
+    assert result.noise_before_hu == result.noise_after_hu == pytest.approx(compare_noise(noisy, noisy).before_hu)
+    assert result.shift_hu == pytest.approx(1, abs=1e-4), "the mean of 0, 0 and 3"
+
+
+def test_a_volume_is_denoised_as_strongly_as_asked_for_and_its_noise_measured(tmp_path: Path) -> None:
+    truth = body_phantom_hu(2, 64)
+    noisy = low_dose(truth, 30)
+
+    class Oracle:
+        def denoise(self, hu: np.ndarray, *, strength: float, progress: object) -> np.ndarray:
+            return (hu + strength * (truth - hu)).astype(np.float32)
+
+    write_volume(tmp_path / "in.nii", Volume(noisy, np.diag([-1.0, -1, 1, 1]), np.dtype(np.float32)))
+    result = denoise_volume_file(tmp_path / "in.nii", tmp_path / "new" / "out.nii", Oracle(), strength=0.75)
+    expected = noisy + 0.75 * (truth - noisy)
+    np.testing.assert_allclose(read_volume(tmp_path / "new" / "out.nii").hu, expected, atol=1e-2)
+    measured = [compare_noise(*pair) for pair in zip(noisy, expected, strict=True)]
+    assert result.noise_before_hu == pytest.approx(np.median([each.before_hu for each in measured]), rel=1e-3)
+    assert result.noise_after_hu == pytest.approx(np.median([each.after_hu for each in measured]), rel=1e-3)
+    assert result.noise_after_hu < result.noise_before_hu
+    assert result.slices == 2
+
+
+def test_the_report_says_what_was_left_out_and_why(denoiser: Denoiser) -> None:
+    found = Scan(
+        (Series("1", 1, (), ""), Series("2", 2, (), "", skip_reason="not axial")),
+        (SkippedFile(Path("Muster"), "not DICOM"),),
+        frozenset(),
+    )
+    written = report([], denoiser, strength=0.5, found=found)
+    assert written["skipped_series"] == {"2": "not axial"}
+    assert written["skipped_files"] == {"not DICOM": 1}
+    assert (written["model_sha256"], written["strength"]) == (denoiser.model_sha256, 0.5)
+    assert "Muster" not in str(written)

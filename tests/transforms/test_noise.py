@@ -92,6 +92,13 @@ def test_salt_and_pepper_changes_the_stated_share() -> None:
     assert (noisy == 0).float().mean().item() == pytest.approx(0.025, rel=0.05)
 
 
+def test_poisson_noise_stays_between_black_and_white() -> None:
+    for value in (0.02, 0.98):
+        noisy = RandPoissonNoise(scale=(3.5, 3.5)).set_random_state(0)(torch.full((1, 64, 64), value))
+        assert 0 <= noisy.min() < noisy.max() <= 1
+        assert noisy.min() == 0 or noisy.max() == 1, "there is something to clip"
+
+
 def test_levels_of_ct_noise_are_spread_evenly_over_octaves() -> None:
     noise = RandCorrelatedNoise(sd_hu=(8, 128)).set_random_state(0)
     zero = torch.zeros(1, 64, 64)
@@ -125,14 +132,20 @@ def test_a_mixture_is_a_compose() -> None:
 
 @pytest.mark.parametrize("kind", [RandPoissonNoise, RandPoissonGaussianNoise, RandSaltAndPepperNoise, RandSpeckleNoise])
 def test_noise_of_photographs_refuses_hu_but_no_noisy_image(kind: Any) -> None:
-    message = f"{kind.__name__} is for images in \\[0, 1\\], found values from -1000 to 50"
-    with pytest.raises(DataError, match=message):
-        kind()(torch.tensor([[[-1000.0, 50.0]]]))
+    for low, high in ((-1000.0, 50.0), (-1000.0, 0.0), (0.0, 255.0)):
+        message = f"{kind.__name__} is for images in \\[0, 1\\], found values from {low:g} to {high:g}"
+        with pytest.raises(DataError, match=message):
+            kind()(torch.tensor([[[low, high]]]))
     kind()(RandWhiteNoise(sd=(0.2, 0.2))(GREY))
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"), [(RandCorrelatedNoise, {"sd_hu": (0, 5)}), (RandWhiteNoise, {"sd": (2, 1)})]
+    ("kind", "settings"),
+    [
+        (RandCorrelatedNoise, {"sd_hu": (0, 5)}),
+        (RandWhiteNoise, {"sd": (2, 1)}),
+        (RandPoissonGaussianNoise, {"sigma_s": (0, 0.1)}),
+    ],
 )
 def test_empty_ranges_are_refused(kind: Any, settings: dict) -> None:
     with pytest.raises(ValueError, match="found"):
