@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ctclip.data.layouts import hashed
 from ctclip.data.pairs import Predictions, find_pairs, read_pair
 from ctclip.errors import DataError
 from ctclip.units import PADDING_HU
-from tests.dicom.fake import SHAPE, fake_slice, tilted, write
+from tests.dicom.fake import SAGITTAL, SHAPE, fake_slice, tilted, write
 
 Z = [0.0, 1.0, 2.0, 3.0]
 
@@ -52,6 +53,13 @@ def test_pairs_are_matched_by_position_whatever_the_files_are_called(layout: str
         scan = read_pair(pair)
         np.testing.assert_array_equal(scan.low_hu[:, 0, 0], [0, 10, 20, 30])
         np.testing.assert_array_equal(scan.full_hu - scan.low_hu, 100)
+
+
+def test_a_patient_is_told_apart_but_not_named(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "L506/quarter_1mm", tmp_path / "L506/full_1mm")
+    ((pair,), _) = find_pairs(tmp_path)
+    digest = hashlib.sha256(b"L506").hexdigest()
+    assert (pair.patient, pair.name) == (digest[:16], f"{digest[:6]}/1")
 
 
 def test_a_patient_has_the_same_name_in_every_thickness(tmp_path: Path) -> None:
@@ -241,6 +249,51 @@ def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
     assert differences == {100.0, 2.0}
 
 
+def _list_of(path: Path, *entries: dict[str, str]) -> Path:
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_list_entries_are_patients_of_their_own_unless_they_name_one(tmp_path: Path) -> None:
+    for name in "abcd":
+        _volume(tmp_path / f"{name}.nii", -5)
+    entries = [{"low": "a.nii", "full": "b.nii"}, {"low": "c.nii", "full": "d.nii"}]
+    pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *entries))
+    assert len({pair.patient for pair in pairs}) == 2
+    pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *[{**entry, "patient": "x"} for entry in entries]))
+    assert [pair.patient for pair in pairs] == [hashlib.sha256(b"x").hexdigest()[:16]] * 2
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_a_list_may_begin_with_a_byte_order_mark(kind: str, tmp_path: Path) -> None:
+    """As Excel and PowerShell write it."""
+    for name in ("low.nii", "full.nii"):
+        _volume(tmp_path / name, -5)
+    content = {"json": '[{"low": "low.nii", "full": "full.nii"}]', "csv": "low,full\nlow.nii,full.nii\n"}[kind]
+    (tmp_path / f"pairs.{kind}").write_text(content, "utf-8-sig")
+    assert len(find_pairs(tmp_path / f"pairs.{kind}")[0]) == 1
+
+
+def test_a_volume_and_a_folder_are_no_pair(tmp_path: Path) -> None:
+    _volume(tmp_path / "low.nii", -5)
+    _scan(tmp_path / "full", Z, 100)
+    with pytest.raises(DataError, match="low dose is a volume, full dose is none"):
+        find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full"}))
+
+
+def test_a_list_may_name_a_series_that_is_off_by_default_but_no_confused_one(tmp_path: Path) -> None:
+    _scan(tmp_path / "low", [0.0], 0, orientation=SAGITTAL)
+    _scan(tmp_path / "full", [0.0], 100, series="1.2.3.9", orientation=SAGITTAL)
+    entry = {"low": "low", "full": "full", "low_series": "1.2.3.2"}
+    with pytest.raises(DataError, match="expected one axial CT series in each folder of a pair, found 0"):
+        find_pairs(_list_of(tmp_path / "pairs.json", entry))
+    ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {**entry, "full_series": "1.2.3.9"}))
+    assert len(pair.full) == 1
+    write(fake_slice(9.0, 9, series="1.2.3.9", StudyInstanceUID="1.2.3.66"), tmp_path / "full/of another study")
+    with pytest.raises(DataError, match="with the listed SeriesInstanceUID in its folder, found 0"):
+        find_pairs(_list_of(tmp_path / "pairs.json", {**entry, "full_series": "1.2.3.9"}))
+
+
 @pytest.mark.parametrize(("low", "full"), [(1060, -20), (-20, 1), (-20, np.nan)])
 def test_volumes_that_cannot_be_hu_are_refused(tmp_path: Path, low: float, full: float) -> None:
     """Stored without their intercept, a mask, not a number."""
@@ -263,6 +316,32 @@ def test_volumes_on_two_grids_are_refused(tmp_path: Path) -> None:
             read_pair(pair)
 
 
+@pytest.mark.parametrize(("spacing", "fits"), [(0.501, True), (0.502, False)])
+@pytest.mark.parametrize("shape", [(40, 5, 3), (5, 40, 3)])
+def test_the_farthest_voxel_tells_whether_two_grids_are_one(
+    tmp_path: Path, shape: tuple[int, int, int], spacing: float, fits: bool
+) -> None:
+    """40 voxels of 0.5 mm end 0.04 mm, or 0.08 mm, from those of the other grid; the tolerance is 0.05 mm."""
+    _volume(tmp_path / "low.nii", -5, shape)
+    _volume(tmp_path / "full.nii", -5, shape, spacing)
+    ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
+    if fits:
+        assert read_pair(pair).low_hu.shape == shape[::-1]
+    else:
+        with pytest.raises(DataError, match="differ in spacing or place"):
+            read_pair(pair)
+
+
+def test_grids_that_begin_at_two_places_are_two(tmp_path: Path) -> None:
+    _volume(tmp_path / "low.nii", -5)
+    moved = np.diag([0.5, 0.5, 2, 1])
+    moved[1, 3] = 0.1
+    nib.save(nib.Nifti1Image(np.full((4, 5, 3), -5, np.int16), moved), tmp_path / "full.nii")
+    ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
+    with pytest.raises(DataError, match="differ in spacing or place"):
+        read_pair(pair)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -270,6 +349,9 @@ def test_volumes_on_two_grids_are_refused(tmp_path: Path) -> None:
         ('{"low": 1}', "holds no list"),
         ('[{"low": "a"}]', "entry 1: needs 'low' and 'full'"),
         ('[{"low": "nothing", "full": "nothing"}]', "entry 1: the low-dose path does not exist"),
+        ('[{"low": "pairs.json", "full": "nothing"}]', "entry 1: the full-dose path does not exist"),
+        ('[{"low": "", "full": "pairs.json"}]', "entry 1: needs 'low' and 'full'"),
+        ('["low", "full"]', "entry 1: needs 'low' and 'full'"),
         ("[]", "lists no pairs"),
     ],
 )
@@ -353,9 +435,10 @@ def test_predicted_volumes_have_the_name_of_their_source(tmp_path: Path) -> None
     with pytest.raises(DataError, match="the prediction holds values that are not finite"):
         Predictions(tmp_path / "results").read(pair)
     _volume(tmp_path / "d/case1.nii.gz", -900)
-    _volume(tmp_path / "results/case1.nii.gz", 1)
-    with pytest.raises(DataError, match="the prediction is not in HU: found 1 to 1 where the low dose has -900"):
-        Predictions(tmp_path / "results").read(pair)
+    for value in (0, 1):  # results in [0, 1] reach 0 where there is air
+        _volume(tmp_path / "results/case1.nii.gz", value)
+        with pytest.raises(DataError, match=f"not in HU: found {value} to {value} where the low dose has -900"):
+            Predictions(tmp_path / "results").read(pair)
     (tmp_path / "results/case1.nii.gz").unlink()
     _volume(tmp_path / "results/other.nii.gz", 6)
     with pytest.raises(DataError, match="one prediction called case1.nii.gz, found 0"):
