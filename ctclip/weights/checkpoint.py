@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import atomic_path
 from ctclip.networks import DenseFeatureDenoiser, Network, NetworkConfig, as_config, config_from_dict
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
-from ctclip.weights.formats import read_checkpoint_dict
+from ctclip.weights.formats import is_state_dict, read_checkpoint_dict
 
 FORMAT = 1
 """Version of the header; a reader refuses what it does not know."""
@@ -34,6 +35,9 @@ class CheckpointHeader:
         hu_window: what the network sees as [0, 1]; ``None`` for natural images.
         encoder_sha256: :func:`state_sha256` of the encoder; set when the encoder's tensors are *not* in the checkpoint.
         provenance: how the weights came about, for people to read: plain keys and values.
+
+    Raises:
+        ConfigError: for a config or a window that is out of range.
     """
 
     config: NetworkConfig
@@ -46,6 +50,8 @@ class CheckpointHeader:
         if self.hu_window is not None:
             low, high = self.hu_window
             self.hu_window = (float(low), float(high))
+            if not -math.inf < self.hu_window[0] < self.hu_window[1] < math.inf:
+                raise ConfigError(f"hu_window needs two HU values, the smaller one first, found {self.hu_window}")
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the file."""
@@ -149,7 +155,9 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tenso
     content = read_checkpoint_dict(path)
     if HEADER_KEY not in content or MODEL_KEY not in content:
         hint = "; 'ctclip weights import' turns a published checkpoint into one" if "params" in content else ""
-        raise WeightsError(f"{path.name} is no ctclip checkpoint: it holds {sorted(content)[:5]}{hint}")
-    header = CheckpointHeader.from_dict(content[HEADER_KEY])
+        raise WeightsError(f"{path.name} is no ctclip checkpoint: it holds {sorted(map(str, content))[:5]}{hint}")
     state = content[MODEL_KEY]
+    if not isinstance(content[HEADER_KEY], dict) or not is_state_dict(state):
+        raise WeightsError(f"{path.name} is damaged: expected a header and tensors by name")
+    header = CheckpointHeader.from_dict(content[HEADER_KEY])
     return header, {name: values.float() if values.is_floating_point() else values for name, values in state.items()}

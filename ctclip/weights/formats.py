@@ -6,7 +6,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -36,7 +36,9 @@ def read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    state = {name: values for name, values in content.items() if isinstance(values, torch.Tensor)}
+    state = {
+        name: values for name, values in content.items() if isinstance(name, str) and isinstance(values, torch.Tensor)
+    }
     if not state:
         raise WeightsError(f"{path.name} holds no tensors at its top level, found keys {sorted(map(str, content))[:5]}")
     return state, "PyTorch state dict"
@@ -60,6 +62,13 @@ def read_checkpoint_dict(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path.name} holds a {type(content).__name__}, expected a mapping of tensors")
     return dict(content)
+
+
+def is_state_dict(values: Any) -> TypeGuard[Mapping[str, torch.Tensor]]:
+    """Whether these are tensors by name, and nothing else."""
+    return isinstance(values, Mapping) and all(
+        isinstance(name, str) and isinstance(each, torch.Tensor) for name, each in values.items()
+    )
 
 
 def _require_file(path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from ctclip.errors import WeightsError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
-from ctclip.weights.formats import read_checkpoint_dict
+from ctclip.weights.formats import is_state_dict, read_checkpoint_dict
 
 LAYER4 = "encoder.layer4."
 """Computed and thrown away by the published code; its 60 keys are the only ones that are dropped."""
@@ -38,9 +38,10 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
     """
     content = read_checkpoint_dict(path)
     params = content.get("params")
-    if not isinstance(params, Mapping):
+    if not is_state_dict(params):
         raise WeightsError(
-            f"{path.name} is no published checkpoint: expected a state dict under 'params', found {sorted(content)[:5]}"
+            f"{path.name} is no published checkpoint: expected a state dict under 'params', "
+            f"found {sorted(map(str, content))[:5]}"
         )
     config = _config(params, path.name)
     network = DenseFeatureDenoiser(config)
@@ -77,7 +78,7 @@ def _config(params: Mapping[str, Any], source: str) -> DenoiserConfig:
             decoder_width=last.shape[1],
             encoder_name="encoder of a published checkpoint (CLIP RN50 with BatchNorm statistics moved by training)",
         )
-    except (KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError, IndexError) as error:
         raise WeightsError(f"{source} does not hold the published network: {error} is missing or empty") from error
 
 

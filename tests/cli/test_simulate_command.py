@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ctclip.data.pairs import find_pairs, read_pair
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.dicom import derived_series_uid, read_slice
+from ctclip.errors import ConfigError
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation.files import Amount, Settings
@@ -158,6 +160,66 @@ def test_a_volume_does_not_replace_anything_unasked(tmp_path: Path) -> None:
         result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / target, "--dose", 0.5)
         assert result.exit_code == 2, result.output
     assert np.array_equal(read_volume(tmp_path / "low.nii.gz").hu, read_volume(tmp_path / "ct.nii.gz").hu)
+
+
+def test_not_even_overwriting_replaces_the_input(tmp_path: Path) -> None:
+    source = tmp_path / "ct.nii.gz"
+    write_volume(source, Volume(low_dose(body_phantom_hu(1, 64), 12), np.eye(4), np.dtype(np.int16)))
+    before = source.read_bytes()
+    (tmp_path / "link.nii.gz").symlink_to(source)
+    for target in (source, tmp_path / "link.nii.gz"):
+        result = _run("simulate", source, target, "--photons", 1e5, "--overwrite")
+        assert result.exit_code == 2
+        assert "the output is the input" in " ".join(result.output.split())
+        assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("amount", [{"sd_hu": -1}, {"sd_hu": np.inf}, {"photons": 0}, {"photons": -5}, {"dose": 1}])
+def test_amounts_out_of_range_are_refused(amount: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="must be above 0 and finite|above 0 and below 1"):
+        Amount(**amount)
+
+
+def test_what_is_not_in_hu_is_not_simulated(tmp_path: Path) -> None:
+    unit = (body_phantom_hu(2, 64) + 1024) / 4096
+    write_volume(tmp_path / "unit.nii", Volume(unit, np.eye(4), np.dtype(np.float32)))
+    for number, slice_hu in enumerate(body_phantom_hu(2, 64), start=1):
+        pixels = (slice_hu + 1024).clip(1).astype(np.int16)
+        write(fake_slice(3.0 * number, number, pixels=pixels, intercept=0), tmp_path / "raw" / str(number))
+    for source, target in (("unit.nii", "low.nii"), ("raw", "low")):
+        result = _run("simulate", tmp_path / source, tmp_path / target, "--photons", 1e5)
+        assert result.exit_code == 1, result.output
+        assert "these values are not HU" in " ".join(result.output.split())
+
+
+def test_the_value_of_padding_does_not_count_for_the_noise(tmp_path: Path) -> None:
+    axis = np.arange(64) - 31.5
+    outside = np.hypot(axis[:, None], axis[None, :]) > 29
+    inside = np.rint(body_phantom_hu(1, 64)[0] + 1024).clip(1).astype(np.int16)
+    added = []
+    for padding in (-2000, 2500):  # as bone would be
+        assert padding not in inside
+        pixels = np.where(outside, np.int16(padding), inside)
+        source, target = tmp_path / f"in{padding}", tmp_path / f"low{padding}"
+        write(fake_slice(0, 1, pixels=pixels, PixelPaddingValue=padding, PixelSpacing=[1, 1]), source / "1")
+        result = _run("simulate", source, target, "--noise-sd", 20, "--quiet")
+        assert result.exit_code == 0, result.output
+        (path,) = target.rglob("*.dcm")
+        low = read_slice(path)
+        assert np.array_equal(low.stored[outside], pixels[outside])
+        added.append((low.hu - read_slice(source / "1").hu)[~outside])
+    assert added[0].std() > 5
+    np.testing.assert_array_equal(*added)
+
+
+def test_pairs_whose_low_dose_is_gone_are_no_longer_listed(export: Path, tmp_path: Path) -> None:
+    options = ("--domain", "white", "--quiet")
+    assert _run("simulate", export, tmp_path / "low", "--noise-sd", 20, *options).exit_code == 0
+    (gone,) = (path for path in (tmp_path / "low").iterdir() if path.is_dir())
+    shutil.rmtree(gone)
+    assert _run("simulate", export, tmp_path / "low", "--noise-sd", 40, *options).exit_code == 0
+    (entry,) = json.loads((tmp_path / "low" / "pairs.json").read_text())
+    assert entry["low"] != gone.name
 
 
 def test_pairs_of_earlier_runs_stay_listed(export: Path, tmp_path: Path) -> None:

@@ -78,5 +78,27 @@ def test_config_round_trip_and_errors() -> None:
         DenoiserConfig(in_channels=2)
     with pytest.raises(ConfigError, match="even"):
         DenoiserConfig(encoder_width=7)
-    with pytest.raises(ConfigError, match="unknown encoder 'RN51'"):
-        DenoiserConfig.for_encoder("RN51")
+    values = config.to_dict()
+    del values["residual"]
+    with pytest.raises(ConfigError, match="missing \\['residual'\\]"):
+        DenoiserConfig.from_dict(values)
+    for name in ("RN51", "ViT-B-32"):
+        with pytest.raises(ConfigError, match=f"unknown encoder '{name}'"):
+            DenoiserConfig.for_encoder(name)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"encoder_layers": (1, 0, 1)}, "three counts of at least 1"),
+        ({"encoder_layers": (1, 1)}, "three counts of at least 1"),
+        ({"encoder_width": 0}, "even and at least 2, found 0"),
+        ({"decoder_width": 0}, "decoder_width must be at least 1, found 0"),
+        ({"in_channels": 1, "out_channels": 3}, "out_channels must be 1 or in_channels=1, found 3"),
+        ({"in_channels": 3, "out_channels": 2}, "out_channels must be 1 or in_channels=3, found 2"),
+        ({"input_adapter": "mean"}, "input_adapter must be one of .* found 'mean'"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        DenoiserConfig(**values)

@@ -46,6 +46,9 @@ def test_configs_survive_as_plain_values() -> None:
         config_from_dict({"architecture": "DnCNN", "layers": 3})
     with pytest.raises(ConfigError, match="DnCNN or Restormer"):
         PeerConfig("UNet")
+    for name in ("width", "depth", "in_channels"):
+        with pytest.raises(ConfigError, match=f"must be at least 1, found .*{name}=0"):
+            PeerConfig("DnCNN", **{name: 0})
     with pytest.raises(ConfigError, match="multiple of 8"):
         PeerConfig("Restormer", 12)
 

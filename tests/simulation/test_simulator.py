@@ -10,7 +10,9 @@ from ctclip.errors import ConfigError, DataError
 from ctclip.metrics.noise import local_mean_and_sd, soft_tissue
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
+from ctclip.simulation.calibration import calibration_slices, median_mean_hu, median_sd_hu
 from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu
+from ctclip.simulation.simulator import require_known
 
 SIDE, PIXEL_MM = 256, 1.4
 MEASURED_LAG_1 = 0.47
@@ -152,9 +154,18 @@ def test_wrong_settings_are_refused() -> None:
         NoiseSimulator("sinogram", "standard", 1)
     with pytest.raises(ConfigError, match=r"unknown texture: found 'B30'.*smooth, standard, sharp"):
         NoiseSimulator("image", "B30", 1)
+    for level, pixel_mm in ((0, 1), (20, 0), (-1, 1), (np.nan, 1)):
+        with pytest.raises(ConfigError, match="photons or SD, and pixel size must be above 0"):
+            NoiseSimulator("image", "standard", pixel_mm, level=level)
+    with pytest.raises(ConfigError, match="unknown texture: found nothing"):
+        require_known(["image"], [])
     simulator = NoiseSimulator("image", "standard", 1)
-    with pytest.raises(ConfigError, match=r"above 0 and below 1 .* found 25"):
-        simulator.for_dose([np.zeros((64, 64))], 25)
+    for dose in (25, 1, 0, -0.5):
+        with pytest.raises(ConfigError, match=rf"above 0 and below 1 .* found {dose}$"):
+            simulator.for_dose([np.zeros((64, 64))], dose)
+    for sd_hu in (0, -1, np.inf, np.nan):
+        with pytest.raises(ConfigError, match=f"the SD of the noise must be above 0 and finite, found {sd_hu}$"):
+            simulator.for_sd([np.zeros((64, 64))], sd_hu)
     with pytest.raises(DataError, match="soft tissue"):
         simulator.for_dose([np.full((64, 64), -800.0)], 0.5)
 
@@ -172,3 +183,51 @@ def test_too_few_photons_are_an_error_and_not_air() -> None:
 def test_a_scan_without_noise_has_no_dose() -> None:
     with pytest.raises(DataError, match="the scan has no noise"):
         NoiseSimulator("projection", "standard", 3.5).for_dose([np.full((64, 64), 40, np.float32)], 0.25)
+
+
+@pytest.mark.parametrize("domain", ["projection", "image", "white"])
+def test_an_sd_is_that_of_the_noise_in_flat_soft_tissue(domain: str) -> None:
+    clean = body_phantom_hu(4, 128)
+    noise_hu = NoiseSimulator(domain, "standard", 2.8).for_sd(list(clean), 20).noise_hu(clean)
+    flat = np.stack([soft_tissue(local_mean_and_sd(one)[0]) & (local_mean_and_sd(one)[1] < 1) for one in clean])
+    assert noise_hu[flat].std() == pytest.approx(20, rel=0.12)  # by place, too
+
+
+def test_seed_and_index_are_not_exchangeable() -> None:
+    clean = np.zeros((1, 64, 64), np.float32)
+    one, other = (
+        NoiseSimulator("white", "standard", 1, seed=seed, level=20).noise_hu(clean, index)
+        for seed, index in ((0, 1), (1, 0))
+    )
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("domain", ["projection", "image"])
+def test_oblong_slices_have_the_noise_of_those_with_air_around(domain: str) -> None:
+    square = body_phantom_hu(1, 96)
+    square[:, 60:] = -1000
+    simulator = NoiseSimulator(domain, "standard", 2)
+    expected = simulator.noise_hu(square)[:, :60]
+    np.testing.assert_allclose(simulator.noise_hu(square[:, :60]), expected, atol=1e-3)
+
+
+def test_the_calibration_takes_slices_from_the_whole_scan() -> None:
+    air, slices_hu = np.full((64, 64), -1000.0), [np.full((64, 64), float(value)) for value in range(9)]
+    for scan in (slices_hu, [air, *slices_hu, air, air]):
+        used, places = calibration_slices(scan)
+        assert [one.mean() for one in used] == [2, 4, 6]
+        assert all(there.any() for there in places)
+    assert [one.mean() for one in calibration_slices(slices_hu[:1])[0]] == [0]
+
+
+def test_one_odd_slice_does_not_count_for_the_noise_of_a_scan() -> None:
+    random = np.random.default_rng(0)
+    noise_hu = [random.normal(mean, sd, (128, 128)) for mean, sd in ((1, 5), (2, 6), (90, 60))]
+    everywhere = [np.ones((128, 128), bool)] * 3
+    assert median_sd_hu(noise_hu, everywhere) == pytest.approx(6, rel=0.05)
+    assert median_mean_hu(noise_hu, everywhere) == pytest.approx(2, abs=0.2)
+
+
+def test_noise_of_two_levels_has_the_mean_of_their_variances() -> None:
+    noise_hu = np.random.default_rng(0).normal(0, 1, (128, 128)) * np.where(np.arange(128) < 64, 2, 14)
+    assert median_sd_hu([noise_hu], [np.ones((128, 128), bool)]) == pytest.approx(10, rel=0.05)

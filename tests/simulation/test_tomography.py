@@ -54,3 +54,18 @@ def test_slices_of_a_batch_do_not_mix(image: np.ndarray) -> None:
     for one, expected in zip(batch, together, strict=True):
         alone = back_project(filter_projections(project(one[None], 30), "hann"))[0]
         assert torch.allclose(alone, expected, atol=1e-2)
+
+
+@pytest.mark.parametrize("side", [64, 65])
+def test_the_axis_is_the_middle_of_the_image(side: int) -> None:
+    """What is symmetric about it stays so, also where no pixel lies in the middle."""
+    axis = torch.arange(side) - (side - 1) / 2
+    distance = torch.hypot(axis[:, None], axis[None, :])
+    disc = (20.5 - distance).clamp(0, 1)[None]
+    projections = project(disc, 90)
+    torch.testing.assert_close(projections, projections.flip(-1), atol=1e-3, rtol=0)
+    image = back_project(filter_projections(projections, "hann"))
+    for mirrored in (image.flip(1), image.flip(2)):
+        assert torch.equal(image != 0, mirrored != 0)
+        torch.testing.assert_close(image, mirrored, atol=0.02, rtol=0)
+    assert image[0][distance < 15].mean().item() == pytest.approx(1, abs=0.02)

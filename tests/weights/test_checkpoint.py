@@ -9,7 +9,7 @@ import torch
 
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import file_sha256
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, PeerDenoiser
 from ctclip.weights import (
     CheckpointHeader,
     build_network,
@@ -17,6 +17,8 @@ from ctclip.weights import (
     load_model,
     load_network,
     model_labels,
+    read_checkpoint,
+    read_published,
     save_checkpoint,
 )
 from ctclip.weights.catalogue import MODELS
@@ -124,6 +126,79 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "newer.pt")
     with pytest.raises(WeightsError, match="format 99 is unknown"):
         load_network(tmp_path / "newer.pt")
+    torch.save({3: 4, "a": 5}, tmp_path / "mixed.pt")
+    for read in (load_network, read_published):
+        with pytest.raises(WeightsError, match=r"found \['3', 'a'\]|it holds \['3', 'a'\]"):
+            read(tmp_path / "mixed.pt")
+    torch.save({"model": network.state_dict()}, tmp_path / "no_header.pt")
+    with pytest.raises(WeightsError, match=r"no_header.pt is no ctclip checkpoint: it holds \['model'\]$"):
+        load_network(tmp_path / "no_header.pt")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        (("ctclip",), 3, "is damaged: expected a header"),
+        (("model",), [torch.ones(1)], "is damaged: expected a header"),
+        (("model", "decoder.last.weight"), 3, "is damaged: expected a header"),
+        (("model", "decoder.more"), torch.ones(1), "does not fit the network that its header describes"),
+        (("ctclip", "config", "colour"), "red", r"header is damaged: .* unknown \['colour'\]"),
+        (("ctclip", "config", "in_channels"), 2, "header is damaged: in_channels"),
+        (("ctclip", "hu_window"), 3, "header is damaged"),
+        (("ctclip", "hu_window"), [3072, -1024], r"header is damaged: hu_window .* found \(3072.0, -1024.0\)"),
+        (("ctclip", "hu_window"), [0, 0], "header is damaged: hu_window"),
+        (("ctclip", "hu_window"), [float("nan"), 0], "header is damaged: hu_window"),
+        (("ctclip", "hu_window"), [0, float("inf")], "header is damaged: hu_window"),
+    ],
+)
+def test_wrong_values_in_a_checkpoint_are_one_line(
+    tmp_path: Path, place: tuple[str, ...], value: object, words: str
+) -> None:
+    save_checkpoint(build_network(CONFIG, random_encoder=True), tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    at = content
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=words):
+        load_network(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("missing", [("model", "decoder.last.weight"), ("ctclip", "hu_window"), ("ctclip", "config")])
+def test_a_checkpoint_without_an_entry_is_refused(tmp_path: Path, missing: tuple[str, str]) -> None:
+    save_checkpoint(build_network(CONFIG, random_encoder=True), tmp_path / "a.pt")
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    del content[missing[0]][missing[1]]
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=f"(header is damaged|does not fit the network).*{missing[1]}"):
+        load_network(tmp_path / "a.pt")
+
+
+def test_a_header_resumes_the_same_network_only() -> None:
+    header = CheckpointHeader(CONFIG)
+    header.load_state_dict(CheckpointHeader(CONFIG, provenance={"seed": 1}).state_dict())
+    with pytest.raises(WeightsError, match="the checkpoint holds another network"):
+        header.load_state_dict(CheckpointHeader(replace(CONFIG, residual=False)).state_dict())
+
+
+def test_half_precision_is_stored_but_not_read(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True)
+    save_checkpoint(network, tmp_path / "half.pt", half=True)
+    name = "decoder.last.weight"
+    assert torch.load(tmp_path / "half.pt", weights_only=True)["model"][name].dtype == torch.float16
+    found = read_checkpoint(tmp_path / "half.pt")[1][name]
+    assert found.dtype == torch.float32
+    assert torch.equal(found, network.state_dict()[name].half().float())
+
+
+def test_a_header_that_names_an_encoder_for_a_network_without_one_is_damaged(tmp_path: Path) -> None:
+    save_checkpoint(PeerDenoiser({"architecture": "DnCNN", "width": 4, "depth": 3}), tmp_path / "a.pt", hu_window=None)
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    content["ctclip"]["encoder_sha256"] = "0" * 64
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"the header of a\.pt is damaged: it names an encoder"):
+        load_model(tmp_path / "a.pt", encoder_weights=tmp_path / "a.pt")
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -156,6 +231,16 @@ def test_the_shipped_model_is_the_recorded_one_and_says_that_it_is_not_clip() ->
     assert "not CLIP" in load_network("ct-compact").config.encoder_name
 
 
+def test_a_shipped_model_whose_file_was_changed_or_is_gone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = MODELS["ct-compact"]
+    monkeypatch.setitem(MODELS, "ct-compact", replace(shipped, sha256="0" * 64))
+    with pytest.raises(WeightsError, match="is not the file that ctclip ships"):
+        load_model("ct-compact")
+    monkeypatch.setitem(MODELS, "ct-compact", replace(shipped, bundle="no_such_bundle"))
+    with pytest.raises(WeightsError, match="the weights of ct-compact are missing at .*no_such_bundle"):
+        load_model("ct-compact")
+
+
 def test_a_failed_save_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: object, path: Path) -> None:
         Path(path).write_bytes(b"half")
@@ -173,7 +258,10 @@ def test_training_goes_on_from_a_checkpoint_of_the_same_network_only(tmp_path: P
     config = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=8)
     network = DenseFeatureDenoiser(config)
     save_checkpoint(network, tmp_path / "pretrained.pt")
-    continued = continue_training(config.to_dict(), pretrained=tmp_path / "pretrained.pt", augmentation_gamma=0.05)
+    path = tmp_path / "pretrained.pt"
+    assert continue_training(config, pretrained=path, drifting_batchnorm=True).train().encoder.training
+    continued = continue_training(config.to_dict(), pretrained=path, augmentation_gamma=0.05)
+    assert not continued.train().encoder.training
     assert continued.augmentation.gamma == 0.05
     assert continued.encoder.frozen
     for name, values in network.state_dict().items():

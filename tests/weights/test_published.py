@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ctclip.errors import WeightsError
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.weights import load_network, read_published, save_checkpoint
 
 TOLERANCE = 1e-5
@@ -34,6 +35,47 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"params": {"last.weight": torch.zeros(1, 8, 3, 3)}}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="does not hold the published network"):
         read_published(tmp_path / "other.pth")
+    shapes = {f"encoder.layer{layer}.0.x": torch.zeros(1) for layer in (1, 2, 3)}
+    for last in (torch.tensor(1.0), torch.zeros(1, 8, 3, 3)):
+        params = {**shapes, "last.weight": last, "encoder.conv3.weight": torch.zeros(8, 8, 3, 3)}
+        torch.save({"params": params}, tmp_path / "other.pth")
+        with pytest.raises(WeightsError, match="does not hold the published network"):
+            read_published(tmp_path / "other.pth")
+    torch.save({"params": {"last.weight": 1}}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="expected a state dict under 'params'"):
+        read_published(tmp_path / "other.pth")
     torch.save({"weights": 1}, tmp_path / "plain.pth")
     with pytest.raises(WeightsError, match="expected a state dict under 'params'"):
         read_published(tmp_path / "plain.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"up_path.0.more": torch.zeros(1)}, "up_path.0.more"),
+        ({"encoder.bn1.weight": torch.zeros(5)}, "encoder.bn1.weight"),
+        ({"encoder.bn1.weight": None}, "encoder.bn1.weight"),
+    ],
+)
+def test_every_entry_of_a_published_network_is_needed(
+    tmp_path: Path, change: dict[str, torch.Tensor | None], name: str
+) -> None:
+    network = DenseFeatureDenoiser(DenoiserConfig.reference(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4))
+    params = {_published(own): values for own, values in network.state_dict().items()}
+    torch.save({"params": params}, tmp_path / "net_g.pth")
+    found, hu_window = read_published(tmp_path / "net_g.pth")
+    assert hu_window == (-1024, 3072)
+    assert not found.training
+    assert all(torch.equal(values, network.state_dict()[own]) for own, values in found.state_dict().items())
+    changed = {key: values for key, values in (params | change).items() if values is not None}
+    torch.save({"params": changed}, tmp_path / "net_g.pth")
+    with pytest.raises(WeightsError, match=rf"1 of \d+ entries are missing, unexpected or of another shape.* {name}$"):
+        read_published(tmp_path / "net_g.pth")
+
+
+def _published(own: str) -> str:
+    """The name that the published code gives to an entry."""
+    if own.startswith("decoder.blocks."):
+        _, _, block, layer, kind = own.split(".")
+        return f"up_path.{block}.conv_block.block.{layer}.{kind}"
+    return {"decoder.last.weight": "last.weight", "input_conv.weight": "first.weight"}.get(own, own)
