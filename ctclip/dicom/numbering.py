@@ -25,7 +25,7 @@ def derived_series_number(source_number: int | None, taken: frozenset[int]) -> i
     if not 0 < number <= MAX_SERIES_NUMBER:
         number = SERIES_NUMBER_OFFSET
     while number in taken:
-        number += 1
+        number = number + 1 if number < MAX_SERIES_NUMBER else SERIES_NUMBER_OFFSET
     return number
 
 

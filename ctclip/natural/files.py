@@ -49,7 +49,8 @@ def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[t
     else:
         jobs = [(path, target / path.name) for path in sorted(source.iterdir()) if path.is_file() and is_image(path)]
     destination = target.resolve()
-    if destination == source.resolve() or (source.is_dir() and destination.is_relative_to(source.resolve())):
+    onto_itself = any(final.resolve() == path.resolve() for path, final in jobs)
+    if onto_itself or (source.is_dir() and destination.is_relative_to(source.resolve())):
         raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
     taken = [final for _, final in jobs if final.exists()]
     if taken and not overwrite:

@@ -345,7 +345,15 @@ def test_where_photographs_go_and_where_they_must_not(tmp_path: Path) -> None:
     assert image_jobs(source, out) == [(source / "a.jpg", out / "a.jpg"), (source / "b.png", out / "b.png")]
     assert image_jobs(source / "b.png", out) == [(source / "b.png", out / "b.png")]
     assert image_jobs(source / "b.png", out / "c.png") == [(source / "b.png", out / "c.png")]
-    for given, target in ((source, source), (source, source / "out"), (source / "b.png", source / "b.png")):
+    (tmp_path / "link").symlink_to(source)
+    for given, target in (
+        (source, source),
+        (source, source / "out"),
+        (source / "b.png", source / "b.png"),
+        (source / "b.png", source),
+        (source / "b.png", tmp_path / "link"),
+        (tmp_path / "link" / "b.png", source / "b.png"),
+    ):
         with pytest.raises(ConfigError, match="inside the input, which is never modified"):
             image_jobs(given, target, overwrite=True)
     with pytest.raises(ConfigError, match="so the output must be one too"):
