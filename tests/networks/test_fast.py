@@ -99,6 +99,21 @@ def test_other_networks_run_as_they_are() -> None:
         torch.testing.assert_close(fast(image), network(image), atol=1e-6, rtol=1e-5)
 
 
+def test_an_image_leaves_in_float32_also_where_the_layers_are_in_bfloat16() -> None:
+    """bfloat16 would come in steps of 8 HU."""
+    with torch.no_grad():
+        found = optimized_network(_network(CONFIGS["default"]), precision="bf16")(torch.rand(1, 1, 64, 64))
+    assert (found != found.bfloat16().float()).float().mean() > 0.9
+
+
+def test_other_networks_in_bfloat16_give_float32_close_to_their_own() -> None:
+    network, image = PeerDenoiser(PeerConfig("DnCNN", 8, 3)).eval(), torch.rand(1, 3, 20, 20)
+    with torch.no_grad():
+        expected, found = network(image), optimized_network(network, precision="bf16")(image)
+    assert found.dtype == torch.float32
+    assert 1e-5 < (found - expected).abs().max() < 0.02, "more than the rounding of float32"
+
+
 @pytest.mark.slow
 def test_compiled_is_equal_up_to_rounding() -> None:
     network, image = _network(CONFIGS["residual"]), torch.rand(1, 1, 64, 64)
