@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
-from ctclip.errors import ConfigError, DataError
+from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.evaluation.baselines import FILTERS, noise_of_volume_hu
 from ctclip.evaluation.methods import baseline, methods_of, prediction_of, require_distinct
+from ctclip.networks import DenoiserConfig
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.weights import build_network, save_checkpoint
 
 TRUTH_HU = body_phantom_hu(2, 256)
 NOISY_HU = low_dose(TRUTH_HU, 30.0)
@@ -90,3 +93,16 @@ def test_two_methods_of_one_name_are_refused_and_no_model_may_be_asked_for(tiny_
     assert [each.name for each in methods_of(models=["none"], strengths=[1.0], **settings)] == ["identity", "median"]
     with pytest.raises(ConfigError, match="two methods are called 'tiny'"):
         methods_of(models=[str(tiny_model)], strengths=[1.0, 1.0], device="cpu", **settings)
+
+
+def test_of_two_models_the_one_without_an_encoder_gets_that_which_is_given(tmp_path: Path) -> None:
+    network = build_network(DenoiserConfig((1, 1, 1), 8, 4, residual=True), random_encoder=True)
+    whole, decoder, encoder = (tmp_path / name for name in ("whole.pt", "decoder.pt", "encoder.pt"))
+    save_checkpoint(network, whole)
+    save_checkpoint(network, decoder, include_encoder=False)
+    torch.save(network.encoder.state_dict(), encoder)
+    settings = {"strengths": [1.0], "baselines": [], "prediction": None, "device": "cpu"}
+    _, first, second = methods_of(models=[str(whole), str(decoder)], encoder_weights=str(encoder), **settings)
+    np.testing.assert_array_equal(second.denoise(NOISY_HU[:1, :64, :64]), first.denoise(NOISY_HU[:1, :64, :64]))
+    with pytest.raises(WeightsError, match="--encoder-weights"):
+        methods_of(models=[str(decoder)], **settings)
