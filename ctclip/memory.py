@@ -13,9 +13,9 @@ def keep_freed_memory() -> bool:
     """Let the process keep memory that it frees, for its next tensors, instead of giving it back to the system.
 
     On a CPU every layer of a network takes tens of megabytes and frees them. By default the C library gives them back
-    and gets them anew, page by page, which is a sixth of the time of ``ct-compact`` (docs/performance.md). The peak
-    hardly changes, but the process keeps it until it ends: a program may choose that for itself, a library does not
-    choose it for a program. Memory of GPUs is not affected.
+    and gets them anew, page by page, which is a seventh of the time of ``ct-compact`` (docs/performance.md). The peak
+    grows by up to a seventh, and the process keeps it until it ends: a program may choose that for itself, a library
+    does not choose it for a program. Memory of GPUs is not affected.
 
     Returns:
         whether it was done; False where the C library is not glibc, which goes on as before.
