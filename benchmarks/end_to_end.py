@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from itertools import count, product
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
 
+from benchmarks.baseline import ours_with_weights_of, published_network
 from benchmarks.forms import backends, precisions
 from benchmarks.phantom_slices import noisy_slices_hu, unit_images, write_series
 from benchmarks.report import Case, Row
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from ctclip import Denoiser
+    from ctclip.networks import Network
 
 logger = logging.getLogger(__name__)
 
@@ -34,24 +37,36 @@ def end_to_end(settings: Settings) -> Case:
     keep_freed_memory()  # as the command does
     rows: list[Row] = []
     measured = [backend for backend in backends(settings.device) if backend != COMPILED]
+    networks = _networks(settings.device)
     with TemporaryDirectory() as folder:
         write_series(Path(folder) / "one", 1)
         write_series(Path(folder) / "all", settings.slices)
-        for precision, backend in product(precisions(settings.device), measured):
-            logger.info("  %s, %s", precision, backend)
-            denoiser = Denoiser.load("ct-compact", device=settings.device, precision=precision, backend=backend)
+        for name, precision, backend in product(networks, precisions(settings.device), measured):
+            form = f"{name}: {precision}, {backend}"
+            logger.info("  %s", form)
+            denoiser = Denoiser(networks[name](), device=settings.device, precision=precision, backend=backend)
             for warm_up in _candidates(denoiser, Path(folder), "one", 1, settings).values():
                 warm_up()
             candidates = _candidates(denoiser, Path(folder), "all", settings.slices, settings)
             seconds = interleaved(candidates, repeats=settings.repeats, device=settings.device)
-            rows += _rows(f"{precision}, {backend}", seconds, settings.slices)
+            rows += _rows(form, seconds, settings.slices)
     return Case(f"End to end, {settings.slices} slices", _note(settings), rows)
+
+
+def _networks(device: str) -> dict[str, Callable[[], Network]]:
+    """How to get each; the paper's widths, with random weights, only on a GPU: a CPU would take too long."""
+    from ctclip import load_network
+
+    networks: dict[str, Callable[[], Network]] = {"ct-compact": partial(load_network, "ct-compact")}
+    if device == "cuda":
+        networks["paper's widths"] = lambda: ours_with_weights_of(published_network())
+    return networks
 
 
 def _candidates(denoiser: Denoiser, folder: Path, name: str, slices: int, settings: Settings) -> dict[str, Call]:
     slices_hu = noisy_slices_hu(slices)
     batches = unit_images(slices).split(settings.batch)
-    targets = (folder / f"{name}_out_{denoiser.precision}_{denoiser.backend}_{index}" for index in count())
+    targets = (Path(mkdtemp(dir=folder)) / name for _ in count())
     return {
         FILES: lambda: denoise_export(folder / name, next(targets), denoiser),
         ARRAYS: lambda: [*denoiser.denoise_slices(slices_hu)],
@@ -89,7 +104,7 @@ def _rows(how: str, seconds: dict[str, list[float]], slices: int) -> list[Row]:
         longer, network_share = ratio(values, seconds[NETWORK]), ratio(seconds[NETWORK], values)
         rows.append(
             {
-                "precision and backend": how,
+                "form": how,
                 "what": name,
                 "ms/slice": 1e3 * spread(values).median / slices,
                 "times as long as the network": longer.median,
@@ -103,7 +118,7 @@ def _rows(how: str, seconds: dict[str, list[float]], slices: int) -> list[Row]:
 
 def _note(settings: Settings) -> str:
     return (
-        f"ct-compact on slices of {IMAGE_SIZE}x{IMAGE_SIZE}, in one process with the model loaded; median of "
+        f"Slices of {IMAGE_SIZE}x{IMAGE_SIZE}, in one process with the model loaded; median of "
         f"{settings.repeats} rounds. {FILES} scans the folder, reads, denoises, measures the noise and writes; "
         f"{ARRAYS} is `Denoiser.denoise_slices`: scaling, network, scaling back."
     )

@@ -16,7 +16,7 @@ from benchmarks.rates import MATRIX_SIDE, flops_per_image, matrix_flops, matrix_
 from benchmarks.report import Case, Row
 from benchmarks.settings import IMAGE_SIZE, Settings
 from benchmarks.timing import interleaved, ratio, seconds_of, spread
-from ctclip.inferers import ConcurrentPasses, exact_float32
+from ctclip.inferers import ConcurrentPasses
 from ctclip.networks import optimized_network
 
 PRECISIONS = ("fp32", "bf16")
@@ -33,7 +33,7 @@ class Form:
     Args:
         run: a pass over ``slices`` slices.
         slices: per pass.
-        precision: of its convolutions, "fp32" or "bf16".
+        precision: of its convolutions, "fp32", "tf32" or "bf16".
         flops: per slice.
         first_call_s: seconds of the first passes, which compile.
         change: RMS difference from the same weights in float32, unoptimised, over its SD; ``None`` where there is
@@ -68,18 +68,27 @@ def _compare(title: str, network: nn.Module, settings: Settings) -> Case:
     images = unit_images(settings.batch * passes.count).to(device)
 
     def side_by_side(fast: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        exact = exact_float32(device)(without_gradients(fast))  # as ctclip runs it
-        return lambda images: torch.cat([*passes.map(exact, images.split(settings.batch))])
+        run = without_gradients(fast)
+        return lambda images: torch.cat([*passes.map(run, images.split(settings.batch))])
 
     with torch.inference_mode():
         expected = network(images[:1])
-    forms = {PUBLISHED: _form(published, images[:1], "fp32", flops_per_image(published, images[:1]))}
+    float32 = _float32_of(device)
+    published_flops = flops_per_image(published, images[:1])
+    forms = {PUBLISHED: _form(published, images[:1], float32, published_flops)}
+    if settings.batch > 1:
+        forms[f"published, {settings.batch} slices per pass"] = _form(published, images, float32, published_flops)
     flops = flops_per_image(optimized_network(network, precision="fp32"), images[:1])
     for precision in PRECISIONS:
         for backend in backends(settings.device):
             fast = optimized_network(network, precision=precision, backend=backend, passes=passes.count)
             forms[f"ctclip: {precision}, {backend}"] = _form(side_by_side(fast), images, precision, flops, expected)
     return Case(title, _note(settings), _rows(forms, settings))
+
+
+def _float32_of(device: str) -> str:
+    """What PyTorch makes of float32 in the convolutions of a program that leaves its settings alone."""
+    return "tf32" if device == "cuda" else "fp32"
 
 
 def _form(
@@ -94,7 +103,7 @@ def _form(
     Args:
         network: takes ``images``.
         images: (slices, 1, 512, 512) on the network's device.
-        precision: "fp32" or "bf16".
+        precision: "fp32", "tf32" or "bf16".
         flops: per slice.
         expected: the result for the first image, or ``None`` where nothing else has the same weights.
     """
@@ -119,7 +128,8 @@ def _relative_difference(result: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def _rows(forms: dict[str, Form], settings: Settings) -> list[Row]:
-    products = {f"matrix product in {name}": matrix_product(name, settings.device) for name in PRECISIONS}
+    precisions = sorted({form.precision for form in forms.values()})
+    products = {f"matrix product in {name}": matrix_product(name, settings.device) for name in precisions}
     for warm_up in products.values():
         warm_up()
     passes = interleaved(
@@ -127,7 +137,7 @@ def _rows(forms: dict[str, Form], settings: Settings) -> list[Row]:
     )
     rates = {
         precision: matrix_flops(settings.device) / min(passes.pop(product))
-        for precision, product in zip(PRECISIONS, products, strict=True)
+        for precision, product in zip(precisions, products, strict=True)
     }
     per_slice = {name: [value / forms[name].slices for value in seconds] for name, seconds in passes.items()}
     rows: list[Row] = []

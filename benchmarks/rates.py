@@ -8,23 +8,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import Call
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 """2048 is too small to fill a GPU."""
 
 
 def matrix_product(precision: str, device: str) -> Call:
-    """A product of two square matrices, see :func:`matrix_flops`.
-
-    On a GPU "fp32" means what it means in the convolutions of the published form, which round to TF32 unless told
-    otherwise, as ctclip's are; a share of a rate without it would exceed 100 %.
-    """
+    """A product of two square matrices in "fp32", "bf16" or, on a GPU, "tf32"; see :func:`matrix_flops`."""
     side = MATRIX_SIDE[device]
     left, right = (torch.rand(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
 
     def multiply() -> None:
         before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         try:
             torch.mm(left, right)
         finally:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ctclip.inferers.float32 import exact_float32
 from ctclip.inferers.passes import ConcurrentPasses
 from ctclip.inferers.predict import predict_stacks
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from ctclip.inferers.precision import PrecisionInferer, autocast
     from ctclip.inferers.slice_stack import SliceStackInferer
 
-__all__ = ["ConcurrentPasses", "PrecisionInferer", "SliceStackInferer", "autocast", "exact_float32", "predict_stacks"]
+__all__ = ["ConcurrentPasses", "PrecisionInferer", "SliceStackInferer", "autocast", "predict_stacks"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import torch
 
-from ctclip.inferers.float32 import exact_float32
-
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -31,7 +29,7 @@ def predict_stacks(
     Returns:
         (N, C', H, W) float32 on the device of ``stacks``.
     """
-    with torch.inference_mode(), exact_float32(device):
+    with torch.inference_mode():
         moved = stacks.to(device, memory_format=torch.channels_last)
         if roi_size is None or roi_size >= max(stacks.shape[-2:]):
             result = network(moved).float()

@@ -133,7 +133,6 @@ def _model(spec: MethodSpec) -> ImageMethod:
     from ctclip.backend import find_backend
     from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
     from ctclip.errors import DataError, WeightsError
-    from ctclip.inferers import exact_float32
     from ctclip.networks import has_fast_form, optimized_network
     from ctclip.weights import load_model
 
@@ -148,7 +147,6 @@ def _model(spec: MethodSpec) -> ImageMethod:
         network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
 
     @torch.inference_mode()
-    @exact_float32(device)
     def denoise(images: np.ndarray) -> np.ndarray:
         batch = torch.as_tensor(images, dtype=torch.float32, device=device).movedim(-1, 1)
         if config.in_channels == RGB_CHANNELS:

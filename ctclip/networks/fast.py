@@ -19,6 +19,7 @@ from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
 from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser, pad_to_multiple
 from ctclip.networks.encoder import DenseFeatureEncoder
+from ctclip.networks.float32 import exact_float32
 from ctclip.networks.openvino import OpenVINOLayers
 
 
@@ -42,14 +43,14 @@ def optimized_network(network: Network, *, precision: str, backend: str = EAGER,
     if not has_fast_form(network):
         if backend == OPENVINO:
             raise ConfigError("backend 'openvino' is for networks on CLIP's ResNet; take 'eager'")
-        return _compiled(_Autocast(network, precision), backend)
+        return _finished(_Autocast(network, precision), precision, backend)
     assert isinstance(network, DenseFeatureDenoiser)
     fast = FastDenoiser(network, precision)
     if backend == OPENVINO:
         # Any size will do to trace with.
         example = torch.zeros(1, network.config.in_channels, fast.pad_multiple, fast.pad_multiple)
         fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
-    return _compiled(fast, backend)
+    return _finished(fast, precision, backend)
 
 
 def has_fast_form(network: Network) -> bool:
@@ -57,11 +58,11 @@ def has_fast_form(network: Network) -> bool:
     return isinstance(network, DenseFeatureDenoiser) and isinstance(network.encoder, DenseFeatureEncoder)
 
 
-def _compiled(module: nn.Module, backend: str) -> nn.Module:
+def _finished(module: nn.Module, precision: str, backend: str) -> nn.Module:
     if backend == COMPILED:
         # Without the emulation a tensor that is rounded and widened again would be taken for the tensor itself.
         module.compile(options={"emulate_precision_casts": True})
-    return module
+    return _ExactFloat32(module) if precision == "fp32" else module
 
 
 class FastDenoiser(nn.Module):
@@ -72,8 +73,9 @@ class FastDenoiser(nn.Module):
 
     What changes beside speed is rounding. bfloat16 has eight significant bits: an image in [0, 1] that stands for 4096
     HU would come in steps of 8 HU, and filters whose weights sum to zero would no longer do so. Therefore the encoder's
-    stem stays in float32, the decoder's last block gets the image, and its weights for it, as sums of two bfloat16
-    numbers, and the result leaves in float32.
+    stem stays in float32 (on a GPU it may be TF32, with eleven significant bits: that hardly adds to the error), the
+    decoder's last block gets the image, and its weights for it, as sums of two bfloat16 numbers, and the result leaves
+    in float32.
 
     Args:
         network: is copied; one on CLIP's tower.
@@ -183,6 +185,19 @@ class _SplitBlock(nn.Module):
         x += self.of_skip(skip)
         x = F.leaky_relu_(x, NEGATIVE_SLOPE)
         return F.leaky_relu_(self.second(x), NEGATIVE_SLOPE)
+
+
+class _ExactFloat32(nn.Module):
+    """A network whose float32 a GPU must not round to TF32. Around the compiled one, as the compiler takes no change of
+    global settings."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        with exact_float32(image.device):
+            return self.network(image)
 
 
 class _Autocast(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -122,6 +123,22 @@ def test_compiled_is_equal_up_to_rounding() -> None:
         compiled = optimized_network(network, precision="bf16", backend="compiled")(image)
         exact = network(image)
     assert (compiled - exact).square().mean() < 2 * (eager - exact).square().mean()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_gpu_gives_what_a_cpu_gives(config: DenoiserConfig) -> None:
+    network, image = _network(config), torch.rand(2, config.in_channels, 50, 67)
+
+    def error_of(precision: str, device: str) -> float:
+        with torch.inference_mode():
+            found = optimized_network(copy.deepcopy(network).to(device), precision=precision)(image.to(device))
+            return (found.cpu() - network(image)).square().mean().sqrt().item()
+
+    with torch.inference_mode():
+        scale = network(image).std().item()
+    assert error_of("fp32", "cuda") < 1e-5 * scale, "TF32 would be 1e-4"
+    assert 0 < error_of("bf16", "cuda") < 1.2 * error_of("bf16", "cpu")
 
 
 BF16_ON_THIS_CPU = pytest.mark.skipif(not has_fast_bf16(torch.device("cpu")), reason="this CPU has no bf16")
