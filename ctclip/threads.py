@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,6 +18,7 @@ def map_ahead(
     workers: int = 1,
     ahead: int = 4,
     initializer: Callable[[], None] | None = None,
+    pool: ThreadPoolExecutor | None = None,
 ) -> Iterator[Result]:
     """``map(function, items)`` in threads, a few items ahead of the consumer.
 
@@ -30,18 +31,23 @@ def map_ahead(
         workers: threads.
         ahead: results that may be in work or wait.
         initializer: called in every thread before its first item.
+        pool: threads that go on afterwards, instead of ``workers`` new ones.
 
     Yields:
         the results.
     """
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="ctclip", initializer=initializer)
+    threads = pool or ThreadPoolExecutor(workers, thread_name_prefix="ctclip", initializer=initializer)
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(threads.submit(function, item))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        for each in waiting:
+            each.cancel()
+        wait(waiting)
+        if pool is None:
+            threads.shutdown()

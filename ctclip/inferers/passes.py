@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
@@ -23,7 +24,8 @@ class ConcurrentPasses:
     """Passes of a network side by side, until memory runs out.
 
     On a CPU some passes with few threads each are faster than one with all threads: cores do not wait for each other at
-    the end of every layer, nor for the thread that reads and writes. On another device there is one pass at a time.
+    the end of every layer, nor for the thread that reads and writes. On another device there is one pass at a time, in
+    a thread that stays: cuDNN looks for its algorithms anew in every thread.
 
     Args:
         device: where the network runs.
@@ -33,6 +35,7 @@ class ConcurrentPasses:
         threads = torch.get_num_threads()
         self.count = min(threads, MOST_PASSES) if device.type == "cpu" else 1
         self.threads, self.threads_each = threads, threads // self.count
+        self._pool = None if device.type == "cpu" else ThreadPoolExecutor(self.count, thread_name_prefix="ctclip")
         self._free, self._changing = threading.Semaphore(self.count), threading.Lock()
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -47,6 +50,7 @@ class ConcurrentPasses:
                 workers=self.count,
                 ahead=2 * self.count,  # a finished pass does not wait until the caller has come round for the next
                 initializer=partial(torch.set_num_threads, self.threads_each),
+                pool=self._pool,
             )
         finally:
             torch.set_num_threads(self.threads)  # PyTorch gives a new thread the number that was set last in any
