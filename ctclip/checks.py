@@ -91,7 +91,7 @@ def require_training_plan(*, epochs: int, val_interval: int, **counts: int) -> N
         ConfigError: with the setting's name.
     """
     for name, value in {"epochs": epochs, "val_interval": val_interval, **counts}.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}; give --{name}")
     if val_interval > epochs:
         raise ConfigError(
@@ -126,7 +126,7 @@ def bundle_root(name: str) -> str:
     from importlib import resources
 
     metadata = Path("configs/metadata.json")
-    if metadata.is_file() and json.loads(metadata.read_text()).get("name") == name:
+    if metadata.is_file() and _bundle_name(metadata) == name:
         return "."
     root = str(resources.files("ctclip.bundles") / name)
     logger.info(
@@ -135,3 +135,12 @@ def bundle_root(name: str) -> str:
         root,
     )
     return root
+
+
+def _bundle_name(metadata: Path) -> str | None:
+    """In the metadata of a bundle; ``None`` where they are none."""
+    try:
+        return json.loads(metadata.read_bytes()).get("name")
+    except (ValueError, AttributeError) as error:  # not JSON, or no mapping
+        logger.warning("%s is no bundle's metadata (%s)", metadata, type(error).__name__)
+        return None

@@ -28,10 +28,17 @@ def cache_folder() -> Path:
 
 PARTIAL_PREFIX = ".ctclip-partial-"
 
+REPLACED_PREFIX = ".ctclip-replaced-"
+"""Of an earlier folder, for the moment until the new one has its name."""
+
 
 def partial_name(path: Path) -> Path:
     """A name beside ``path``, with its extensions, for something that is not complete yet."""
-    return path.with_name(f"{PARTIAL_PREFIX}{secrets.token_hex(4)}-{path.name}")
+    return _hidden_name(path, PARTIAL_PREFIX)
+
+
+def _hidden_name(path: Path, prefix: str) -> Path:
+    return path.with_name(f"{prefix}{secrets.token_hex(4)}-{path.name}")
 
 
 @contextmanager
@@ -50,7 +57,8 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``final``; move it to ``final`` on success, leave nothing behind on any failure.
 
     What a killed run has left behind is removed by the next one for the same ``final``: the folder is locked while it
-    is being written, and the system gives the lock back when its process ends.
+    is being written, and the system gives the lock back when its process ends. An earlier folder that was being
+    replaced when a run was killed gets its name back.
 
     Args:
         final: the folder to make, with the folders above it.
@@ -59,12 +67,13 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         ConfigError: when ``final`` exists, is not an empty folder, and ``overwrite`` is not given.
     """
-    if final.exists() and not overwrite and not _is_empty(final):
-        raise ConfigError(f"{final} exists; give --overwrite to replace it")
     missing = [folder for folder in final.parents if not folder.exists()]
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_name(final)
     with held(final.parent):  # nobody may find the new folder before it is locked
+        _put_back(final)
+        if final.exists() and not overwrite and not _is_empty(final):
+            raise ConfigError(f"{final} exists; give --overwrite to replace it")
         _remove_abandoned(final)
         partial.mkdir(parents=True)
         lock = hold(partial)
@@ -81,9 +90,22 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
             os.close(lock)
 
 
+def _put_back(final: Path) -> None:
+    """Give an earlier folder its name back; one that a newer folder has replaced is removed."""
+    for earlier in _hidden(final, REPLACED_PREFIX):
+        if final.exists():
+            shutil.rmtree(earlier, ignore_errors=True)
+        else:
+            os.replace(earlier, final)
+
+
+def _hidden(final: Path, prefix: str) -> Iterator[Path]:
+    return final.parent.glob(f"{prefix}*-{glob.escape(final.name)}")
+
+
 def _remove_abandoned(final: Path) -> None:
     """Remove what killed runs have left beside ``final``; what another run is writing is locked and stays."""
-    for left in final.parent.glob(f"{PARTIAL_PREFIX}*-{glob.escape(final.name)}"):
+    for left in _hidden(final, PARTIAL_PREFIX):
         lock = hold(left)
         if lock is not None:
             shutil.rmtree(left, ignore_errors=True)
@@ -113,10 +135,11 @@ def _replace_folder(partial: Path, final: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConfigError(f"{final} was written by another run meanwhile, which is kept")
-    old = partial_name(final)
-    os.replace(final, old)
-    os.replace(partial, final)
-    shutil.rmtree(old, ignore_errors=True)
+    os.replace(final, _hidden_name(final, REPLACED_PREFIX))
+    try:
+        os.replace(partial, final)
+    finally:
+        _put_back(final)
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -83,6 +83,7 @@ def test_missing_data_may_be_an_empty_list() -> None:
         ({"epochs": 0}, "epochs must be a whole number of at least 1, found 0; give --epochs"),
         ({"accumulation_steps": 0}, "accumulation_steps must be"),
         ({"batches_per_epoch": "many"}, "batches_per_epoch must be a whole number of at least 1, found 'many'"),
+        ({"epochs": True}, "epochs must be a whole number of at least 1, found True"),
         ({"val_interval": 4}, "val_interval 4 is more than the 3 epochs: no model would be chosen"),
     ],
 )
@@ -107,3 +108,14 @@ def test_a_bundle_is_found_from_anywhere(
     (tmp_path / "configs" / "metadata.json").write_text('{"name": "ct_compact_denoising"}')
     assert bundle_root("ct_compact_denoising") == ".", "a copy in the current folder goes first"
     assert bundle_root("ct_clip_denoising") != ".", "another bundle is not taken for it"
+
+
+@pytest.mark.parametrize("content", ["{", '["ct_compact_denoising"]', "\xff"])
+def test_metadata_that_are_none_are_those_of_no_bundle(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text(content, encoding="latin-1")
+    assert bundle_root("ct_compact_denoising") != "."
+    assert "metadata.json is no bundle's metadata" in caplog.text

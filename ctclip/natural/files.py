@@ -72,8 +72,8 @@ def denoise_image_file(source: Path, target: Path, method: ImageMethod, *, stren
     """Denoise one image file.
 
     Args:
-        source: PNG, JPEG, BMP or TIFF; grey or RGB with 8 bits, grey with 16 bits. Transparency and metadata are left
-            out.
+        source: PNG, JPEG, BMP or TIFF; grey or RGB with 8 bits, grey with 16 bits. Its colour profile is kept;
+            transparency and other metadata are left out.
         target: the file to write; its name says the format.
         method: what denoises.
         strength: 0 gives the image back, 1 the method's result.
@@ -92,7 +92,7 @@ def denoise_image_file(source: Path, target: Path, method: ImageMethod, *, stren
 
 
 def write_like(source: Path, target: Path, image: np.ndarray) -> None:
-    """Write an image with the depth of another file.
+    """Write an image with the depth and the colour profile of another file.
 
     Args:
         source: a file that :func:`~ctclip.natural.sets.read_image` can read.
@@ -105,13 +105,13 @@ def write_like(source: Path, target: Path, image: np.ndarray) -> None:
     from PIL import Image
 
     with Image.open(source) as original:
-        deep = original.mode in DEEP_MODES
+        deep, profile = original.mode in DEEP_MODES, original.info.get("icc_profile")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(target) as partial:
-        _write(image, partial, target.suffix, deep=deep)
+        _write(image, partial, target.suffix, deep=deep, profile=profile)
 
 
-def _write(image: np.ndarray, path: Path, suffix: str, *, deep: bool) -> None:
+def _write(image: np.ndarray, path: Path, suffix: str, *, deep: bool, profile: bytes | None) -> None:
     from PIL import Image
 
     if deep and suffix.lower() not in (".png", ".tif", ".tiff"):
@@ -119,4 +119,6 @@ def _write(image: np.ndarray, path: Path, suffix: str, *, deep: bool) -> None:
     values = np.round(image * (65535 if deep else 255)).astype(np.uint16 if deep else np.uint8)
     picture = Image.fromarray(values if values.shape[-1] == RGB_CHANNELS else values[..., 0])
     options: dict[str, Any] = {"quality": JPEG_QUALITY} if suffix.lower() in (".jpg", ".jpeg") else {}
+    if profile:
+        options["icc_profile"] = profile
     picture.save(path, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 
 from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 SOURCES = {
     "CBSD68": "https://github.com/cszn/FFDNet/tree/master/testsets",
@@ -35,6 +38,9 @@ GREY_MODES, COLOUR_MODES = ("1", "L", "LA", "La"), ("RGB", "RGBA", "RGBX", "RGBa
 
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Those for grey with 16 bits; "I" has room for more, but is what some versions make of a 16-bit PNG."""
+
+IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
+"""Tags of TIFF."""
 
 EXPECTED_PIXELS = "expected grey or RGB with 8 bits, or grey with 16; convert it first"
 
@@ -92,6 +98,8 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
 def read_image(path: Path) -> np.ndarray:
     """Rows, columns and 1 or 3 channels of an image file, float32 in [0, 1]; transparency is left out.
 
+    An image that its EXIF data turn is turned: as a viewer shows it.
+
     Raises:
         DataError: when the file cannot be read as an image, or its values are neither 8 bits nor grey with 16.
     """
@@ -107,8 +115,11 @@ def read_image(path: Path) -> np.ndarray:
                 raise DataError(f"{path.name} has colours of 16 bits; {EXPECTED_PIXELS}")
             if _is_stack(image):
                 raise DataError(f"{path.name} holds several images of one size, expected one per file; split it first")
+            if _is_mixed_up(image):
+                raise DataError(f"{path.name} is a turned TIFF file without compression, expected an upright one")
             deep = mode in DEEP_MODES
-            values = np.asarray(image if deep else image.convert("L" if mode in GREY_MODES else "RGB"))
+            upright = _upright(image, path.name)
+            values = np.asarray(upright if deep else upright.convert("L" if mode in GREY_MODES else "RGB"))
     # A broken PNG chunk is a SyntaxError.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} cannot be read as an image ({type(error).__name__})") from error
@@ -117,6 +128,24 @@ def read_image(path: Path) -> np.ndarray:
         raise DataError(f"{path.name} has values from {values.min()} to {values.max()}; {EXPECTED_PIXELS}")
     scaled = values.astype(np.float32) / largest
     return scaled if scaled.ndim == 3 else scaled[..., np.newaxis]
+
+
+def _upright(image: Any, name: str) -> Any:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(image)
+    except SyntaxError:
+        logger.warning("%s: its EXIF data cannot be read, so it is not turned", name)
+        return image
+
+
+def _is_mixed_up(image: Any) -> bool:
+    """Whether Pillow would put the pixels of a lying TIFF file into the rows of a standing one."""
+    if image.format != "TIFF":
+        return False
+    stored = image.tag_v2[IMAGE_WIDTH], image.tag_v2[IMAGE_LENGTH]
+    return bool(image.size != stored and image.tile[0][0] == "raw")
 
 
 def _is_stack(image: Any) -> bool:

@@ -54,6 +54,7 @@ class DenoiserConfig:
     backbone: str | None = None
 
     def __post_init__(self) -> None:
+        _require_types(self)
         object.__setattr__(self, "encoder_layers", tuple(self.encoder_layers))
         if len(self.encoder_layers) != 3 or min(self.encoder_layers) < 1:
             raise ConfigError(f"encoder_layers needs three counts of at least 1, found {self.encoder_layers}")
@@ -128,6 +129,19 @@ class DenoiserConfig:
                 f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}"
             )
         return cls(**values)
+
+
+def _require_types(config: DenoiserConfig) -> None:
+    """A checkpoint or a config file may hold anything."""
+    sizes = [config.encoder_width, config.decoder_width, config.in_channels, config.out_channels]
+    if config.head_width is not None:
+        sizes.append(config.head_width)
+    layers = config.encoder_layers
+    if not isinstance(layers, (list, tuple)) or not all(type(each) is int for each in (*layers, *sizes)):
+        raise ConfigError(f"layers, widths and channels of a network are whole numbers, found {layers} and {sizes}")
+    for name in ("align_corners", "residual"):
+        if not isinstance(getattr(config, name), bool):
+            raise ConfigError(f"{name} must be true or false, found {getattr(config, name)!r}")
 
 
 def open_clip_resnet_shape(name: str) -> tuple[tuple[int, int, int], int]:

@@ -33,6 +33,8 @@ class RandCorrelatedNoise(RandNoise):
     ) -> None:
         if not 0 < sd_hu[0] <= sd_hu[1]:
             raise ValueError(f"sd_hu needs 0 < lower <= upper, found {tuple(sd_hu)}")
+        if not 0 <= white_fraction[0] <= white_fraction[1] <= 1:
+            raise ValueError(f"white_fraction needs 0 <= lower <= upper <= 1, found {tuple(white_fraction)}")
         log_sd = (float(np.log(sd_hu[0])), float(np.log(sd_hu[1])))
         super().__init__(prob, log_sd=log_sd, cutoff=cutoff, low_power=low_power, white_fraction=white_fraction)
 

@@ -30,7 +30,7 @@ from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_series_numbers, scan
 from ctclip.dicom.archive import unpacked
 from ctclip.errors import ConfigError
-from ctclip.files import PARTIAL_PREFIX, atomic_folder
+from ctclip.files import PARTIAL_PREFIX, REPLACED_PREFIX, atomic_folder
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
 
@@ -354,6 +354,43 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
         (folder / "a").write_text("whole")
     assert not left.exists()
     assert other.exists()
+
+
+def _write(folder: Path, text: str, *, overwrite: bool = True) -> None:
+    with atomic_folder(folder, overwrite=overwrite) as partial:
+        (partial / "a").write_text(text)
+
+
+def test_an_earlier_result_stays_when_the_new_one_cannot_take_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if Path(source).name.startswith(PARTIAL_PREFIX):
+            raise OSError(errno.EIO, "disk")
+        replace(source, target)
+
+    _write(tmp_path / "series", "earlier")
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="disk"):
+        _write(tmp_path / "series", "new")
+    assert [(path.name, (path / "a").read_text()) for path in tmp_path.iterdir()] == [("series", "earlier")]
+
+
+def test_an_earlier_result_comes_back_when_a_run_was_killed_while_it_replaced_it(tmp_path: Path) -> None:
+    _write(tmp_path / "series", "earlier")
+    (tmp_path / "series").rename(tmp_path / f"{REPLACED_PREFIX}0123-series")  # here it is killed
+    with pytest.raises(ConfigError, match="series exists; give --overwrite"):
+        _write(tmp_path / "series", "new", overwrite=False)
+    assert [(path.name, (path / "a").read_text()) for path in tmp_path.iterdir()] == [("series", "earlier")]
+
+
+def test_a_result_that_was_replaced_by_a_killed_run_is_removed(tmp_path: Path) -> None:
+    for name in ("series", f"{REPLACED_PREFIX}0123-series"):
+        _write(tmp_path / name, name)
+    _write(tmp_path / "series", "new")
+    assert [(path.name, (path / "a").read_text()) for path in tmp_path.iterdir()] == [("series", "new")]
 
 
 def test_what_is_left_of_a_folder_whose_name_is_a_pattern_is_removed(tmp_path: Path) -> None:

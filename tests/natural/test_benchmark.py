@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
@@ -23,6 +23,9 @@ from ctclip.natural.published import PUBLISHED
 from ctclip.natural.sets import ImageSet, find_sets, read_image
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.weights import save_checkpoint
+
+ORIENTATION = 0x0112
+"""The EXIF tag."""
 
 IDENTITY = MethodSpec("identity", is_model=False)
 
@@ -367,6 +370,51 @@ def test_results_beyond_the_range_are_clipped_and_the_change_is_in_grey_values(t
         changed = denoise_image_file(tmp_path / "in.png", tmp_path / "out.png", method, strength=strength)
         assert np.unique(np.asarray(Image.open(tmp_path / "out.png"))).tolist() == [grey]
         assert changed == pytest.approx(abs(grey - 51), abs=1e-3)
+
+
+@pytest.mark.parametrize(("dtype", "name"), [(np.uint8, "in.jpg"), (np.uint8, "in.png"), (np.uint16, "in.tif")])
+def test_a_turned_photograph_is_denoised_and_written_upright(dtype: type, name: str, tmp_path: Path) -> None:
+    stored = np.zeros((8, 24), dtype)
+    stored[:, :8] = np.iinfo(dtype).max  # bright on the left as stored, at the top as shown
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # to be turned clockwise
+    compression = {"compression": "tiff_lzw"} if name.endswith("tif") else {}
+    Image.fromarray(stored).save(tmp_path / name, exif=exif, **compression)
+    upright = read_image(tmp_path / name)[..., 0]
+    np.testing.assert_allclose(upright, np.repeat([1, 0, 0], 8)[:, np.newaxis] * np.ones((1, 8)), atol=0.02)
+    method = ImageMethod("nothing", "", "", lambda images: images)
+    target = (tmp_path / "out.png").with_suffix(Path(name).suffix)
+    denoise_image_file(tmp_path / name, target, method, strength=1)
+    with Image.open(target) as written:
+        assert ORIENTATION not in written.getexif() or written.getexif()[ORIENTATION] == 1, "no viewer turns it again"
+        assert written.size == (8, 24)
+    np.testing.assert_allclose(read_image(target)[..., 0], upright, atol=0.02)
+
+
+def test_a_turned_tiff_file_that_pillow_would_mix_up_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    Image.fromarray(np.zeros((8, 24), np.uint8)).save(tmp_path / "a.tif", exif=exif)
+    with Image.open(tmp_path / "a.tif") as image:
+        if image.size == (24, 8):
+            pytest.skip("this Pillow does not turn it")
+    with pytest.raises(DataError, match="turned TIFF file without compression"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_photograph_with_broken_exif_data_is_taken_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Image.fromarray(np.full((4, 6), 51, np.uint8)).save(tmp_path / "a.png", exif=b"broken")
+    np.testing.assert_allclose(read_image(tmp_path / "a.png"), np.full((4, 6, 1), 0.2))
+    assert "a.png: its EXIF data cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_the_colour_profile_is_kept(suffix: str, tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(np.full((4, 6, 3), 51, np.uint8)).save(tmp_path / "in.png", icc_profile=profile)
+    write_like(tmp_path / "in.png", tmp_path / f"out{suffix}", np.full((4, 6, 3), 0.5))
+    with Image.open(tmp_path / f"out{suffix}") as written:
+        assert written.info["icc_profile"] == profile
 
 
 def test_16_bits_do_not_become_8(tmp_path: Path) -> None:

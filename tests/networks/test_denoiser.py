@@ -70,6 +70,17 @@ def test_config_round_trip_and_errors() -> None:
     assert not {"head_width", "backbone"} & set(config.to_dict()), "which earlier versions do not know"
     narrow = DenoiserConfig(head_width=16)
     assert DenoiserConfig.from_dict(narrow.to_dict()) == narrow
+    for change in (
+        {"decoder_width": 8.0},
+        {"head_width": "8"},
+        {"in_channels": True},
+        {"encoder_layers": 3},
+        {"encoder_layers": (1, 1, 1.0)},
+    ):
+        with pytest.raises(ConfigError, match="whole numbers, found"):
+            DenoiserConfig(**{**SMALL, **change})
+    with pytest.raises(ConfigError, match="residual must be true or false, found 'false'"):
+        DenoiserConfig(**SMALL, residual="false")
     with pytest.raises(ConfigError, match="head_width must be at least 1, found 0"):
         DenoiserConfig(head_width=0)
     with pytest.raises(ConfigError, match="unknown \\['colour'\\]"):

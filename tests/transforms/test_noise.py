@@ -143,6 +143,8 @@ def test_noise_of_photographs_refuses_hu_but_no_noisy_image(kind: Any) -> None:
     ("kind", "settings"),
     [
         (RandCorrelatedNoise, {"sd_hu": (0, 5)}),
+        (RandCorrelatedNoise, {"white_fraction": (0.5, 1.5)}),
+        (RandCorrelatedNoise, {"white_fraction": (-0.1, 0.5)}),
         (RandWhiteNoise, {"sd": (2, 1)}),
         (RandPoissonGaussianNoise, {"sigma_s": (0, 0.1)}),
     ],
