@@ -28,6 +28,20 @@ COMPACT = BUNDLES / "ct_compact_denoising"
 MAY_DIFFER = {"_desc_", "bundle_root", "network_config", "network_def", "pretrained", "encoder_weights", "model_name"}
 
 
+def _workflow(kind: str, bundle: str, files: list[str], **overrides: Any) -> ConfigWorkflow:
+    """What ``python -m monai.bundle run`` makes, in this process, which has imported everything."""
+    root = BUNDLES / bundle
+    configs = [str(root / "configs" / f"{name}.json") for name in files]
+    places = {"bundle_root": str(root), "device": "$torch.device('cpu')"}
+    return ConfigWorkflow(configs, workflow_type=kind, **{**places, **overrides})
+
+
+def _run(workflow: ConfigWorkflow) -> None:
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
 def _bundle(config_file: str, folder: Path, *arguments: str, **more: Any) -> subprocess.Popen:
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", config_file, *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
@@ -80,15 +94,10 @@ def test_the_shipped_checkpoint_fits_its_bundle(name: str) -> None:
 
 @pytest.mark.parametrize("peer", ["dncnn", "restormer"])
 def test_peers_train_with_the_same_bundle(image_folder: Path, tmp_path: Path, peer: str) -> None:
-    natural = BUNDLES / "natural_clip_denoising"
-    files = ["configs/train.json", "configs/train_compact.json", f"configs/train_{peer}.json"]
-    arguments = {"dataset_dir": str(image_folder), "epochs": 1, "batches_per_epoch": 2, "patch_size": 32}
-    arguments |= {"network_config#width": 8, "network_config#depth": 2, "output_dir": str(tmp_path / "out")}
-    run = _bundle(
-        str(files), natural, *command_line({**arguments, "held_out_images": 0.5, "bundle_root": str(natural)})
-    )
-    output, _ = run.communicate()
-    assert run.returncode == 0, output[-3000:]
+    settings = {"dataset_dir": str(image_folder), "epochs": 1, "batches_per_epoch": 2, "patch_size": 32}
+    settings |= {"network_config#width": 8, "network_config#depth": 2, "output_dir": str(tmp_path / "out")}
+    files = ["train", "train_compact", f"train_{peer}"]
+    _run(_workflow("train", "natural_clip_denoising", files, **settings, held_out_images=0.5))
     from ctclip.networks import PeerDenoiser
     from ctclip.weights import load_network
 
@@ -132,7 +141,8 @@ def test_inference_equals_the_command_on_dicom(shared_data: Path, tmp_path: Path
     for path in sorted((shared_data / "dicom" / series).rglob("*"))[:6]:
         if path.is_file():
             shutil.copy(path, source)
-    _infer(source, tmp_path / "bundle", folder=tmp_path)
+    places = {"dataset_dir": str(source), "output_dir": str(tmp_path / "bundle")}
+    _run(_workflow("infer", "ct_compact_denoising", ["inference"], **places))
     assert (
         CliRunner().invoke(app, ["denoise", str(source), str(tmp_path / "command"), "--device", "cpu"]).exit_code == 0
     )
@@ -147,7 +157,15 @@ def test_inference_equals_the_command_on_dicom(shared_data: Path, tmp_path: Path
 
 
 def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Path) -> None:
-    _infer(ct_folder, tmp_path / "bundle", folder=tmp_path)
+    # As a user starts it, from a folder that has nothing to do with the bundle.
+    run = _bundle(
+        str(COMPACT / "configs" / "inference.json"),
+        tmp_path,
+        *("--dataset_dir", str(ct_folder), "--output_dir", str(tmp_path / "bundle")),
+        *("--device", "$torch.device('cpu')"),
+    )
+    output, _ = run.communicate()
+    assert run.returncode == 0, output[-3000:]
     for path in ct_folder.iterdir():
         target = tmp_path / path.name
         result = CliRunner().invoke(app, ["denoise", str(path), str(target), "--device", "cpu"])
@@ -159,45 +177,34 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         assert np.abs(ours.get_fdata() - source.get_fdata()).max() > 1, "something was denoised"
 
 
-def _infer(source: Path, target: Path, *, folder: Path) -> None:
-    """Inference as a user starts it, from a folder that has nothing to do with the bundle."""
-    run = _bundle(
-        str(COMPACT / "configs" / "inference.json"),
-        folder,
-        *("--dataset_dir", str(source), "--output_dir", str(target), "--device", "$torch.device('cpu')"),
-    )
-    output, _ = run.communicate()
-    assert run.returncode == 0, output[-3000:]
-
-
 @pytest.mark.parametrize(
-    ("configs", "arguments", "message"),
+    ("kind", "files", "data", "settings", "message"),
     [
-        ("configs/train.json", ["--dataset_dir", "nowhere"], "no such file or folder: nowhere"),
-        ("configs/train.json", ["--dataset_dir", "EMPTY"], "nothing to use in"),
-        ("configs/train.json", ["--dataset_dir", "DATA", "--pretrained", "gone.pt"], "gone.pt"),
-        ("configs/train.json", ["--dataset_dir", "DATA", "--held_out_patients", "0.9"], "cannot hold out 0.9 of 2"),
-        (
-            "['configs/train.json','configs/pretrain.json']",
-            ["--dataset_dir", "DATA", "--resume", "True"],
-            "nothing to resume",
-        ),
-        ("configs/inference.json", ["--dataset_dir", "nowhere"], "no such file or folder: nowhere"),
-        ("configs/inference.json", ["--dataset_dir", "DATA", "--model_file", "gone.pt"], "gone.pt"),
+        ("train", ["train"], "nowhere", {}, "no such file or folder: nowhere"),
+        ("train", ["train"], "EMPTY", {}, "nothing to use in"),
+        ("train", ["train"], "DATA", {"held_out_patients": 0.9}, "cannot hold out 0.9 of 2"),
+        ("train", ["train", "pretrain"], "DATA", {"resume": True}, "nothing to resume"),
+        ("infer", ["inference"], "nowhere", {}, "no such file or folder: nowhere"),
+        ("infer", ["inference"], "DATA", {"model_file": "gone.pt"}, ".*gone.pt"),
     ],
 )
 def test_mistakes_end_in_one_line(
-    tmp_path: Path, ct_folder: Path, configs: str, arguments: list[str], message: str
+    kind: str, files: list[str], data: str, settings: dict[str, Any], message: str, tmp_path: Path, ct_folder: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"EMPTY": str(tmp_path / "empty"), "DATA": str(ct_folder)}
-    arguments = [places.get(part, part) for part in arguments]
-    run = _bundle(configs, COMPACT, *arguments, "--output_dir", str(tmp_path / "out"))
+    source = {"EMPTY": str(tmp_path / "empty"), "DATA": str(ct_folder)}.get(data, data)
+    with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
+        _run(_workflow(kind, COMPACT.name, files, dataset_dir=source, output_dir=str(tmp_path / "out"), **settings))
+
+
+def test_a_mistake_in_the_command_ends_in_one_line(tmp_path: Path, ct_folder: Path) -> None:
+    arguments = ["--dataset_dir", str(ct_folder), "--pretrained", "gone.pt", "--output_dir", str(tmp_path / "out")]
+    run = _bundle("configs/train.json", COMPACT, *arguments)
     output, _ = run.communicate()
     assert run.returncode == 1
     line = output.strip().splitlines()[-1]
     assert line.startswith("ctclip: ")
-    assert message in line
+    assert "gone.pt" in line
     assert "Traceback" not in output
 
 
@@ -278,11 +285,8 @@ def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) ->
     training = [{"image": e["low"], "label": e["full"], "patient": e["patient"]} for e in entries]
     (tmp_path / "decathlon.json").write_text(json.dumps({"training": training}))
 
-    configs = "['configs/train.json','configs/evaluate.json']"
-    arguments = ["--dataset_dir", str(tmp_path / "decathlon.json"), "--output_dir", str(tmp_path / "bundle")]
-    run = _bundle(configs, COMPACT, *arguments)
-    output, _ = run.communicate()
-    assert run.returncode == 0, output[-3000:]
+    places = {"dataset_dir": str(tmp_path / "decathlon.json"), "output_dir": str(tmp_path / "bundle")}
+    _run(_workflow("train", COMPACT.name, ["train", "evaluate"], **places))
     by_bundle = dict(
         line.replace(",", "\t").split("\t")[:2]
         for line in (tmp_path / "bundle" / "metrics.csv").read_text().splitlines()
