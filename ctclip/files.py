@@ -31,6 +31,9 @@ PARTIAL_PREFIX = ".ctclip-partial-"
 REPLACED_PREFIX = ".ctclip-replaced-"
 """Of an earlier folder, for the moment until the new one has its name."""
 
+TOKEN_LENGTH = 8
+"""Hexadecimal digits after either."""
+
 
 def partial_name(path: Path) -> Path:
     """A name beside ``path``, with its extensions, for something that is not complete yet."""
@@ -38,7 +41,7 @@ def partial_name(path: Path) -> Path:
 
 
 def _hidden_name(path: Path, prefix: str) -> Path:
-    return path.with_name(f"{prefix}{secrets.token_hex(4)}-{path.name}")
+    return path.with_name(f"{prefix}{secrets.token_hex(TOKEN_LENGTH // 2)}-{path.name}")
 
 
 @contextmanager
@@ -90,17 +93,32 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
             os.close(lock)
 
 
+def put_back(final: Path) -> None:
+    """Give an earlier folder its name back when a run was killed while it replaced it."""
+    if final.parent.is_dir():
+        with held(final.parent):
+            _put_back(final)
+
+
 def _put_back(final: Path) -> None:
-    """Give an earlier folder its name back; one that a newer folder has replaced is removed."""
     for earlier in _hidden(final, REPLACED_PREFIX):
+        if _is_empty(final):
+            final.rmdir()
         if final.exists():
-            shutil.rmtree(earlier, ignore_errors=True)
+            _discard(earlier, final)
         else:
             os.replace(earlier, final)
 
 
+def _discard(earlier: Path, final: Path) -> None:
+    """Remove a folder that ``final`` has replaced."""
+    rubbish = partial_name(final)  # half removed it must never come back
+    os.replace(earlier, rubbish)
+    shutil.rmtree(rubbish, ignore_errors=True)
+
+
 def _hidden(final: Path, prefix: str) -> Iterator[Path]:
-    return final.parent.glob(f"{prefix}*-{glob.escape(final.name)}")
+    return final.parent.glob(f"{prefix}{'[0-9a-f]' * TOKEN_LENGTH}-{glob.escape(final.name)}")
 
 
 def _remove_abandoned(final: Path) -> None:
@@ -135,11 +153,14 @@ def _replace_folder(partial: Path, final: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise ConfigError(f"{final} was written by another run meanwhile, which is kept")
-    os.replace(final, _hidden_name(final, REPLACED_PREFIX))
+    earlier = _hidden_name(final, REPLACED_PREFIX)
+    os.replace(final, earlier)
     try:
         os.replace(partial, final)
-    finally:
-        _put_back(final)
+    except BaseException:
+        os.replace(earlier, final)
+        raise
+    _discard(earlier, final)
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -48,6 +48,5 @@ def map_ahead(
     finally:
         for each in waiting:
             each.cancel()
-        wait(waiting)
         if pool is None:
             threads.shutdown()

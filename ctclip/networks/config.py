@@ -137,11 +137,22 @@ def _require_types(config: DenoiserConfig) -> None:
     if config.head_width is not None:
         sizes.append(config.head_width)
     layers = config.encoder_layers
-    if not isinstance(layers, (list, tuple)) or not all(type(each) is int for each in (*layers, *sizes)):
-        raise ConfigError(f"layers, widths and channels of a network are whole numbers, found {layers} and {sizes}")
+    if not isinstance(layers, (list, tuple)):
+        raise ConfigError(f"encoder_layers needs three counts of at least 1, found {layers!r}")
+    require_whole_numbers(*layers, *sizes)
     for name in ("align_corners", "residual"):
         if not isinstance(getattr(config, name), bool):
             raise ConfigError(f"{name} must be true or false, found {getattr(config, name)!r}")
+
+
+def require_whole_numbers(*sizes: Any) -> None:
+    """Refuse sizes of a network that are anything else.
+
+    Raises:
+        ConfigError: with all of them.
+    """
+    if not all(type(each) is int for each in sizes):
+        raise ConfigError(f"layers, widths and channels of a network are whole numbers, found {list(sizes)}")
 
 
 def open_clip_resnet_shape(name: str) -> tuple[tuple[int, int, int], int]:

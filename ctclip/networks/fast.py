@@ -32,7 +32,7 @@ def optimized_network(network: Network, *, precision: str, backend: str = EAGER,
 
     Args:
         network: on its device. Those on CLIP's tower become a :class:`FastDenoiser`, which is a
-            copy; others run as they are, under autocast.
+            copy, alone or inside a module that keeps "fp32" exact on GPUs; others run as they are, under autocast.
         precision: "fp32" or "bf16".
         backend: from :func:`~ctclip.backend.find_backend`; as OpenVINO, "compiled" is for the layers after the stem
             and works for some ten seconds in the first pass of each image size.
@@ -72,7 +72,7 @@ def _compiled(module: nn.Module, backend: str) -> nn.Module:
 
 
 def _exact_if_fp32(network: nn.Module, precision: str) -> nn.Module:
-    return _ExactFloat32(network) if precision == "fp32" else network
+    return _ExactFloat32(network).eval() if precision == "fp32" else network
 
 
 class FastDenoiser(nn.Module):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+_lock = threading.Lock()
+_before: list[Any] = []
+"""The setting is one for all threads: what each block that is open found, the first one's at the beginning."""
 
 
 @contextmanager
@@ -22,9 +28,13 @@ def exact_float32(device: torch.device | str) -> Iterator[None]:
     flags, name, exact = (
         (cudnn.conv, "fp32_precision", "ieee") if hasattr(cudnn, "conv") else (cudnn, "allow_tf32", False)
     )
-    before = getattr(flags, name)
-    setattr(flags, name, exact)
+    with _lock:
+        _before.append(getattr(flags, name))
+        setattr(flags, name, exact)
     try:
         yield
     finally:
-        setattr(flags, name, before)
+        with _lock:
+            before = _before.pop()
+            if not _before:  # the last one out finds what the first one left
+                setattr(flags, name, before)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ctclip.errors import ConfigError
+from ctclip.networks.config import require_whole_numbers
 from ctclip.networks.denoiser import pad_to_multiple
 
 RESTORMER_MULTIPLE = 8
@@ -37,6 +38,7 @@ class PeerConfig:
     def __post_init__(self) -> None:
         if self.architecture not in ("DnCNN", "Restormer"):
             raise ConfigError(f"architecture must be DnCNN or Restormer, found {self.architecture!r}")
+        require_whole_numbers(self.width, self.depth, self.in_channels)
         if min(self.width, self.depth, self.in_channels) < 1:
             raise ConfigError(f"width, depth and in_channels must be at least 1, found {self}")
         if self.architecture == "Restormer" and self.width % 8:

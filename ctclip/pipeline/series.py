@@ -26,7 +26,7 @@ from ctclip.dicom import (
 )
 from ctclip.dicom.uids import instance_uids, printable_uid
 from ctclip.errors import CtclipError, DataError, SeriesError, one_line
-from ctclip.files import atomic_folder
+from ctclip.files import atomic_folder, put_back
 from ctclip.pipeline.choose import READING_THREADS, SliceDone
 from ctclip.pipeline.job import SeriesJob, SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
@@ -71,6 +71,8 @@ def denoise_series(
     result.derived = derived_series_uid(series.uid, derivation)
     final = job.target / result.derived
     again = ""
+    if job.resume:
+        put_back(final)
     if job.resume and final.is_dir():
         expected = {derived_instance_uid(item.sop_instance_uid, derivation) for item in series.slices}
         found = instance_uids(final)

@@ -197,9 +197,10 @@ def test_mistakes_end_in_one_line(
         _run(_workflow(kind, COMPACT.name, files, dataset_dir=source, output_dir=str(tmp_path / "out"), **settings))
 
 
-def test_a_mistake_in_the_command_ends_in_one_line(tmp_path: Path, ct_folder: Path) -> None:
-    arguments = ["--dataset_dir", str(ct_folder), "--pretrained", "gone.pt", "--output_dir", str(tmp_path / "out")]
-    run = _bundle("configs/train.json", COMPACT, *arguments)
+@pytest.mark.parametrize(("config", "option"), [("train", "--pretrained"), ("inference", "--model_file")])
+def test_a_mistake_in_the_command_ends_in_one_line(config: str, option: str, tmp_path: Path, ct_folder: Path) -> None:
+    arguments = ["--dataset_dir", str(ct_folder), option, "gone.pt", "--output_dir", str(tmp_path / "out")]
+    run = _bundle(f"configs/{config}.json", COMPACT, *arguments)
     output, _ = run.communicate()
     assert run.returncode == 1
     line = output.strip().splitlines()[-1]

@@ -345,10 +345,10 @@ def test_two_runs_at_once_do_not_touch_each_other(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    left = tmp_path / f"{PARTIAL_PREFIX}0123-series"
+    left = tmp_path / f"{PARTIAL_PREFIX}01234567-series"
     left.mkdir()
     (left / "0001.dcm").write_bytes(b"half")
-    other = tmp_path / f"{PARTIAL_PREFIX}0123-other"
+    other = tmp_path / f"{PARTIAL_PREFIX}01234567-other"
     other.mkdir()
     with atomic_folder(tmp_path / "series") as folder:
         (folder / "a").write_text("whole")
@@ -380,21 +380,56 @@ def test_an_earlier_result_stays_when_the_new_one_cannot_take_its_name(
 
 def test_an_earlier_result_comes_back_when_a_run_was_killed_while_it_replaced_it(tmp_path: Path) -> None:
     _write(tmp_path / "series", "earlier")
-    (tmp_path / "series").rename(tmp_path / f"{REPLACED_PREFIX}0123-series")  # here it is killed
+    (tmp_path / "series").rename(tmp_path / f"{REPLACED_PREFIX}01234567-series")  # here it is killed
     with pytest.raises(ConfigError, match="series exists; give --overwrite"):
         _write(tmp_path / "series", "new", overwrite=False)
     assert [(path.name, (path / "a").read_text()) for path in tmp_path.iterdir()] == [("series", "earlier")]
 
 
 def test_a_result_that_was_replaced_by_a_killed_run_is_removed(tmp_path: Path) -> None:
-    for name in ("series", f"{REPLACED_PREFIX}0123-series"):
+    for name in ("series", f"{REPLACED_PREFIX}01234567-series"):
         _write(tmp_path / name, name)
     _write(tmp_path / "series", "new")
     assert [(path.name, (path / "a").read_text()) for path in tmp_path.iterdir()] == [("series", "new")]
 
 
+def test_a_result_is_not_put_back_under_the_name_of_another(tmp_path: Path) -> None:
+    earlier = tmp_path / f"{REPLACED_PREFIX}01234567-low-run"
+    _write(earlier, "low-run")
+    for _ in range(2):
+        _write(tmp_path / "run", "run")
+        assert (earlier / "a").read_text() == "low-run"
+
+
+def test_an_earlier_result_comes_back_over_an_empty_folder_that_was_made_meanwhile(tmp_path: Path) -> None:
+    _write(tmp_path / f"{REPLACED_PREFIX}01234567-series", "earlier")
+    (tmp_path / "series").mkdir()
+
+    def fails() -> None:
+        with atomic_folder(tmp_path / "series", overwrite=True):
+            raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        fails()
+    assert [(path.name, (path / "a").read_text()) for path in tmp_path.iterdir()] == [("series", "earlier")]
+
+
+def test_a_finished_series_is_kept_by_resume_though_a_killed_run_was_replacing_it(
+    export: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    options = [*LIKE_WORK, "--model", tiny_model]
+    assert _run("denoise", export, tmp_path / "out", *options).exit_code == 0
+    before = _content(tmp_path / "out")
+    for series in list((tmp_path / "out").iterdir()):
+        series.rename(series.with_name(f"{REPLACED_PREFIX}01234567-{series.name}"))
+    again = _run("denoise", export, tmp_path / "out", "--resume", *options)
+    assert again.exit_code == 0, again.output
+    assert "0 done (0 slices), 2 kept" in again.output
+    assert _content(tmp_path / "out") == before
+
+
 def test_what_is_left_of_a_folder_whose_name_is_a_pattern_is_removed(tmp_path: Path) -> None:
-    left, other = tmp_path / f"{PARTIAL_PREFIX}0123-run[1]", tmp_path / f"{PARTIAL_PREFIX}0123-run1"
+    left, other = tmp_path / f"{PARTIAL_PREFIX}01234567-run[1]", tmp_path / f"{PARTIAL_PREFIX}01234567-run1"
     for folder in (left, other):
         folder.mkdir()
     with atomic_folder(tmp_path / "run[1]"):

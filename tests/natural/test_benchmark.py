@@ -402,8 +402,30 @@ def test_a_turned_tiff_file_that_pillow_would_mix_up_is_refused(tmp_path: Path) 
         read_image(tmp_path / "a.tif")
 
 
-def test_a_photograph_with_broken_exif_data_is_taken_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    Image.fromarray(np.full((4, 6), 51, np.uint8)).save(tmp_path / "a.png", exif=b"broken")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_becomes_upright(orientation: int, tmp_path: Path) -> None:
+    upright = np.arange(24, dtype=np.uint8).reshape(4, 6)
+    stored = {  # by where EXIF says that the first row and the first column are
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(np.ascontiguousarray(stored[orientation])).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_allclose(read_image(tmp_path / "a.png")[..., 0] * 255, upright, atol=1e-4)
+
+
+@pytest.mark.parametrize("exif", [b"broken", b"Exif\0\0II*\0\x08"])
+def test_a_photograph_with_broken_exif_data_is_taken_as_it_is(
+    exif: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.fromarray(np.full((4, 6), 51, np.uint8)).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_allclose(read_image(tmp_path / "a.png"), np.full((4, 6, 1), 0.2))
     assert "a.png: its EXIF data cannot be read" in caplog.text
 

@@ -74,11 +74,12 @@ def test_config_round_trip_and_errors() -> None:
         {"decoder_width": 8.0},
         {"head_width": "8"},
         {"in_channels": True},
-        {"encoder_layers": 3},
         {"encoder_layers": (1, 1, 1.0)},
     ):
         with pytest.raises(ConfigError, match="whole numbers, found"):
             DenoiserConfig(**{**SMALL, **change})
+    with pytest.raises(ConfigError, match="three counts of at least 1, found '346'"):
+        DenoiserConfig(**{**SMALL, "encoder_layers": "346"})
     with pytest.raises(ConfigError, match="residual must be true or false, found 'false'"):
         DenoiserConfig(**SMALL, residual="false")
     with pytest.raises(ConfigError, match="head_width must be at least 1, found 0"):

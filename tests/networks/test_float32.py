@@ -22,6 +22,17 @@ def test_a_gpu_rounds_nothing_inside_and_what_it_did_outside() -> None:
     assert convolution_precision() == before
 
 
+def test_blocks_of_threads_that_overlap_are_exact_to_the_end() -> None:
+    before = convolution_precision()
+    first, second = exact_float32("cuda"), exact_float32("cuda")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert convolution_precision() == "ieee"
+    second.__exit__(None, None, None)
+    assert convolution_precision() == before
+
+
 def test_other_devices_leave_it_alone() -> None:
     before = convolution_precision()
     with exact_float32("cpu"):

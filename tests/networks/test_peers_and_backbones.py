@@ -49,6 +49,9 @@ def test_configs_survive_as_plain_values() -> None:
     for name in ("width", "depth", "in_channels"):
         with pytest.raises(ConfigError, match=f"must be at least 1, found .*{name}=0"):
             PeerConfig("DnCNN", **{name: 0})
+    for change in ({"width": 8.0}, {"width": "8"}, {"depth": 2.5}, {"in_channels": True}):
+        with pytest.raises(ConfigError, match="whole numbers, found"):
+            PeerConfig("DnCNN", **{"width": 8, "depth": 3, **change})
     with pytest.raises(ConfigError, match="multiple of 8"):
         PeerConfig("Restormer", 12)
 
