@@ -71,16 +71,16 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
         ConfigError: when ``final`` exists, is not an empty folder, and ``overwrite`` is not given.
     """
     missing = [folder for folder in final.parents if not folder.exists()]
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_name(final)
-    with held(final.parent):  # nobody may find the new folder before it is locked
-        _put_back(final)
-        if final.exists() and not overwrite and not _is_empty(final):
-            raise ConfigError(f"{final} exists; give --overwrite to replace it")
-        _remove_abandoned(final)
-        partial.mkdir(parents=True)
-        lock = hold(partial)
+    partial, lock = partial_name(final), None
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with held(final.parent):  # nobody may find the new folder before it is locked
+            _put_back(final)
+            if final.exists() and not overwrite and not _is_empty(final):
+                raise ConfigError(f"{final} exists; give --overwrite to replace it")
+            _remove_abandoned(final)
+            partial.mkdir()
+            lock = hold(partial)
         yield partial
         with held(final.parent):
             _replace_folder(partial, final, overwrite)

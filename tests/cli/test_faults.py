@@ -330,6 +330,19 @@ def test_many_runs_on_one_folder_each_keep_their_own_until_the_end(tmp_path: Pat
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["series"]
 
 
+def test_a_run_that_is_told_to_end_while_it_makes_its_folder_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(folder: Path) -> None:
+        assert list(folder.parent.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ctclip.files.hold", told)
+    with pytest.raises(KeyboardInterrupt):
+        _write(tmp_path / "deep" / "series", "new")
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_runs_at_once_do_not_touch_each_other(tmp_path: Path) -> None:
     def slower() -> None:
         with atomic_folder(tmp_path / "series") as first:
