@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from itertools import count, product
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
@@ -66,9 +66,8 @@ def _networks(device: str) -> dict[str, Callable[[], Network]]:
 def _candidates(denoiser: Denoiser, folder: Path, name: str, slices: int, settings: Settings) -> dict[str, Call]:
     slices_hu = noisy_slices_hu(slices)
     batches = unit_images(slices).split(settings.batch)
-    targets = (Path(mkdtemp(dir=folder)) / name for _ in count())
     return {
-        FILES: lambda: denoise_export(folder / name, next(targets), denoiser),
+        FILES: lambda: denoise_export(folder / name, Path(mkdtemp(dir=folder)) / name, denoiser),
         ARRAYS: lambda: [*denoiser.denoise_slices(slices_hu)],
         NETWORK: lambda: [*denoiser.passes.map(partial(run_network, denoiser), batches)],
     }

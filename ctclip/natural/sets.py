@@ -40,19 +40,8 @@ GREY_MODES, COLOUR_MODES = ("1", "L", "LA", "La"), ("RGB", "RGBA", "RGBX", "RGBa
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Those for grey with 16 bits; "I" has room for more, but is what some versions make of a 16-bit PNG."""
 
-IMAGE_WIDTH, IMAGE_LENGTH, ORIENTATION = 256, 257, 274
-"""Tags of TIFF, and of EXIF."""
-
-TURNS = {
-    2: "FLIP_LEFT_RIGHT",
-    3: "ROTATE_180",
-    4: "FLIP_TOP_BOTTOM",
-    5: "TRANSPOSE",
-    6: "ROTATE_270",
-    7: "TRANSVERSE",
-    8: "ROTATE_90",
-}
-"""What brings an image of each orientation upright, as Pillow calls it."""
+IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
+"""Tags of TIFF."""
 
 EXPECTED_PIXELS = "expected grey or RGB with 8 bits, or grey with 16; convert it first"
 
@@ -143,15 +132,14 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def _upright(image: Any, name: str) -> Any:
-    from PIL import Image
+    from PIL import ImageOps
 
-    image.load()  # turns a TIFF file, and finds the EXIF data of a PNG file that stand behind its pixels
+    image.load()  # here a fault of the pixels is not yet taken for one of the EXIF data
     try:
-        turn = TURNS.get(image.getexif().get(ORIENTATION))
+        return ImageOps.exif_transpose(image)
     except (SyntaxError, struct.error, TypeError, ValueError, KeyError, OSError):
         logger.warning("%s: its EXIF data cannot be read, so it is not turned", name)
         return image
-    return image if turn is None else image.transpose(Image.Transpose[turn])
 
 
 def _is_mixed_up(image: Any) -> bool:

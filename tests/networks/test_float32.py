@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ctclip.networks import PeerConfig, PeerDenoiser, optimized_network
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, PeerConfig, PeerDenoiser, optimized_network
 from ctclip.networks.float32 import exact_float32
 
 
@@ -63,3 +63,19 @@ def test_float32_on_a_gpu_is_exact_only_where_it_was_asked_for(
     monkeypatch.setattr("ctclip.networks.fast.exact_float32", lambda device: exact)
     optimized_network(network, precision=precision)(torch.rand(1, 3, 8, 8))
     assert seen == [expected]
+
+
+def test_in_bf16_a_gpu_rounds_nothing_of_the_stem() -> None:
+    """With the image in TF32 single pixels were up to 4 HU off."""
+    config = DenoiserConfig(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=8)
+    fast = optimized_network(DenseFeatureDenoiser(config), precision="bf16")
+    seen: dict[str, str] = {}
+    exact = exact_float32("cuda")
+    with pytest.MonkeyPatch.context() as patch, torch.inference_mode():
+        patch.setattr("ctclip.networks.fast.exact_float32", lambda device: exact)
+        for name in ("stem", "deep"):
+            getattr(fast, name).register_forward_hook(
+                lambda *_, name=name: seen.update({name: convolution_precision()})
+            )
+        fast(torch.rand(1, 1, 32, 32))
+    assert seen == {"stem": "ieee", "deep": "tf32"}
