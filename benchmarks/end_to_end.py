@@ -94,7 +94,8 @@ def run_network(denoiser: Denoiser, images: torch.Tensor) -> torch.Tensor:
     """The denoiser's network on (B, 1, H, W) in [0, 1], in the denoiser's precision."""
     from ctclip.inferers import predict_stacks
 
-    return predict_stacks(images, denoiser.network, device=denoiser.device)
+    with denoiser.passes.one():
+        return predict_stacks(images, denoiser.network, device=denoiser.device)
 
 
 def _rows(how: str, seconds: dict[str, list[float]], slices: int) -> list[Row]:

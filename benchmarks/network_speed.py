@@ -72,7 +72,12 @@ def _compare(title: str, network: nn.Module, settings: Settings) -> Case:
 
     def side_by_side(fast: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         run = without_gradients(fast)
-        return lambda images: torch.cat([*passes.map(run, images.split(settings.batch))])
+
+        def one_pass(images: torch.Tensor) -> torch.Tensor:
+            with passes.one():
+                return run(images)
+
+        return lambda images: torch.cat([*passes.map(one_pass, images.split(settings.batch))])
 
     with torch.inference_mode():
         expected = network(images[:1])

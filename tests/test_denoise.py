@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -190,14 +190,6 @@ class _OutOfMemory(torch.nn.Module):
         self.together.release()
         self.batches.append(len(x))
         return x + 10 / 4096
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    """Sets the number of PyTorch's threads for one test."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 def test_out_of_memory_makes_smaller_batches_and_says_so(

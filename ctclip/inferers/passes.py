@@ -35,19 +35,20 @@ class ConcurrentPasses:
         threads = torch.get_num_threads()
         self.count = min(threads, MOST_PASSES) if device.type == "cpu" else 1
         self.threads, self.threads_each = threads, threads // self.count
-        self._pool = None if device.type == "cpu" else ThreadPoolExecutor(self.count, thread_name_prefix="ctclip")
+        self._pool = None if device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="ctclip")
         self._free, self._changing = threading.Semaphore(self.count), threading.Lock()
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """``map(function, items)`` in a thread for each pass, each with its share of PyTorch's own threads.
 
-        Items are drawn in the caller's thread. See :func:`~ctclip.threads.map_ahead`.
+        On a CPU there is one thread more, which has its item ready when a pass ends: the function does its part that
+        counts inside of :meth:`one`. Items are drawn in the caller's thread. See :func:`~ctclip.threads.map_ahead`.
         """
         try:
             yield from map_ahead(
                 function,
                 items,
-                workers=self.count,
+                workers=self.count + 1,
                 ahead=2 * self.count,  # a finished pass does not wait until the caller has come round for the next
                 initializer=partial(torch.set_num_threads, self.threads_each),
                 pool=self._pool,

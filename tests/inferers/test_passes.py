@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,6 +19,30 @@ def test_a_gpu_is_served_by_the_same_thread_again(device: str, stays: bool) -> N
     first, second = threads_of_a_run(), threads_of_a_run()
     assert bool(first & second) == stays
     assert threading.current_thread() not in first
+
+
+def test_the_next_item_is_ready_when_a_pass_ends(threads: Callable[[int], None]) -> None:
+    threads(2)
+    passes = ConcurrentPasses(torch.device("cpu"))
+    begun, inside, most_inside = threading.Semaphore(0), set[int](), []
+    one_more_waits = threading.Event()
+
+    def denoise(number: int) -> int:
+        begun.release()
+        with passes.one():
+            inside.add(number)
+            assert one_more_waits.wait(timeout=60)
+            most_inside.append(len(inside))
+            inside.remove(number)
+        return number
+
+    def wait_for_three() -> None:
+        assert all(begun.acquire(timeout=60) for _ in range(3))
+        one_more_waits.set()
+
+    threading.Thread(target=wait_for_three).start()
+    assert list(passes.map(denoise, range(6))) == list(range(6))
+    assert max(most_inside) == 2
 
 
 def test_a_run_that_is_closed_leaves_no_work_to_the_next() -> None:

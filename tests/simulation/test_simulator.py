@@ -28,10 +28,10 @@ def _disc(count: int) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=["projection", "image"])
 def middle_of_noise(request: pytest.FixtureRequest) -> np.ndarray:
-    """Noise in the middle of a water disc, (12, 96, 96)."""
+    """Noise in the middle of a water disc, (8, 96, 96)."""
     level = 2.7e5 if request.param == "projection" else 20.0
     simulator = NoiseSimulator(request.param, "standard", PIXEL_MM, level=level)
-    clean = _disc(12)
+    clean = _disc(8)
     return (simulator.low_dose(clean) - clean)[:, 80:176, 80:176]
 
 
@@ -55,7 +55,7 @@ def test_the_noise_has_no_mean(middle_of_noise: np.ndarray) -> None:
 
 
 def test_sd_goes_with_one_over_the_root_of_the_photons() -> None:
-    clean = _disc(4)
+    clean = _disc(2)
     sds = []
     for photons in (4e5, 1e5):
         noise = NoiseSimulator("projection", "standard", PIXEL_MM, level=photons).low_dose(clean) - clean
@@ -63,7 +63,7 @@ def test_sd_goes_with_one_over_the_root_of_the_photons() -> None:
     assert sds[1] / sds[0] == pytest.approx(2, rel=0.05)
 
 
-@pytest.mark.parametrize(("dose", "clean"), [(0.1, _disc(4)), (0.25, body_phantom_hu(4, SIDE))], ids=["disc", "body"])
+@pytest.mark.parametrize(("dose", "clean"), [(0.1, _disc(2)), (0.25, body_phantom_hu(2, SIDE))], ids=["disc", "body"])
 @pytest.mark.parametrize("domain", ["projection", "image", "white"])
 def test_a_fraction_of_the_dose_has_noise_of_one_over_its_root(clean: np.ndarray, domain: str, dose: float) -> None:
     """Of noise that is known, not measured: what was inserted into the noise-free truth."""
@@ -94,7 +94,7 @@ def test_few_photons_have_the_noise_of_electronics_too() -> None:
 
 
 def test_the_image_domain_is_as_uneven_as_the_projections() -> None:
-    clean = body_phantom_hu(1, SIDE).repeat(24, axis=0)
+    clean = body_phantom_hu(1, SIDE).repeat(16, axis=0)
     maps = []
     for domain, level in (("projection", 2e6), ("image", 20.0)):
         noise = NoiseSimulator(domain, "standard", PIXEL_MM, level=level).low_dose(clean) - clean
@@ -106,7 +106,7 @@ def test_the_image_domain_is_as_uneven_as_the_projections() -> None:
 
 
 def test_a_smooth_kernel_correlates_more_than_a_sharp_one_and_white_noise_not_at_all() -> None:
-    clean = _disc(4)
+    clean = _disc(3)
 
     def lag(domain: str, texture: str) -> float:
         level = 3e5 if domain == "projection" else 20.0
