@@ -142,7 +142,8 @@ def _noise(slices_hu: list[np.ndarray]) -> tuple[tuple[float | None, float | Non
     found = [(noise_sd_hu(each), noise_correlation(each)) for each in slices_hu]
     known = [each for each in found if np.isfinite(each).all()]
     if not known:
-        return (None, None), "no soft tissue to measure noise in"
+        measured = any(np.isfinite(sd_hu) for sd_hu, _ in found)
+        return (None, None), "no noise at all" if measured else "no soft tissue to measure noise in"
     sd_hu, correlation = (float(value) for value in np.median(known, axis=0))
     return (round(sd_hu, 1), round(correlation, 2)), _remark(sd_hu, correlation)
 

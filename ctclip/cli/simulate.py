@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ctclip.cli.config_file import typed
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.progress import slice_progress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
+    context: typer.Context,
     source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder or file, or a NIfTI, NRRD or MHA volume."),
     target: Path = typer.Argument(..., metavar="DST", help="Folder for the derived series, or a volume file."),
     dose: float | None = typer.Option(None, help="Fraction of the scan's dose, such as 0.25."),
@@ -41,10 +43,15 @@ def simulate(
     with one_line_errors():
         from ctclip.data.volumes import is_volume
         from ctclip.devices import find_device
+        from ctclip.errors import ConfigError
         from ctclip.simulation.files import Amount, Settings
 
         settings = Settings(Amount(dose, noise_sd, photons), domain, texture, seed, find_device(device))
+        if not source.exists():
+            raise ConfigError(f"the input does not exist: {source}")
         if is_volume(source) and source.is_file():
+            if series and typed(context, "series"):  # defaults from a file may be for other input
+                raise ConfigError("no effect on a volume: --series; leave it out")
             _volume(console, source, target, settings, overwrite)
         else:
             _dicom(console, source, target, settings, series, overwrite)
@@ -76,7 +83,7 @@ def _dicom(
     from ctclip.dicom.archive import is_zip
     from ctclip.errors import ConfigError, CtclipError, one_line
     from ctclip.pipeline import check_folders, choose_series
-    from ctclip.simulation.files import earlier_pairs, simulate_series, write_pairs
+    from ctclip.simulation.files import PAIRS_FILE, earlier_pairs, simulate_series, write_pair
 
     check_folders(source, target)
     if is_zip(source):
@@ -85,7 +92,7 @@ def _dicom(
     found = scan(source)
     chosen = choose_series(found, wanted)
     numbers = derived_series_numbers(found)
-    pairs = []
+    made = 0
     with slice_progress(console) as bar:
         for number, each in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=each.slice_count)
@@ -98,10 +105,11 @@ def _dicom(
                     overwrite=overwrite,
                     slice_done=partial(bar.advance, task),
                 )
-                pairs.append((each, folder))
+                write_pair(source, each, folder)
+                made += 1
             except (CtclipError, OSError, MemoryError) as error:
                 typer.secho(f"ctclip: series {each.uid} failed: {one_line(error)}", fg="red", err=True)
-    if not pairs:
+    if not made:
         raise typer.Exit(NOTHING_DONE)
-    console.print(f"pairs for 'ctclip evaluate': {write_pairs(source, pairs, target)}")
-    raise typer.Exit(ALL_DONE if len(pairs) == len(chosen) else SOME_FAILED)
+    console.print(f"pairs for 'ctclip evaluate': {target / PAIRS_FILE}")
+    raise typer.Exit(ALL_DONE if made == len(chosen) else SOME_FAILED)

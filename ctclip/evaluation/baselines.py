@@ -38,12 +38,15 @@ def noise_of_volume_hu(volume_hu: np.ndarray) -> float:
         volume_hu: (slices, rows, columns).
 
     Raises:
-        DataError: when no slice holds enough soft tissue.
+        DataError: when no slice holds enough soft tissue, or there is no noise in it.
     """
     found = np.array([noise_sd_hu(each) for each in volume_hu])
     if not np.isfinite(found).any():
         raise DataError("the noise cannot be measured: no slice holds enough soft tissue; leave out the baselines")
-    return float(np.nanmedian(found))
+    sd_hu = float(np.nanmedian(found))
+    if sd_hu == 0:
+        raise DataError("the scan has no noise that filters could be set by; leave out the baselines")
+    return sd_hu
 
 
 def _identity(slice_hu: np.ndarray, noise_hu: float) -> np.ndarray:

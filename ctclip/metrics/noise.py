@@ -21,6 +21,9 @@ MIN_TISSUE_PX = 500
 NO_VARIANCE_HU2 = 1e-6
 """What rounding leaves of the variance of constant values; noise of real scans has at least 0.1."""
 
+SAME_VALUE_HU = 1e-3
+"""Means of one value that differ by less do so by rounding."""
+
 
 @dataclass(frozen=True)
 class NoiseComparison:
@@ -52,7 +55,7 @@ def noise_sd_hu(slice_hu: np.ndarray) -> float:
         SD in HU, or NaN for a slice with too little soft tissue.
     """
     mean, sd = local_mean_and_sd(slice_hu)
-    tissue = soft_tissue(mean)
+    tissue = without_fill(soft_tissue(mean), mean, sd)
     return float(np.quantile(sd[tissue], FLAT_QUANTILE)) if tissue.sum() >= MIN_TISSUE_PX else float("nan")
 
 
@@ -66,7 +69,7 @@ def noise_correlation(slice_hu: np.ndarray) -> float:
         a number from -1 to 1, or NaN for a slice with too little soft tissue.
     """
     mean, sd = local_mean_and_sd(slice_hu)
-    tissue = soft_tissue(mean)
+    tissue = without_fill(soft_tissue(mean), mean, sd)
     if tissue.sum() < MIN_TISSUE_PX:
         return float("nan")
     flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
@@ -109,6 +112,7 @@ def compare_local_noise(
         three numbers in HU, all NaN for fewer than 500 pixels.
     """
     (mean, sd), (mean_after, sd_after) = before, after
+    tissue = without_fill(tissue, mean, sd)
     if tissue.sum() < MIN_TISSUE_PX:
         return NoiseComparison(*[float("nan")] * 3)
     flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
@@ -122,6 +126,23 @@ def compare_local_noise(
 def soft_tissue(local_mean_hu: np.ndarray) -> np.ndarray:
     """Mask of the places whose local mean is that of soft tissue, -50 to 150 HU."""
     return (local_mean_hu > SOFT_TISSUE_HU_RANGE[0]) & (local_mean_hu < SOFT_TISSUE_HU_RANGE[1])
+
+
+def without_fill(tissue: np.ndarray, local_mean_hu: np.ndarray, local_sd_hu: np.ndarray) -> np.ndarray:
+    """A mask without the places around what a masked scan is filled with, which may have the value of tissue.
+
+    A fill is one value over whole neighbourhoods. Several such values are a phantom without noise, and stay.
+
+    Args:
+        tissue: the mask, (rows, columns).
+        local_mean_hu: of the same slice, from :func:`local_mean_and_sd`.
+        local_sd_hu: likewise.
+    """
+    constant = tissue & (local_sd_hu**2 < NO_VARIANCE_HU2)
+    if not constant.any() or np.ptp(local_mean_hu[constant]) > SAME_VALUE_HU:
+        return tissue
+    # everything whose own square reaches into one that is filled
+    return tissue & ~ndimage.maximum_filter(constant, 2 * WINDOW_PX - 1)
 
 
 def _root_mean_square(values: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from ctclip.errors import DataError
-from ctclip.metrics.noise import MIN_TISSUE_PX, local_mean_and_sd, soft_tissue
+from ctclip.metrics.noise import MIN_TISSUE_PX, local_mean_and_sd, soft_tissue, without_fill
 
 BLUR_PX = 3.0
 """SD of the Gaussian that leaves the coarse structure: wider than the correlation of noise, narrower than organs."""
@@ -37,7 +37,8 @@ def flat_places(slice_hu: np.ndarray) -> np.ndarray:
     Returns:
         mask of the same shape; empty for a slice with too little soft tissue.
     """
-    tissue = soft_tissue(local_mean_and_sd(slice_hu)[0])
+    mean_hu, sd_hu = local_mean_and_sd(slice_hu)
+    tissue = without_fill(soft_tissue(mean_hu), mean_hu, sd_hu)
     if tissue.sum() < MIN_TISSUE_PX:
         return np.zeros_like(tissue)
     coarse_hu = ndimage.gaussian_filter(slice_hu.astype(np.float64), BLUR_PX)

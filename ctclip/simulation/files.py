@@ -170,30 +170,26 @@ def simulate_volume_file(
     write_volume(target, replace(volume, hu=noisy_hu))
 
 
-def write_pairs(source: Path, pairs: Sequence[tuple[Series, Path]], target: Path) -> Path:
-    """Write the list of pairs that ``ctclip evaluate`` takes; pairs of earlier runs whose low dose is there stay in it.
+def write_pair(source: Path, series: Series, folder: Path) -> None:
+    """Add a pair to the list that ``ctclip evaluate`` takes, beside the partner; others whose low dose is there stay.
 
     Args:
         source: the folder that was scanned.
-        pairs: each series with the folder of its partner.
-        target: folder of the list.
+        series: with full dose.
+        folder: of its partner.
     """
-    path = target / PAIRS_FILE
-    entries = [
-        {
-            "low": folder.name,
-            "low_series": folder.name,
-            "full": os.path.relpath(source.resolve(), target.resolve()),
-            "full_series": series.uid,
-            "patient": hashed(patient_key(series.stacks[0][0].path) or series.uid),
-        }
-        for series, folder in pairs
-    ]
-    made = {folder.name for _, folder in pairs}
-    kept = [entry for entry in earlier_pairs(target) if entry["low"] not in made and (target / entry["low"]).exists()]
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps([*kept, *entries], indent=1) + "\n")
-    return path
+    target = folder.parent
+    entry = {
+        "low": folder.name,
+        "low_series": folder.name,
+        "full": os.path.relpath(source.resolve(), target.resolve()),
+        "full_series": series.uid,
+        "patient": hashed(patient_key(series.stacks[0][0].path) or series.uid),
+    }
+    others = [other for other in earlier_pairs(target) if other["low"] != folder.name]
+    kept = [other for other in others if (target / other["low"]).exists()]
+    with atomic_path(target / PAIRS_FILE) as partial:
+        partial.write_text(json.dumps([*kept, entry], indent=1) + "\n")
 
 
 def earlier_pairs(target: Path) -> list[dict[str, str]]:

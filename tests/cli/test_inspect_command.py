@@ -157,6 +157,17 @@ def test_padding_with_the_value_of_tissue_is_not_measured(tmp_path: Path) -> Non
     assert 0.2 < facts["noise_correlation"] < 0.7
 
 
+def test_a_fill_with_the_value_of_tissue_is_not_measured_and_no_noise_is_said(tmp_path: Path) -> None:
+    clean = body_phantom_hu(3, 128)
+    _series(tmp_path, np.where(clean < -500, 0, low_dose(clean, 30)).clip(-900), "1.2.1", SeriesNumber=1)
+    _series(
+        tmp_path, np.select([clean < -500, np.indices(clean.shape)[2] < 64], [-1000, 0], 60), "1.2.2", SeriesNumber=2
+    )
+    masked, noiseless = json.loads(_run(tmp_path, "--json").output)["series"]
+    assert masked["noise_sd_hu"] == pytest.approx(30, rel=0.15)
+    assert (noiseless["noise_sd_hu"], noiseless["remark"]) == (None, "no noise at all")
+
+
 def test_what_is_mixed_in_a_series_is_said_and_steps_are_those_of_positions(tmp_path: Path) -> None:
     noisy = low_dose(body_phantom_hu(4, 64), 30)
     for index, slice_hu in enumerate(noisy):

@@ -15,11 +15,11 @@ from ctclip.cli.main import app
 from ctclip.data.pairs import find_pairs, read_pair
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
-from ctclip.dicom import derived_series_uid, read_slice
+from ctclip.dicom import Series, derived_series_uid, read_slice
 from ctclip.errors import ConfigError
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.simulation.files import Amount, Settings
+from ctclip.simulation.files import Amount, Settings, simulate_series
 from tests.dicom.fake import fake_slice, write
 
 
@@ -236,6 +236,39 @@ def test_pairs_of_earlier_runs_stay_listed(export: Path, tmp_path: Path) -> None
     assert "exists; give --overwrite" in " ".join(again.output.split())
     assert _run("simulate", export, tmp_path / "low", "--noise-sd", 40, "--overwrite", *options).exit_code == 0
     assert len(json.loads((tmp_path / "low" / "pairs.json").read_text())) == 2
+
+
+def test_a_pair_is_listed_as_soon_as_it_is_made(export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is ended in its second series: the next run does not make the first one again."""
+    write_ct_series(tmp_path / "second", low_dose(body_phantom_hu(3, 128), 12))
+    for path in (tmp_path / "second").iterdir():
+        header = pydicom.dcmread(path)
+        header.SeriesInstanceUID = "1.2.3.9"
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.9.{header.InstanceNumber}"
+        header.save_as(export / f"second {path.name}")
+    done = []
+
+    def ends_in_the_second(series: Series, *arguments: Any, **options: Any) -> Path:
+        if done:
+            raise KeyboardInterrupt
+        done.append(series.uid)
+        return simulate_series(series, *arguments, **options)
+
+    monkeypatch.setattr("ctclip.simulation.files.simulate_series", ends_in_the_second)
+    options = ("--noise-sd", 20, "--domain", "white", "--quiet")
+    assert _run("simulate", export, tmp_path / "low", *options).exit_code != 0
+    (entry,) = json.loads((tmp_path / "low" / "pairs.json").read_text())
+    assert [entry["full_series"]] == done
+
+
+def test_options_and_inputs_without_effect_are_refused(tmp_path: Path) -> None:
+    source = tmp_path / "ct.nii.gz"
+    write_volume(source, Volume(low_dose(body_phantom_hu(1, 64), 12), np.eye(4), np.dtype(np.int16)))
+    with_series = _run("simulate", source, tmp_path / "low.nii.gz", "--photons", 1e5, "--series", "1.2.3")
+    assert (with_series.exit_code, "no effect on a volume: --series" in with_series.output) == (2, True)
+    missing = _run("simulate", tmp_path / "typo.nii.gz", tmp_path / "low.nii.gz", "--dose", 0.5)
+    assert (missing.exit_code, "the input does not exist" in " ".join(missing.output.split())) == (2, True)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["ct.nii.gz"]
 
 
 def test_a_list_of_something_else_is_not_replaced(export: Path, tmp_path: Path) -> None:

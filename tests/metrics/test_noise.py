@@ -33,6 +33,26 @@ def test_anatomy_is_no_noise() -> None:
     assert noise_correlation(steps + white()) == pytest.approx(0, abs=0.1)
 
 
+@pytest.mark.parametrize("fill_hu", [0.0, 40.0])
+def test_what_a_masked_scan_is_filled_with_has_no_noise_to_measure(fill_hu: float) -> None:
+    """Three quarters of the slice are fill: it would make up the whole flattest fifth."""
+    noise = white()
+    body = 40 + noise
+    inside = np.zeros((SIDE, SIDE), bool)
+    inside[64:192, 64:192] = True
+    masked = np.where(inside, body, fill_hu)
+    assert noise_sd_hu(masked) == pytest.approx(noise_sd_hu(body[64:192, 64:192]), rel=0.05)
+    assert noise_correlation(masked) == pytest.approx(0, abs=0.05)
+    found = compare_noise(masked, np.where(inside, 40 + noise / 2, fill_hu))
+    assert (found.before_hu, found.after_hu) == pytest.approx((SD_HU, SD_HU / 2), rel=0.15)
+
+
+def test_a_phantom_without_noise_has_none() -> None:
+    organs = np.where(np.indices((SIDE, SIDE))[1] < 128, 0.0, 60.0)
+    assert noise_sd_hu(organs) == 0
+    assert compare_noise(organs, organs).before_hu == 0
+
+
 def test_fewer_than_500_pixels_of_tissue_say_nothing() -> None:
     few, enough = (40 + white()[:rows, :25] for rows in (19, 20))
     assert np.isnan([noise_sd_hu(few), noise_correlation(few), compare_noise(few, few).before_hu]).all()
