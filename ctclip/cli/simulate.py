@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ def simulate(
     DST/pairs.json' judges denoisers on them. Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series
     failed.
     """
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
+    logging.getLogger("ctclip").setLevel(logging.WARNING)
     console = plain_console(quiet=quiet)
     with one_line_errors():
         from ctclip.data.volumes import is_volume

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,12 +29,26 @@ from ctclip.dicom.geometry import geometry_of
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder, atomic_path
 from ctclip.hu_window import require_hu
-from ctclip.simulation.simulator import BATCH, NoiseSimulator, require_dose, require_known, require_positive
+from ctclip.simulation.simulator import (
+    BATCH,
+    MOST_PHOTONS,
+    MOST_SD_HU,
+    NoiseSimulator,
+    require_amount,
+    require_dose,
+    require_known,
+    share_without_noise,
+)
 
 CALIBRATION_CANDIDATES = 9
 """Slices of a series that are read beforehand: the ones with soft tissue among them calibrate the noise."""
 
+MOST_WITHOUT_NOISE = 0.01
+"""Share of the body without noise from which on it is said. Tables reach out of the circle a little."""
+
 PAIRS_FILE = "pairs.json"
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -58,8 +73,10 @@ class Amount:
             raise ConfigError(f"give exactly one of dose, SD and photons, found {len(given)} of them")
         if self.dose is not None:
             require_dose(self.dose)
+        elif self.sd_hu is not None:
+            require_amount("the SD of the noise", self.sd_hu, MOST_SD_HU)
         else:
-            require_positive("the number of photons" if self.sd_hu is None else "the SD of the noise", given[0])
+            require_amount("the number of photons", given[0], MOST_PHOTONS)
 
     def __str__(self) -> str:
         if self.dose is not None:
@@ -89,11 +106,14 @@ class Settings:
     def simulator(self, slices_hu: Sequence[np.ndarray], pixel_mm: float) -> NoiseSimulator:
         """A simulator for a scan, calibrated on some of its slices."""
         simulator = NoiseSimulator(self.domain, self.texture, pixel_mm, self.seed, self.device)
+        share = float(np.mean([share_without_noise(each) for each in slices_hu]))
+        if share > MOST_WITHOUT_NOISE:
+            logger.warning("%.0f %% of the body lies outside the inscribed circle and gets no noise", 100 * share)
         if self.amount.dose is not None:
             return simulator.for_dose(slices_hu, self.amount.dose)
         if self.amount.sd_hu is not None:
             return simulator.for_sd(slices_hu, self.amount.sd_hu)
-        return replace(simulator, level=float(self.amount.photons or 0))
+        return simulator.for_photons(slices_hu, float(self.amount.photons or 0))
 
     @property
     def derivation(self) -> NoiseInsertion:

@@ -53,6 +53,13 @@ LOWEST_HU = MODEL_HU_WINDOW[0]
 """Scanners store nothing below; what lies there already is outside the reconstruction."""
 
 
+MOST_PHOTONS, MOST_SD_HU = 1e9, 1000.0
+"""Beyond these there is no noise to see, or nothing else."""
+
+BODY_HU = -500.0
+"""Anything denser is body, or what it lies on; lungs are not needed to tell where it is."""
+
+
 @dataclass(frozen=True)
 class NoiseSimulator:
     """Makes low-dose slices; the same seed and index always give the same noise.
@@ -115,7 +122,7 @@ class NoiseSimulator:
             ConfigError: for an SD out of range.
             DataError: when the slices hold too little soft tissue, or let too few photons through for so much noise.
         """
-        require_positive("the SD of the noise", sd_hu)
+        require_amount("the SD of the noise", sd_hu, MOST_SD_HU)
         return self._with_sd(*calibration_slices(slices_hu), sd_hu)
 
     def _with_sd(self, slices_hu: Sequence[np.ndarray], places: Sequence[np.ndarray], sd_hu: float) -> Self:
@@ -131,10 +138,30 @@ class NoiseSimulator:
             simulator = replace(simulator, level=level)
         shift_hu = median_mean_hu(noise_hu, places)
         if abs(ratio - 1) > LARGEST_MISS or abs(shift_hu) > LARGEST_SHIFT * sd_hu:
-            raise DataError(
-                f"noise of {sd_hu:.3g} HU cannot be simulated here: {ratio * sd_hu:.3g} HU and a shift of the mean of "
-                f"{shift_hu:+.3g} HU came out, since too few photons get through; take a higher dose or another domain"
-            )
+            raise _too_few_photons(f"noise of {sd_hu:.3g} HU", ratio * sd_hu, shift_hu)
+        return simulator
+
+    def for_photons(self, slices_hu: Sequence[np.ndarray], photons: float) -> Self:
+        """The same with a number of photons per ray, tried where the scan has soft tissue to look at.
+
+        Args:
+            slices_hu: some slices of the scan, (rows, columns) each.
+            photons: above 0.
+
+        Raises:
+            ConfigError: for a number out of range.
+            DataError: when too few photons get through.
+        """
+        require_amount("the number of photons", photons, MOST_PHOTONS)
+        simulator = replace(self, level=photons)
+        try:
+            used, places = calibration_slices(slices_hu)
+        except DataError:  # the number does not depend on what the scan holds
+            return simulator
+        noise_hu = simulator.noise_hu(np.stack(used))
+        sd_hu, shift_hu = median_sd_hu(noise_hu, places), median_mean_hu(noise_hu, places)
+        if abs(shift_hu) > LARGEST_SHIFT * sd_hu:
+            raise _too_few_photons(f"the noise of {photons:.3g} photons", sd_hu, shift_hu)
         return simulator
 
     def low_dose(self, slices_hu: np.ndarray, first_index: int = 0) -> np.ndarray:
@@ -160,7 +187,7 @@ class NoiseSimulator:
         count, rows, columns = slices_hu.shape
         side = max(rows, columns)
         square = torch.full((count, side, side), AIR_HU, device=self.device)
-        square[:, :rows, :columns] = torch.from_numpy(np.ascontiguousarray(slices_hu, dtype=np.float32))
+        square[_middle(side, rows, columns)] = torch.from_numpy(np.ascontiguousarray(slices_hu, dtype=np.float32))
         if self.domain == "projection":
             return line_integrals(square, self.pixel_mm), (rows, columns)
         level = relative_sd(line_integrals(square, self.pixel_mm, views=MAP_VIEWS, shrink=MAP_SHRINK))
@@ -179,11 +206,41 @@ class NoiseSimulator:
         else:
             white = torch.stack([torch.randn((side, side), generator=each, device=self.device) for each in random])
             noise = self.level * values * white
-        return noise[:, :rows, :columns].cpu().numpy()
+        return noise[_middle(side, rows, columns)].cpu().numpy()
 
     def _generator(self, index: int) -> torch.Generator:
         seed = int(np.random.SeedSequence((self.seed, index)).generate_state(1)[0])
         return torch.Generator(self.device).manual_seed(seed)
+
+
+def _too_few_photons(what: str, sd_hu: float, shift_hu: float) -> DataError:
+    return DataError(
+        f"{what} cannot be simulated here: {sd_hu:.3g} HU and a shift of the mean of {shift_hu:+.3g} HU came out, "
+        "since too few photons get through; take a higher dose or another domain"
+    )
+
+
+def share_without_noise(slice_hu: np.ndarray) -> float:
+    """The share of the body that gets no noise, because it lies outside of what parallel beams see from all sides: the
+    circle inscribed in the square around a slice.
+
+    Args:
+        slice_hu: (rows, columns).
+
+    Returns:
+        0 to 1; 0 without a body.
+    """
+    rows, columns = slice_hu.shape
+    from_middle = [np.arange(length) - (length - 1) / 2 for length in (rows, columns)]
+    outside = np.hypot(from_middle[0][:, None], from_middle[1][None, :]) > max(rows, columns) / 2
+    body = slice_hu > BODY_HU
+    return float((body & outside).sum() / max(1, body.sum()))
+
+
+def _middle(side: int, rows: int, columns: int) -> tuple[slice, slice, slice]:
+    """Where oblong slices lie in a square: in its middle, around which the scanner turns."""
+    top, left = (side - rows) // 2, (side - columns) // 2
+    return slice(None), slice(top, top + rows), slice(left, left + columns)
 
 
 def require_dose(dose: float) -> None:
@@ -196,14 +253,14 @@ def require_dose(dose: float) -> None:
         raise ConfigError(f"the dose is a fraction above 0 and below 1 of that of the scan, found {dose:g}")
 
 
-def require_positive(what: str, value: float) -> None:
-    """Refuse zero, negative and infinite amounts.
+def require_amount(what: str, value: float, most: float) -> None:
+    """Refuse amounts of noise that are not above 0, or beyond use.
 
     Raises:
         ConfigError: with the number.
     """
-    if not 0 < value < np.inf:
-        raise ConfigError(f"{what} must be above 0 and finite, found {value:g}")
+    if not 0 < value <= most:
+        raise ConfigError(f"{what} must be above 0 and at most {most:g}, found {value:g}")
 
 
 def require_known(domains: Sequence[str], textures: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -174,9 +175,12 @@ def test_not_even_overwriting_replaces_the_input(tmp_path: Path) -> None:
         assert source.read_bytes() == before
 
 
-@pytest.mark.parametrize("amount", [{"sd_hu": -1}, {"sd_hu": np.inf}, {"photons": 0}, {"photons": -5}, {"dose": 1}])
+@pytest.mark.parametrize(
+    "amount",
+    [{"sd_hu": -1}, {"sd_hu": np.inf}, {"sd_hu": 1001}, {"photons": 0}, {"photons": -5}, {"photons": 2e9}, {"dose": 1}],
+)
 def test_amounts_out_of_range_are_refused(amount: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="must be above 0 and finite|above 0 and below 1"):
+    with pytest.raises(ConfigError, match="must be above 0 and at most 1|above 0 and below 1"):
         Amount(**amount)
 
 
@@ -259,6 +263,16 @@ def test_a_pair_is_listed_as_soon_as_it_is_made(export: Path, tmp_path: Path, mo
     assert _run("simulate", export, tmp_path / "low", *options).exit_code != 0
     (entry,) = json.loads((tmp_path / "low" / "pairs.json").read_text())
     assert [entry["full_series"]] == done
+
+
+def test_a_crop_of_the_body_has_noise_in_the_circle_only_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crop = low_dose(body_phantom_hu(2, 128), 12)[:, 32:96, 32:96]
+    write_volume(tmp_path / "ct.nii.gz", Volume(crop.clip(-900), np.diag([2, 2, 3, 1.0]), np.dtype(np.int16)))
+    options = ("--noise-sd", 20, "--domain", "white")
+    assert _run("simulate", tmp_path / "ct.nii.gz", tmp_path / "low.nii.gz", *options).exit_code == 0
+    assert re.search(r"21 % of the body lies outside the inscribed circle and gets no noise", caplog.text)
 
 
 def test_options_and_inputs_without_effect_are_refused(tmp_path: Path) -> None:

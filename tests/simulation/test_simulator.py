@@ -12,7 +12,7 @@ from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
 from ctclip.simulation.calibration import calibration_slices, median_mean_hu, median_sd_hu
 from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu
-from ctclip.simulation.simulator import require_known
+from ctclip.simulation.simulator import require_known, share_without_noise
 
 SIDE, PIXEL_MM = 256, 1.4
 MEASURED_LAG_1 = 0.47
@@ -24,6 +24,11 @@ def _disc(count: int) -> np.ndarray:
     axis = np.arange(SIDE) - (SIDE - 1) / 2
     slice_hu = np.where(np.hypot(axis[:, None], axis[None, :]) < 100, 0.0, -1000.0)
     return np.repeat(slice_hu[None], count, axis=0).astype(np.float32)
+
+
+def _two_organs(mean_hu: float) -> np.ndarray:
+    """A slice without noise."""
+    return np.where(np.arange(64) < 32, mean_hu - 20, mean_hu + 20) * np.ones((64, 1))
 
 
 @pytest.fixture(scope="module", params=["projection", "image"])
@@ -163,7 +168,7 @@ def test_wrong_settings_are_refused() -> None:
         with pytest.raises(ConfigError, match=rf"above 0 and below 1 .* found {dose}$"):
             simulator.for_dose([np.zeros((64, 64))], dose)
     for sd_hu in (0, -1, np.inf, np.nan):
-        with pytest.raises(ConfigError, match=f"the SD of the noise must be above 0 and finite, found {sd_hu}$"):
+        with pytest.raises(ConfigError, match=f"the SD of the noise must be above 0 and at most 1000, found {sd_hu}$"):
             simulator.for_sd([np.zeros((64, 64))], sd_hu)
     with pytest.raises(DataError, match="soft tissue"):
         simulator.for_dose([np.full((64, 64), -800.0)], 0.5)
@@ -176,12 +181,14 @@ def test_too_few_photons_are_an_error_and_not_air() -> None:
         NoiseSimulator("projection", "standard", 3.5).for_dose(slices_hu, 0.003)
     with pytest.raises(DataError, match="cannot be simulated here"):
         NoiseSimulator("projection", "standard", 3.5).for_dose(slices_hu, 1e-9)
+    with pytest.raises(DataError, match="the noise of 20 photons cannot be simulated here: .* too few photons"):
+        NoiseSimulator("projection", "standard", 3.5).for_photons(slices_hu, 20)
     NoiseSimulator("white", "standard", 3.5).for_dose(slices_hu, 0.003)
 
 
 def test_a_scan_without_noise_has_no_dose() -> None:
     with pytest.raises(DataError, match="the scan has no noise"):
-        NoiseSimulator("projection", "standard", 3.5).for_dose([np.full((64, 64), 40, np.float32)], 0.25)
+        NoiseSimulator("projection", "standard", 3.5).for_dose([_two_organs(40)], 0.25)
 
 
 @pytest.mark.parametrize("domain", ["projection", "image", "white"])
@@ -203,15 +210,25 @@ def test_seed_and_index_are_not_exchangeable() -> None:
 
 @pytest.mark.parametrize("domain", ["projection", "image"])
 def test_oblong_slices_have_the_noise_of_those_with_air_around(domain: str) -> None:
-    square = body_phantom_hu(1, 96)
-    square[:, 60:] = -1000
+    oblong = body_phantom_hu(1, 96)[:, :60]
+    square = np.full((1, 96, 96), -1000, np.float32)
+    square[:, 18:78] = oblong  # the middle of the slice is where the scanner's axis is
     simulator = NoiseSimulator(domain, "standard", 2)
-    expected = simulator.noise_hu(square)[:, :60]
-    np.testing.assert_allclose(simulator.noise_hu(square[:, :60]), expected, atol=1e-3)
+    np.testing.assert_allclose(simulator.noise_hu(oblong), simulator.noise_hu(square)[:, 18:78], atol=1e-3)
+
+
+def test_what_lies_outside_the_circle_is_told_and_has_no_noise() -> None:
+    body = np.zeros((90, 90), np.float32)
+    share = share_without_noise(body)
+    assert share == pytest.approx(1 - np.pi / 4, abs=0.01)
+    noise_hu = NoiseSimulator("white", "standard", 2, level=20).noise_hu(body[None])
+    assert np.mean(noise_hu == 0) == pytest.approx(share, abs=0.02)
+    assert share_without_noise(body_phantom_hu(1, 96)[0]) == 0
+    assert share_without_noise(np.full((20, 20), -1000.0)) == 0
 
 
 def test_the_calibration_takes_slices_from_the_whole_scan() -> None:
-    air, slices_hu = np.full((64, 64), -1000.0), [np.full((64, 64), float(value)) for value in range(9)]
+    air, slices_hu = np.full((64, 64), -1000.0), [_two_organs(value) for value in range(9)]
     for scan in (slices_hu, [air, *slices_hu, air, air]):
         used, places = calibration_slices(scan)
         assert [one.mean() for one in used] == [2, 4, 6]
