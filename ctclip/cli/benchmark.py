@@ -94,10 +94,15 @@ def _methods(
 
 
 def _sets(console: Console, data: Path, sets: str, real: str) -> tuple[list[ImageSet], list[ImageSet]]:
+    from ctclip.errors import ConfigError
     from ctclip.natural.sets import find_sets
 
     clean, missing = find_sets(data, [name for name in sets.split(",") if name])
     pairs, missing_pairs = find_sets(data, [name for name in real.split(",") if name], real=True)
+    names = [each.name for each in clean + pairs]
+    for name in names:
+        if names.count(name) > 1:  # tables and curves tell sets apart by their names
+            raise ConfigError(f"two image sets are called {name!r}: rename one of the folders or leave one out")
     for line in missing + missing_pairs:
         console.print(f"not found: {line}")
     return clean, pairs

@@ -305,6 +305,20 @@ def test_wrong_input_is_one_line(images: Path, tmp_path: Path, arguments: list[s
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("options", [["--sets", "A/test,B/test"], ["--sets", "A/test", "--real", "B/test"]])
+def test_two_sets_of_one_name_are_refused(
+    tmp_path: Path, picture: np.ndarray, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("A/test/x.png", "B/test/x_gt.png", "B/test/x_noisy.png"):
+        _save(picture[:32, :32], tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    command = ["benchmark", "natural", "--data", ".", "--output", "out", "--model", "none", "--noise", "gaussian:25"]
+    result = CliRunner().invoke(app, command + options)
+    assert result.exit_code == 2
+    assert "two image sets are called 'test': rename one of the folders or leave one out" in result.output
+    assert not (tmp_path / "out").exists()
+
+
 def test_published_numbers_are_those_of_their_sources() -> None:
     assert PUBLISHED["CBSD68", "gaussian", 15]["CBM3D"] == 33.52
     assert PUBLISHED["CBSD68", "gaussian", 50]["IDF"] == 25.73
