@@ -43,7 +43,7 @@ def read_ct(source: Path, count: int) -> list[np.ndarray]:
     """``count`` slices, evenly spread over the first series; (rows, columns, 1) with the models' HU window as [0, 1].
 
     Raises:
-        DataError: when there is no CT.
+        DataError: when there is no CT, or its values are not HU.
     """
     volume_hu = _first_volume_hu(source)
     chosen = np.linspace(0, len(volume_hu) - 1, min(count, len(volume_hu))).round().astype(int)
@@ -54,11 +54,8 @@ def read_ct(source: Path, count: int) -> list[np.ndarray]:
 def _first_volume_hu(source: Path) -> np.ndarray:
     """(slices, rows, columns)."""
     from ctclip.data.sources import find_items
-    from ctclip.data.volumes import is_volume, read_volume
     from ctclip.transforms import LoadImageCTd
 
-    if is_volume(source):
-        return read_volume(source).hu
     item: dict[Hashable, Any] = dict(find_items(source)[0].items())
     return np.asarray(LoadImageCTd("image")(item)["image"])[0].T
 
@@ -81,8 +78,8 @@ def noise_for_ct(texts: Sequence[str]) -> dict[str, AddNoise]:
             sds_hu = [float(level) for level in levels.split(",")]
         except ValueError:
             sds_hu = []
-        if family not in CT_FAMILIES or not sds_hu or min(sds_hu) <= 0:
-            raise ConfigError(f"noise of CT is white:SD or correlated:SD with the SD in HU, found {text!r}")
+        if family not in CT_FAMILIES or not sds_hu or not all(0 < sd_hu < np.inf for sd_hu in sds_hu):
+            raise ConfigError(f"noise of CT is white:SD or correlated:SD with the SD in HU above 0, found {text!r}")
         for sd_hu in sds_hu:
             found[f"{family}, {sd_hu:g} HU"] = partial(_add_ct_noise, family=family, sd_hu=sd_hu)
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from ctclip.cli.main import app
 from ctclip.errors import ConfigError
 from ctclip.features.encoders import find_encoder
 from ctclip.features.similarity import cosine_similarity, linear_cka
+from ctclip.features.sources import noise_for_ct
 
 
 def test_cosine_of_known_vectors() -> None:
@@ -70,6 +72,28 @@ def test_the_command_on_ct(tmp_path: Path, shared_data: Path) -> None:
     rows = json.loads((tmp_path / "out" / "features.json").read_text())["rows"]
     assert {row["noise"] for row in rows} == {"white, 20 HU", "white, 80 HU"}
     assert rows[0]["cosine"] > rows[4]["cosine"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "not finite numbers"), (np.inf, "not finite numbers"), (0.0, "these values are not HU")],
+)
+def test_a_volume_that_is_not_in_hu_is_refused(tmp_path: Path, value: float, message: str) -> None:
+    values = np.full((64, 64, 3), 0.0 if value == 0 else -1000.0, np.float32)
+    values[5, 5, 0] = value
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    command = ["features", str(tmp_path / "a.nii.gz"), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output.startswith("ctclip: a.nii.gz: ")
+    assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("level", ["nan", "inf", "0", "20,nan", "-5", ""])
+def test_levels_of_ct_noise_are_finite_and_above_0(level: str) -> None:
+    with pytest.raises(ConfigError, match="with the SD in HU above 0, found 'white:"):
+        noise_for_ct([f"white:{level}"])
 
 
 @pytest.mark.parametrize(
