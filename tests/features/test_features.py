@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError
 from ctclip.features.encoders import find_encoder
+from ctclip.features.report import FEATURES, write_report
 from ctclip.features.similarity import cosine_similarity, linear_cka
 from ctclip.features.sources import noise_for_ct
+from ctclip.features.study import Similarity
 
 
 def test_cosine_of_known_vectors() -> None:
@@ -88,6 +90,14 @@ def test_a_volume_that_is_not_in_hu_is_refused(tmp_path: Path, value: float, mes
     assert result.output.startswith("ctclip: a.nii.gz: ")
     assert message in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_finite_is_null_in_the_file(tmp_path: Path) -> None:
+    rows = [Similarity("random", "Gaussian 15", name, 0.5, 0.5, float("nan"), 0.5) for name in FEATURES]
+    write_report(rows, 2, tmp_path)
+    text = (tmp_path / "features.json").read_text()
+    assert "NaN" not in text
+    assert [row["cka"] for row in json.loads(text)["rows"]] == [None] * len(FEATURES)
 
 
 @pytest.mark.parametrize("level", ["nan", "inf", "0", "20,nan", "-5", ""])

@@ -96,6 +96,34 @@ def test_a_finished_cell_is_not_measured_again(images: Path, tmp_path: Path, mon
     assert len(measured) == 2
 
 
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_the_infinite_psnr_of_equal_images_is_null_in_files_and_comes_back(tmp_path: Path) -> None:
+    _save(np.zeros((32, 32, 3)), tmp_path / "data" / "Black" / "a.png")
+    command = ["benchmark", "natural", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--sets"]
+    command += ["Black", "--noise", "speckle:.02", "--model", "none"]
+    for _ in range(2):  # the second time from the cells that are kept
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert "| inf / 1.000 |" in (tmp_path / "out" / "results.md").read_text()
+        files = [tmp_path / "out" / "results.json", *(tmp_path / "out" / "cells").iterdir()]
+        documents = [json.loads(path.read_text(), parse_constant=_no_constant) for path in files]
+        assert documents[0]["cells"][0]["psnr_db"] == documents[1]["psnr_db"] == [None]
+
+
+@pytest.mark.usefixtures("_no_methods_kept")
+def test_a_method_whose_result_is_not_finite_is_one_line(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctclip.natural.methods._identity", lambda image: image * np.nan)
+    (found,), _ = find_sets(images, ["Small"])
+    with pytest.raises(DataError, match="identity gives values that are not finite numbers under gaussian:25 noise"):
+        run_cells([Cell(IDENTITY, found, Noise("gaussian", 25))], tmp_path / "cells")
+    assert not list((tmp_path / "cells").iterdir())
+
+
 def test_batches_and_processes_give_the_same_numbers(images: Path, rgb_model: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
     spec = MethodSpec(str(rgb_model), True, adapt=True, device="cpu")
