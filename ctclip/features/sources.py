@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctclip.data.images import IMAGE_SUFFIXES
-from ctclip.errors import ConfigError
+from ctclip.errors import ConfigError, DataError
 from ctclip.features.study import AddNoise
 from ctclip.natural.noise import parse_noise
 from ctclip.natural.sets import read_image
@@ -32,9 +32,15 @@ def holds_images(source: Path) -> bool:
 
 
 def read_photographs(source: Path, count: int) -> list[np.ndarray]:
-    """``count`` images, evenly spread over a folder; (rows, columns, channels) in [0, 1]."""
+    """``count`` images, evenly spread over a folder; (rows, columns, channels) in [0, 1].
+
+    Raises:
+        DataError: for a single image, or one that cannot be read.
+    """
     from ctclip.natural.sets import find_sets
 
+    if source.is_file():
+        raise DataError(f"{source.name} is one image; expected a folder with at least 2, to compare different ones")
     sets, _ = find_sets(source, [str(source)])
     return [read_image(path) for path in sets[0].spread(count).clean]
 

@@ -76,6 +76,17 @@ def test_the_command_on_ct(tmp_path: Path, shared_data: Path) -> None:
     assert rows[0]["cosine"] > rows[4]["cosine"]
 
 
+def test_one_photograph_is_not_enough(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    command = ["features", str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output == (
+        "ctclip: a.png is one image; expected a folder with at least 2, to compare different ones\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [(np.nan, "not finite numbers"), (np.inf, "not finite numbers"), (0.0, "these values are not HU")],
