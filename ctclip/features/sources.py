@@ -25,10 +25,32 @@ CT_FAMILIES = ("white", "correlated")
 
 
 def holds_images(source: Path) -> bool:
-    """Whether a file or folder holds photographs rather than CT."""
+    """Whether a file or folder holds photographs rather than CT.
+
+    Raises:
+        DataError: for a folder with both: beside CT an image is most likely a picture of it.
+    """
     if source.is_file():
         return source.suffix.lower() in IMAGE_SUFFIXES
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.rglob("*"))
+    files = [path for path in source.rglob("*") if path.is_file()]
+    images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files)
+    ct = sum(_is_ct(path) for path in files) if images else 0
+    if ct:
+        raise DataError(
+            f"{source} holds {images} images beside {ct} DICOM files or CT volumes; give a folder with one of the two"
+        )
+    return images > 0
+
+
+def _is_ct(path: Path) -> bool:
+    """By the name of a volume, or the content of DICOM, whose names mean nothing."""
+    from ctclip.data.volumes import is_volume
+    from ctclip.dicom.classify import START_BYTES, looks_like_dicom
+
+    if is_volume(path):
+        return True
+    with path.open("rb") as file:
+        return looks_like_dicom(file.read(START_BYTES))
 
 
 def read_photographs(source: Path, count: int) -> list[np.ndarray]:

@@ -17,8 +17,9 @@ from ctclip.errors import ConfigError
 from ctclip.features.encoders import find_encoder
 from ctclip.features.report import FEATURES, write_report
 from ctclip.features.similarity import cosine_similarity, linear_cka
-from ctclip.features.sources import noise_for_ct
+from ctclip.features.sources import holds_images, noise_for_ct
 from ctclip.features.study import Similarity
+from tests.dicom.fake import write_stack
 
 
 def test_cosine_of_known_vectors() -> None:
@@ -83,6 +84,28 @@ def test_one_photograph_is_not_enough(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert result.output == (
         "ctclip: a.png is one image; expected a folder with at least 2, to compare different ones\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["DICOM", "volume"])
+def test_images_beside_ct_are_refused(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "in"
+    (source / "pictures").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(source / "pictures" / name)
+    (source / "notes.txt").write_text("neither of both")
+    assert holds_images(source)
+    if kind == "DICOM":
+        write_stack(source, (0, 1, 2))
+    else:
+        for name in ("a.nii.gz", "b.nrrd", "c.mha"):
+            (source / name).touch()
+    command = ["features", str(source), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"ctclip: {source} holds 2 images beside 3 DICOM files or CT volumes; give a folder with one of the two\n"
     )
     assert not (tmp_path / "out").exists()
 
