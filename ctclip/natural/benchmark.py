@@ -209,7 +209,7 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def write_results(results: Sequence[CellResult], cells: Sequence[Cell], folder: Path) -> None:
-    """``results.csv`` with the means and ``results.json`` with every image and the methods; there an infinite PSNR is null."""
+    """``results.csv`` with the means and ``results.json`` with every image and the methods; null is infinite."""
     rows = [result.row() for result in results]
     with atomic_path(folder / "results.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
