@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ctclip.cli.config_file import typed
 from ctclip.cli.console import plain_console
-from ctclip.cli.exit_codes import one_line_errors
+from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
 
 if TYPE_CHECKING:
     from ctclip.natural.methods import MethodSpec
@@ -26,6 +27,7 @@ def benchmark() -> None:
 
 @benchmark_app.command()
 def natural(
+    context: typer.Context,
     data: Path = typer.Option(..., help="Folder with a folder per image set."),
     output: Path = typer.Option(..., help="Folder for results; an interrupted run goes on where it stopped."),
     sets: str = typer.Option("CBSD68,Kodak24,McMaster,Urban100", help="Folders of clean images, by name or path."),
@@ -49,6 +51,8 @@ def natural(
     """PSNR and SSIM of models and filters on photographs, as tables, curves and panels.
 
     Noise is that of the published protocol: in floating point, seeded for every image.
+
+    Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 an image set that was asked for is missing.
     """
     console = plain_console(quiet=quiet)
     with one_line_errors():
@@ -59,7 +63,9 @@ def natural(
         methods = _methods(model, baseline, adapt, encoder_weights, device, precision)
         wanted = [each for text in noise for each in text.split()]
         noises = parse_noise(wanted or DEFAULT_FAMILIES)
-        clean_sets, real_sets = _sets(console, data, sets, real)
+        clean_sets, missing = _find_sets(data, sets)
+        real_sets, missing_pairs = _find_sets(data, real, real=True)
+        _require_names_of_their_own(clean_sets + real_sets)
         pairs: list[tuple[ImageSet, Noise | None]] = [
             (each.spread(images), one) for each in clean_sets for one in noises
         ]
@@ -67,6 +73,9 @@ def natural(
         if not pairs or not methods:
             raise ConfigError("nothing to measure: no image set was found, or no method is left")
         _run(console, [Cell(method, *pair, batch) for pair in pairs for method in methods], output, workers)
+        # the default is whatever is there of the usual sets
+        incomplete = bool(missing_pairs or (missing and typed(context, "sets")))
+        raise typer.Exit(SOME_FAILED if incomplete else ALL_DONE)
 
 
 def _methods(
@@ -93,14 +102,23 @@ def _methods(
     return found
 
 
-def _sets(console: Console, data: Path, sets: str, real: str) -> tuple[list[ImageSet], list[ImageSet]]:
+def _find_sets(data: Path, names: str, *, real: bool = False) -> tuple[list[ImageSet], list[str]]:
     from ctclip.natural.sets import find_sets
 
-    clean, missing = find_sets(data, [name for name in sets.split(",") if name])
-    pairs, missing_pairs = find_sets(data, [name for name in real.split(",") if name], real=True)
-    for line in missing + missing_pairs:
-        console.print(f"not found: {line}")
-    return clean, pairs
+    found, missing = find_sets(data, [name for name in names.split(",") if name], real=real)
+    for line in missing:
+        typer.secho(f"ctclip: not found: {line}", fg="red", err=True)
+    return found, missing
+
+
+def _require_names_of_their_own(sets: list[ImageSet]) -> None:
+    """Tables and curves tell sets apart by their names."""
+    from ctclip.errors import ConfigError
+
+    names = [each.name for each in sets]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two image sets are called {name!r}: rename one of the folders or leave one out")
 
 
 def _run(console: Console, cells: list, output: Path, workers: int) -> None:

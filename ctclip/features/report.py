@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from ctclip import __version__
 from ctclip.features.study import Similarity
 from ctclip.files import atomic_path
+from ctclip.report.records import json_text
 
 FEATURES = ("F1", "F2", "F3", "F4")
 
@@ -43,7 +43,7 @@ def write_report(rows: Sequence[Similarity], images: int, folder: Path) -> None:
         writer.writerows(asdict(row) for row in rows)
     with atomic_path(folder / "features.json") as partial:
         content = {"ctclip": __version__, "images": images, "rows": [asdict(row) for row in rows]}
-        partial.write_text(json.dumps(content, indent=1))
+        partial.write_text(json_text(content), encoding="utf-8")
     _write_plot(rows, folder / "features.png")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctclip.data.images import IMAGE_SUFFIXES
-from ctclip.errors import ConfigError
+from ctclip.errors import ConfigError, DataError
 from ctclip.features.study import AddNoise
 from ctclip.natural.noise import parse_noise
 from ctclip.natural.sets import read_image
@@ -25,16 +25,44 @@ CT_FAMILIES = ("white", "correlated")
 
 
 def holds_images(source: Path) -> bool:
-    """Whether a file or folder holds photographs rather than CT."""
+    """Whether a file or folder holds photographs rather than CT.
+
+    Raises:
+        DataError: for a folder with both: beside CT an image is most likely a picture of it.
+    """
     if source.is_file():
         return source.suffix.lower() in IMAGE_SUFFIXES
-    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in source.rglob("*"))
+    files = [path for path in source.rglob("*") if path.is_file()]
+    images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files)
+    ct = sum(_is_ct(path) for path in files) if images else 0
+    if ct:
+        raise DataError(
+            f"{source} holds {images} images beside {ct} DICOM files or CT volumes; give a folder with one of the two"
+        )
+    return images > 0
+
+
+def _is_ct(path: Path) -> bool:
+    """By the name of a volume, or the content of DICOM, whose names mean nothing."""
+    from ctclip.data.volumes import is_volume
+    from ctclip.dicom.classify import START_BYTES, looks_like_dicom
+
+    if is_volume(path):
+        return True
+    with path.open("rb") as file:
+        return looks_like_dicom(file.read(START_BYTES))
 
 
 def read_photographs(source: Path, count: int) -> list[np.ndarray]:
-    """``count`` images, evenly spread over a folder; (rows, columns, channels) in [0, 1]."""
+    """``count`` images, evenly spread over a folder; (rows, columns, channels) in [0, 1].
+
+    Raises:
+        DataError: for a single image, or one that cannot be read.
+    """
     from ctclip.natural.sets import find_sets
 
+    if source.is_file():
+        raise DataError(f"{source.name} is one image; expected a folder with at least 2, to compare different ones")
     sets, _ = find_sets(source, [str(source)])
     return [read_image(path) for path in sets[0].spread(count).clean]
 
@@ -43,7 +71,7 @@ def read_ct(source: Path, count: int) -> list[np.ndarray]:
     """``count`` slices, evenly spread over the first series; (rows, columns, 1) with the models' HU window as [0, 1].
 
     Raises:
-        DataError: when there is no CT.
+        DataError: when there is no CT, or its values are not HU.
     """
     volume_hu = _first_volume_hu(source)
     chosen = np.linspace(0, len(volume_hu) - 1, min(count, len(volume_hu))).round().astype(int)
@@ -54,11 +82,8 @@ def read_ct(source: Path, count: int) -> list[np.ndarray]:
 def _first_volume_hu(source: Path) -> np.ndarray:
     """(slices, rows, columns)."""
     from ctclip.data.sources import find_items
-    from ctclip.data.volumes import is_volume, read_volume
     from ctclip.transforms import LoadImageCTd
 
-    if is_volume(source):
-        return read_volume(source).hu
     item: dict[Hashable, Any] = dict(find_items(source)[0].items())
     return np.asarray(LoadImageCTd("image")(item)["image"])[0].T
 
@@ -81,8 +106,8 @@ def noise_for_ct(texts: Sequence[str]) -> dict[str, AddNoise]:
             sds_hu = [float(level) for level in levels.split(",")]
         except ValueError:
             sds_hu = []
-        if family not in CT_FAMILIES or not sds_hu or min(sds_hu) <= 0:
-            raise ConfigError(f"noise of CT is white:SD or correlated:SD with the SD in HU, found {text!r}")
+        if family not in CT_FAMILIES or not sds_hu or not all(0 < sd_hu < np.inf for sd_hu in sds_hu):
+            raise ConfigError(f"noise of CT is white:SD or correlated:SD with the SD in HU above 0, found {text!r}")
         for sd_hu in sds_hu:
             found[f"{family}, {sd_hu:g} HU"] = partial(_add_ct_noise, family=family, sd_hu=sd_hu)
     return found

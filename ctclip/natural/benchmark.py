@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,6 +23,7 @@ from ctclip.files import atomic_path
 from ctclip.natural.methods import MethodSpec, make_method
 from ctclip.natural.noise import SEED, Noise
 from ctclip.natural.sets import ImageSet, read_image
+from ctclip.report.records import json_text
 
 PROTOCOL = 1
 """Version of what is measured; cells of another one are measured again."""
@@ -142,13 +144,22 @@ def run_cells(
 
 
 def measure(cell: Cell) -> CellResult:
-    """Denoise every image of a cell and compare it with the clean one."""
+    """Denoise every image of a cell and compare it with the clean one.
+
+    Raises:
+        DataError: for a method whose result is not finite.
+    """
     method = make_method(cell.method)
     psnr_db: list[float] = []
     ssim: list[float] = []
     before_db: list[float] = []
     for clean, noisy in _batches(cell):
         for reference, low, denoised in zip(clean, noisy, method.denoise(noisy), strict=True):
+            if not np.isfinite(denoised).all():
+                raise DataError(
+                    f"{cell.method.label} gives values that are not finite numbers under {cell.noise_name} noise; "
+                    "leave out the method or the noise"
+                )
             quality = image_quality(denoised, reference, rounded=cell.noise is None)
             psnr_db.append(quality[0])
             ssim.append(quality[1])
@@ -198,7 +209,7 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def write_results(results: Sequence[CellResult], cells: Sequence[Cell], folder: Path) -> None:
-    """``results.csv`` with the means and ``results.json`` with every image and the methods."""
+    """``results.csv`` with the means and ``results.json`` with every image and the methods; null is infinite."""
     rows = [result.row() for result in results]
     with atomic_path(folder / "results.csv") as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -219,7 +230,7 @@ def write_results(results: Sequence[CellResult], cells: Sequence[Cell], folder: 
         "cells": [asdict(result) for result in results],
     }
     with atomic_path(folder / "results.json") as partial:
-        partial.write_text(json.dumps(document, indent=1))
+        partial.write_text(json_text(document), encoding="utf-8")
 
 
 def _batches(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -253,14 +264,18 @@ def _pairs(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _cached(cell: Cell, folder: Path) -> CellResult:
     path = folder / f"{cell.key()}.json"
     if path.is_file():
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
         # Labels and set names are the caller's; the key says that the numbers are the same.
         values |= {"method": cell.method.label, "set": cell.images.name}
-        lists = {name: tuple(values[name]) for name in ("psnr_db", "ssim", "input_psnr_db")}
+        # JSON knows no infinity, which is the PSNR of equal images; nothing else that is measured is infinite.
+        lists = {
+            name: tuple(math.inf if value is None else value for value in values[name])
+            for name in ("psnr_db", "ssim", "input_psnr_db")
+        }
         return CellResult(**{**values, **lists})
     result = measure(cell)
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(asdict(result)))
+        partial.write_text(json_text(asdict(result)), encoding="utf-8")
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,11 @@ from typer.testing import CliRunner
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError
 from ctclip.features.encoders import find_encoder
+from ctclip.features.report import FEATURES, write_report
 from ctclip.features.similarity import cosine_similarity, linear_cka
+from ctclip.features.sources import holds_images, noise_for_ct
+from ctclip.features.study import Similarity
+from tests.dicom.fake import write_stack
 
 
 def test_cosine_of_known_vectors() -> None:
@@ -70,6 +75,69 @@ def test_the_command_on_ct(tmp_path: Path, shared_data: Path) -> None:
     rows = json.loads((tmp_path / "out" / "features.json").read_text())["rows"]
     assert {row["noise"] for row in rows} == {"white, 20 HU", "white, 80 HU"}
     assert rows[0]["cosine"] > rows[4]["cosine"]
+
+
+def test_one_photograph_is_not_enough(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    command = ["features", str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output == (
+        "ctclip: a.png is one image; expected a folder with at least 2, to compare different ones\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["DICOM", "volume"])
+def test_images_beside_ct_are_refused(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "in"
+    (source / "pictures").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(source / "pictures" / name)
+    (source / "notes.txt").write_text("neither of both")
+    assert holds_images(source)
+    if kind == "DICOM":
+        write_stack(source, (0, 1, 2))
+    else:
+        for name in ("a.nii.gz", "b.nrrd", "c.mha"):
+            (source / name).touch()
+    command = ["features", str(source), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output == (
+        f"ctclip: {source} holds 2 images beside 3 DICOM files or CT volumes; give a folder with one of the two\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "not finite numbers"), (np.inf, "not finite numbers"), (0.0, "these values are not HU")],
+)
+def test_a_volume_that_is_not_in_hu_is_refused(tmp_path: Path, value: float, message: str) -> None:
+    values = np.full((64, 64, 3), 0.0 if value == 0 else -1000.0, np.float32)
+    values[5, 5, 0] = value
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    command = ["features", str(tmp_path / "a.nii.gz"), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output.startswith("ctclip: a.nii.gz: ")
+    assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_finite_is_null_in_the_file(tmp_path: Path) -> None:
+    rows = [Similarity("random", "Gaussian 15", name, 0.5, 0.5, float("nan"), 0.5) for name in FEATURES]
+    write_report(rows, 2, tmp_path)
+    text = (tmp_path / "features.json").read_text()
+    assert "NaN" not in text
+    assert [row["cka"] for row in json.loads(text)["rows"]] == [None] * len(FEATURES)
+
+
+@pytest.mark.parametrize("level", ["nan", "inf", "0", "20,nan", "-5", ""])
+def test_levels_of_ct_noise_are_finite_and_above_0(level: str) -> None:
+    with pytest.raises(ConfigError, match="with the SD in HU above 0, found 'white:"):
+        noise_for_ct([f"white:{level}"])
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,34 @@ def test_a_finished_cell_is_not_measured_again(images: Path, tmp_path: Path, mon
     assert len(measured) == 2
 
 
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_the_infinite_psnr_of_equal_images_is_null_in_files_and_comes_back(tmp_path: Path) -> None:
+    _save(np.zeros((32, 32, 3)), tmp_path / "data" / "Black" / "a.png")
+    command = ["benchmark", "natural", "--data", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--sets"]
+    command += ["Black", "--noise", "speckle:.02", "--model", "none"]
+    for _ in range(2):  # the second time from the cells that are kept
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert "| inf / 1.000 |" in (tmp_path / "out" / "results.md").read_text()
+        files = [tmp_path / "out" / "results.json", *(tmp_path / "out" / "cells").iterdir()]
+        documents = [json.loads(path.read_text(), parse_constant=_no_constant) for path in files]
+        assert documents[0]["cells"][0]["psnr_db"] == documents[1]["psnr_db"] == [None]
+
+
+@pytest.mark.usefixtures("_no_methods_kept")
+def test_a_method_whose_result_is_not_finite_is_one_line(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctclip.natural.methods._identity", lambda image: image * np.nan)
+    (found,), _ = find_sets(images, ["Small"])
+    with pytest.raises(DataError, match="identity gives values that are not finite numbers under gaussian:25 noise"):
+        run_cells([Cell(IDENTITY, found, Noise("gaussian", 25))], tmp_path / "cells")
+    assert not list((tmp_path / "cells").iterdir())
+
+
 def test_batches_and_processes_give_the_same_numbers(images: Path, rgb_model: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
     spec = MethodSpec(str(rgb_model), True, adapt=True, device="cpu")
@@ -246,10 +274,9 @@ def test_an_image_that_does_not_fit_is_one_line_and_the_next_one_is_done(
 
 def test_the_command_writes_tables_curves_and_panels(images: Path, rgb_model: Path, tmp_path: Path) -> None:
     command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--sets"]
-    command += ["Small,Grey,Urban100", "--noise", "gaussian:15,50 saltpepper:.02", "--model", str(rgb_model)]
+    command += ["Small,Grey", "--noise", "gaussian:15,50 saltpepper:.02", "--model", str(rgb_model)]
     result = CliRunner().invoke(app, [*command, "--adapt", "both", "--baseline", "identity,median", "--device", "cpu"])
     assert result.exit_code == 0, result.output
-    assert "not found: Urban100" in result.output
     document = json.loads((tmp_path / "out" / "results.json").read_text())
     assert len(document["cells"]) == 2 * 3 * 4
     assert set(document["methods"]) == {"identity", "median", "tiny", "tiny, adapted"}
@@ -302,6 +329,41 @@ def test_wrong_input_is_one_line(images: Path, tmp_path: Path, arguments: list[s
     result = CliRunner().invoke(app, command + arguments)
     assert result.exit_code in (1, 2)
     assert message in result.output
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "missing", "exit_code"),
+    [
+        (["--sets", "Small,Nope"], ["Nope"], 3),
+        (["--sets", "Small", "--real", "CC"], ["CC"], 3),
+        (["--sets", "Small"], [], 0),
+        ([], ["Kodak24", "McMaster", "Urban100"], 0),
+    ],
+)
+def test_a_set_that_is_missing_is_named_and_one_that_was_asked_for_counts(
+    images: Path, tmp_path: Path, picture: np.ndarray, options: list[str], missing: list[str], exit_code: int
+) -> None:
+    _save(picture[:32, :32], images / "CBSD68" / "a.png")
+    command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--model", "none"]
+    result = CliRunner().invoke(app, [*command, "--noise", "gaussian:25", "--quiet", *options])
+    assert result.exit_code == exit_code, result.output
+    assert result.stdout == ""
+    assert [line.split(":")[2].strip() for line in result.stderr.splitlines()] == missing
+    assert (tmp_path / "out" / "results.md").is_file()
+
+
+@pytest.mark.parametrize("options", [["--sets", "A/test,B/test"], ["--sets", "A/test", "--real", "B/test"]])
+def test_two_sets_of_one_name_are_refused(
+    tmp_path: Path, picture: np.ndarray, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("A/test/x.png", "B/test/x_gt.png", "B/test/x_noisy.png"):
+        _save(picture[:32, :32], tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    command = ["benchmark", "natural", "--data", ".", "--output", "out", "--model", "none", "--noise", "gaussian:25"]
+    result = CliRunner().invoke(app, command + options)
+    assert result.exit_code == 2
+    assert "two image sets are called 'test': rename one of the folders or leave one out" in result.output
     assert not (tmp_path / "out").exists()
 
 
