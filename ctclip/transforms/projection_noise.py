@@ -22,13 +22,16 @@ PHOTONS: Range = (5e4, 1e6)
 BODY_ABOVE_HU = -500.0
 """The noise is scaled to an SD of 1 over what is denser."""
 
+LEAST_BODY_VOXELS = 256
+"""In a batch of slices; fewer give no SD to scale by: that of a single voxel is 0."""
+
 
 class ProjectionNoised(MapTransform):
     """Makes a noise volume of SD 1 for each CT volume, in the projection domain of :mod:`ctclip.simulation`.
 
     Number of photons and texture vary from batch of slices to batch; the same volume size and seed always give the same
     ones, so that MONAI's ``CacheDataset`` computes the noise once (about half a second per slice of 512x512 on a CPU
-    core). It takes two bytes per voxel.
+    core). It takes two bytes per voxel. Batches with hardly any body (:data:`LEAST_BODY_VOXELS`) have none: zeros.
 
     Args:
         keys: (1, X, Y, Z) volumes in HU as ``LoadImageCTd`` gives them.
@@ -61,17 +64,18 @@ class ProjectionNoised(MapTransform):
         return with_noise
 
     def unit_noise(self, slices_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
-        """Noise of SD 1 in the body for (slices, rows, columns), the same shape."""
+        """Noise of SD 1 in the body for (slices, rows, columns), the same shape; zeros where there is no body."""
         drawn = np.random.RandomState(self.seed)
-        noise = np.empty_like(slices_hu)
+        noise = np.zeros_like(slices_hu)
         for first in range(0, len(slices_hu), BATCH):
             batch = slices_hu[first : first + BATCH]
             texture = drawn.choice(list(TEXTURES))
             photons = float(np.exp(drawn.uniform(*np.log(PHOTONS))))
             simulator = NoiseSimulator("projection", texture, pixel_mm, self.seed, self.device, photons)
             made = simulator.noise_hu(batch, first)
-            body = batch > BODY_ABOVE_HU
-            noise[first : first + BATCH] = made / (made[body].std() if body.any() else 1.0)
+            in_body = made[batch > BODY_ABOVE_HU]
+            if in_body.size >= LEAST_BODY_VOXELS and in_body.std() > 0:
+                noise[first : first + BATCH] = made / in_body.std()
         return noise
 
 

@@ -79,10 +79,19 @@ def test_each_slice_has_the_noise_of_what_it_shows(monkeypatch: pytest.MonkeyPat
     assert noise[..., 0].std() < 0.2 * min(noise[..., 1].std(), noise[..., 2].std())
 
 
-def test_air_alone_has_finite_noise() -> None:
-    assert torch.isfinite(
-        ProjectionNoised("image", "noise")({"image": torch.full_like(_volume(1), -1000)})["noise"]
-    ).all()
+@pytest.mark.parametrize("voxels", [0, 1, 3])
+def test_air_with_hardly_any_body_has_no_noise(voxels: int) -> None:
+    volume = torch.full_like(_volume(1), -1000)
+    volume[0, 64, 64 : 64 + voxels, 0] = -400
+    noise = ProjectionNoised("image", "noise")({"image": volume})["noise"]
+    assert torch.equal(noise.float(), torch.zeros(volume.shape))
+
+
+def test_noise_without_any_spread_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "ctclip.transforms.projection_noise.NoiseSimulator.noise_hu", lambda _, slices, first: 0 * slices
+    )
+    assert not ProjectionNoised("image", "noise")({"image": _volume(1)})["noise"].any()
 
 
 def test_slices_are_rolled_alike_in_whole_steps() -> None:
