@@ -83,20 +83,30 @@ class RandSliceRolld(MapTransform, Randomizable):
     """Moves the slices of a noise volume on by a random number, so that no slice always has the same noise.
 
     Args:
-        keys: (1, X, Y, Z) volumes.
+        keys: (1, X, Y, Z) volumes; they become (num_slices, X, Y, Z), the noise of neighbouring slices as channels,
+            as :class:`~ctclip.transforms.StackNeighborSlicesd` lays images, but the last slice goes on with the first.
+        num_slices: odd number of slices in a stack.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: for an even number of slices, or less than one.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, num_slices: int = 1, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
+        if num_slices < 1 or num_slices % 2 == 0:
+            raise ValueError(f"num_slices must be odd and at least 1, found {num_slices}")
+        self.reach = num_slices // 2
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         rolled = dict(data)
         for key in self.key_iterator(rolled):
             volume = torch.as_tensor(rolled[key])
-            rolled[key] = torch.roll(volume, self.R.randint(volume.shape[-1]), dims=-1)
+            shift = self.R.randint(volume.shape[-1])
+            neighbors = range(-self.reach, self.reach + 1)
+            rolled[key] = torch.cat([torch.roll(volume, shift - neighbor, dims=-1) for neighbor in neighbors])
         return rolled
 
 
@@ -105,11 +115,14 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
 
     Args:
         keys: images in HU, (C, H, W), that get the same noise.
-        noise_key: noise of SD 1, (1, H, W).
+        noise_key: noise of SD 1: (C, H, W), or (1, H, W) for all channels alike.
         prob: probability that noise is added at all.
         sd_hu: range of the SD in HU, drawn log-uniformly; the lower end must be above 0.
         white_fraction: range of the part of the variance that is white.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: when the range of the SD is empty, or noise and image differ in their number of channels.
     """
 
     backend = [TransformBackends.TORCH]
@@ -139,7 +152,12 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
         white, seed = self.R.uniform(*self.white_fraction), self.R.randint(MAX_SEED)
         for key in self.key_iterator(noisy):
             image: torch.Tensor = convert_to_tensor(noisy[key], track_meta=True, dtype=torch.float32)
+            if len(field) not in (1, len(image)):
+                raise ValueError(
+                    f"the noise needs 1 channel or the {len(image)} of {key!r}, found {len(field)}; "
+                    "give RandSliceRolld the num_slices of the image"
+                )
             generator = torch.Generator(image.device).manual_seed(seed)
-            unit = (1 - white) ** 0.5 * field.to(image) + white**0.5 * normal(image[:1], generator)
+            unit = (1 - white) ** 0.5 * field.to(image) + white**0.5 * normal(image[: len(field)], generator)
             noisy[key] = image + sd_hu * unit
         return noisy

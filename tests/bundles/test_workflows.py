@@ -327,3 +327,21 @@ def test_a_body_narrower_than_the_patch_leaves_no_hole_in_its_noise(tmp_path: Pa
     for patch in _patches_hu(tmp_path, volume_hu, patch_size=patch_size):
         assert patch["image"].shape == patch["label"].shape == (1, patch_size, patch_size)
         assert patch["image"][patch["label"] > -500].min(initial=0) > -900
+
+
+def test_training_of_three_slices_gives_each_of_them_noise_of_its_own(tmp_path: Path) -> None:
+    for patch in _patches_hu(tmp_path, body_phantom_hu(4, 96), **{"network_config#in_channels": 3}):
+        noise = (patch["image"] - patch["label"]).reshape(3, -1)
+        assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.5
+
+
+def test_models_of_three_slices_are_selected_on_neighboring_slices(tmp_path: Path) -> None:
+    def items(channels: int) -> list[dict[str, torch.Tensor]]:
+        places = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path), "network_config#in_channels": channels}
+        return list(_workflow("train", COMPACT.name, ["train"], **places).parser.get_parsed_content("validate#dataset"))
+
+    for one, three in zip(items(1), items(3), strict=True):
+        assert torch.equal(three["image"][1:2], one["image"])
+        assert torch.equal(three["label"], one["label"])
+        noise = (three["image"] - three["label"])[:, 108:148, 108:148].reshape(3, -1)
+        assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.3
