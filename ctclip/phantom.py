@@ -15,6 +15,9 @@ from ctclip.units import AIR_HU
 EDGE_PX = 1.2
 """Width of the soft border of every shape, about the blur of a standard reconstruction kernel."""
 
+NEIGHBOR_STEP = 2 / 19
+"""Height between neighbouring slices: that of a phantom of 20 slices."""
+
 
 @dataclass(frozen=True)
 class Ellipse:
@@ -87,8 +90,18 @@ def body_phantom_hu(slices: int = 20, size: int = 512) -> np.ndarray:
     Returns:
         float32 HU, (slices, size, size).
     """
-    volume = np.full((slices, size, size), AIR_HU, dtype=np.float64)
-    for index, z in enumerate(np.linspace(-1, 1, slices) if slices > 1 else [0.0]):
+    return _body_hu(_heights(slices), size)
+
+
+def _heights(slices: int) -> np.ndarray:
+    """Where the slices of a phantom lie along z, in [-1, 1]."""
+    return np.linspace(-1, 1, slices) if slices > 1 else np.zeros(1)
+
+
+def _body_hu(heights: np.ndarray, size: int) -> np.ndarray:
+    """Noise-free slices at any heights: float32 HU, (slices, size, size)."""
+    volume = np.full((len(heights), size, size), AIR_HU, dtype=np.float64)
+    for index, z in enumerate(heights):
         for shape in ABDOMEN:
             cover = shape.mask(size, z)
             volume[index] += cover * (shape.hu - volume[index])
@@ -116,24 +129,35 @@ def low_dose(volume_hu: np.ndarray, sd_hu: float, *, cutoff: float = 0.22, seed:
 
 
 def phantom_items(
-    sd_hu: tuple[float, ...] = (15.0, 30.0, 60.0, 90.0), *, slices: int = 3, size: int = 256, seed: int = 0
+    sd_hu: tuple[float, ...] = (15.0, 30.0, 60.0, 90.0),
+    *,
+    slices: int = 3,
+    size: int = 256,
+    seed: int = 0,
+    num_slices: int = 1,
 ) -> list[dict[str, Any]]:
     """Noisy and clean phantom slices, the same ones for the same arguments.
+
+    The slices and their noise do not depend on ``num_slices``, so that networks of one and of several slices compare.
 
     Args:
         sd_hu: noise levels in the centre of the body.
         slices: slices per level.
         size: rows and columns.
         seed: of the noise.
+        num_slices: odd number of neighbouring slices that are the channels of an image, each with noise of its own.
 
     Returns:
-        items with ``image`` and ``label``, (1, size, size) float32 in HU.
+        items with ``image``, (num_slices, size, size), and ``label``, (1, size, size): float32 in HU.
     """
-    clean = body_phantom_hu(slices, size)
+    neighbors = range(-(num_slices // 2), num_slices // 2 + 1)
+    clean = {n: _body_hu(_heights(slices) + n * NEIGHBOR_STEP, size) for n in neighbors}
     items = []
     for offset, level in enumerate(sd_hu):
-        noisy = low_dose(clean, level, seed=seed + offset)
+        # n % num_slices numbers the neighbours from 0, the slice itself
+        noisy = [low_dose(clean[n], level, seed=seed + offset + n % num_slices * len(sd_hu)) for n in neighbors]
         items += [
-            {"image": image[np.newaxis], "label": label[np.newaxis]} for image, label in zip(noisy, clean, strict=True)
+            {"image": image, "label": label[np.newaxis]}
+            for image, label in zip(np.stack(noisy, axis=1), clean[0], strict=True)
         ]
     return items

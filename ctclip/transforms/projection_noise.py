@@ -22,13 +22,16 @@ PHOTONS: Range = (5e4, 1e6)
 BODY_ABOVE_HU = -500.0
 """The noise is scaled to an SD of 1 over what is denser."""
 
+LEAST_BODY_VOXELS = 256
+"""In a batch of slices; fewer give no SD to scale by: that of a single voxel is 0."""
+
 
 class ProjectionNoised(MapTransform):
     """Makes a noise volume of SD 1 for each CT volume, in the projection domain of :mod:`ctclip.simulation`.
 
     Number of photons and texture vary from batch of slices to batch; the same volume size and seed always give the same
     ones, so that MONAI's ``CacheDataset`` computes the noise once (about half a second per slice of 512x512 on a CPU
-    core). It takes two bytes per voxel.
+    core). It takes two bytes per voxel. Batches with hardly any body (:data:`LEAST_BODY_VOXELS`) have none: zeros.
 
     Args:
         keys: (1, X, Y, Z) volumes in HU as ``LoadImageCTd`` gives them.
@@ -61,17 +64,18 @@ class ProjectionNoised(MapTransform):
         return with_noise
 
     def unit_noise(self, slices_hu: np.ndarray, pixel_mm: float) -> np.ndarray:
-        """Noise of SD 1 in the body for (slices, rows, columns), the same shape."""
+        """Noise of SD 1 in the body for (slices, rows, columns), the same shape; zeros where there is no body."""
         drawn = np.random.RandomState(self.seed)
-        noise = np.empty_like(slices_hu)
+        noise = np.zeros_like(slices_hu)
         for first in range(0, len(slices_hu), BATCH):
             batch = slices_hu[first : first + BATCH]
             texture = drawn.choice(list(TEXTURES))
             photons = float(np.exp(drawn.uniform(*np.log(PHOTONS))))
             simulator = NoiseSimulator("projection", texture, pixel_mm, self.seed, self.device, photons)
             made = simulator.noise_hu(batch, first)
-            body = batch > BODY_ABOVE_HU
-            noise[first : first + BATCH] = made / (made[body].std() if body.any() else 1.0)
+            in_body = made[batch > BODY_ABOVE_HU]
+            if in_body.size >= LEAST_BODY_VOXELS and in_body.std() > 0:
+                noise[first : first + BATCH] = made / in_body.std()
         return noise
 
 
@@ -79,20 +83,30 @@ class RandSliceRolld(MapTransform, Randomizable):
     """Moves the slices of a noise volume on by a random number, so that no slice always has the same noise.
 
     Args:
-        keys: (1, X, Y, Z) volumes.
+        keys: (1, X, Y, Z) volumes; they become (num_slices, X, Y, Z), the noise of neighbouring slices as channels,
+            as :class:`~ctclip.transforms.StackNeighborSlicesd` lays images, but the last slice goes on with the first.
+        num_slices: odd number of slices in a stack.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: for an even number of slices, or less than one.
     """
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, num_slices: int = 1, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
+        if num_slices < 1 or num_slices % 2 == 0:
+            raise ValueError(f"num_slices must be odd and at least 1, found {num_slices}")
+        self.reach = num_slices // 2
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         rolled = dict(data)
         for key in self.key_iterator(rolled):
             volume = torch.as_tensor(rolled[key])
-            rolled[key] = torch.roll(volume, self.R.randint(volume.shape[-1]), dims=-1)
+            shift = self.R.randint(volume.shape[-1])
+            neighbors = range(-self.reach, self.reach + 1)
+            rolled[key] = torch.cat([torch.roll(volume, shift - neighbor, dims=-1) for neighbor in neighbors])
         return rolled
 
 
@@ -101,11 +115,14 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
 
     Args:
         keys: images in HU, (C, H, W), that get the same noise.
-        noise_key: noise of SD 1, (1, H, W).
+        noise_key: noise of SD 1: (C, H, W), or (1, H, W) for all channels alike.
         prob: probability that noise is added at all.
         sd_hu: range of the SD in HU, drawn log-uniformly; the lower end must be above 0.
         white_fraction: range of the part of the variance that is white.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: when the range of the SD is empty, or noise and image differ in their number of channels.
     """
 
     backend = [TransformBackends.TORCH]
@@ -135,7 +152,12 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
         white, seed = self.R.uniform(*self.white_fraction), self.R.randint(MAX_SEED)
         for key in self.key_iterator(noisy):
             image: torch.Tensor = convert_to_tensor(noisy[key], track_meta=True, dtype=torch.float32)
+            if len(field) not in (1, len(image)):
+                raise ValueError(
+                    f"the noise needs 1 channel or the {len(image)} of {key!r}, found {len(field)}; "
+                    "give RandSliceRolld the num_slices of the image"
+                )
             generator = torch.Generator(image.device).manual_seed(seed)
-            unit = (1 - white) ** 0.5 * field.to(image) + white**0.5 * normal(image[:1], generator)
+            unit = (1 - white) ** 0.5 * field.to(image) + white**0.5 * normal(image[: len(field)], generator)
             noisy[key] = image + sd_hu * unit
         return noisy

@@ -304,3 +304,44 @@ def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) ->
         for metric in ("psnr_db", "rmse_hu"):
             assert float(by_bundle[metric + suffix]) == pytest.approx(by_command[method, metric], abs=2e-3)
     assert float(by_bundle["ssim"]) == pytest.approx(by_command["ct-compact", "ssim"], abs=1e-4)
+
+
+def _patches_hu(folder: Path, volume_hu: np.ndarray, **settings: Any) -> list[dict[str, np.ndarray]]:
+    """What training draws from a volume, phantoms with noise of simulated projections, back in HU."""
+    data = folder / "data"
+    data.mkdir()
+    nib.save(nib.Nifti1Image(volume_hu.astype(np.int16).T, np.diag([-0.7, -0.7, 2.0, 1.0])), data / "0.nii.gz")
+    noise = {"phantoms": 1.0, "lesions": [0, 0], "projection_noise": 1.0, "projection_noise_sd_hu": [50.0, 50.0]}
+    places = {"dataset_dir": str(data), "output_dir": str(folder / "out")}
+    workflow = _workflow("train", COMPACT.name, ["train"], **small(**places, **noise, **settings))
+    dataset = workflow.parser.get_parsed_content("train#dataset")
+    return [
+        {key: values.numpy() * 4096 - 1024 for key, values in patch.items()} for _ in range(2) for patch in dataset[0]
+    ]
+
+
+@pytest.mark.parametrize("patch_size", [64, 160])
+def test_a_body_narrower_than_the_patch_leaves_no_hole_in_its_noise(tmp_path: Path, patch_size: int) -> None:
+    volume_hu = np.full((4, 96, 96), -1000.0)
+    volume_hu[:, 36:60, 42:54] = 40  # with its margin less than half of the larger patch: the noise is repeated
+    for patch in _patches_hu(tmp_path, volume_hu, patch_size=patch_size):
+        assert patch["image"].shape == patch["label"].shape == (1, patch_size, patch_size)
+        assert patch["image"][patch["label"] > -500].min(initial=0) > -900
+
+
+def test_training_of_three_slices_gives_each_of_them_noise_of_its_own(tmp_path: Path) -> None:
+    for patch in _patches_hu(tmp_path, body_phantom_hu(4, 96), **{"network_config#in_channels": 3}):
+        noise = (patch["image"] - patch["label"]).reshape(3, -1)
+        assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.5
+
+
+def test_models_of_three_slices_are_selected_on_neighboring_slices(tmp_path: Path) -> None:
+    def items(channels: int) -> list[dict[str, torch.Tensor]]:
+        places = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path), "network_config#in_channels": channels}
+        return list(_workflow("train", COMPACT.name, ["train"], **places).parser.get_parsed_content("validate#dataset"))
+
+    for one, three in zip(items(1), items(3), strict=True):
+        assert torch.equal(three["image"][1:2], one["image"])
+        assert torch.equal(three["label"], one["label"])
+        noise = (three["image"] - three["label"])[:, 108:148, 108:148].reshape(3, -1)
+        assert np.abs(np.corrcoef(noise) - np.eye(3)).max() < 0.3

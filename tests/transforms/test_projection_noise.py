@@ -79,10 +79,19 @@ def test_each_slice_has_the_noise_of_what_it_shows(monkeypatch: pytest.MonkeyPat
     assert noise[..., 0].std() < 0.2 * min(noise[..., 1].std(), noise[..., 2].std())
 
 
-def test_air_alone_has_finite_noise() -> None:
-    assert torch.isfinite(
-        ProjectionNoised("image", "noise")({"image": torch.full_like(_volume(1), -1000)})["noise"]
-    ).all()
+@pytest.mark.parametrize("voxels", [0, 1, 3])
+def test_air_with_hardly_any_body_has_no_noise(voxels: int) -> None:
+    volume = torch.full_like(_volume(1), -1000)
+    volume[0, 64, 64 : 64 + voxels, 0] = -400
+    noise = ProjectionNoised("image", "noise")({"image": volume})["noise"]
+    assert torch.equal(noise.float(), torch.zeros(volume.shape))
+
+
+def test_noise_without_any_spread_is_not_scaled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "ctclip.transforms.projection_noise.NoiseSimulator.noise_hu", lambda _, slices, first: 0 * slices
+    )
+    assert not ProjectionNoised("image", "noise")({"image": _volume(1)})["noise"].any()
 
 
 def test_slices_are_rolled_alike_in_whole_steps() -> None:
@@ -91,6 +100,45 @@ def test_slices_are_rolled_alike_in_whole_steps() -> None:
     roll.set_random_state(3)
     seen = {tuple(roll({"noise": noise})["noise"][0, 0, 0].tolist()) for _ in range(40)}
     assert seen == {tuple(np.roll(np.arange(5.0), shift)) for shift in range(5)}
+
+
+def test_rolled_slices_lie_between_the_noise_of_their_neighbors() -> None:
+    noise = torch.arange(5.0).expand(1, 2, 2, 5)
+    one, three = RandSliceRolld("noise"), RandSliceRolld("noise", num_slices=3)
+    for seed in range(8):
+        for roll in (one, three):
+            roll.set_random_state(seed)
+        before, itself, after = three({"noise": noise})["noise"]
+        assert torch.equal(itself[None], one({"noise": noise})["noise"])
+        assert torch.equal(before, (itself - 1) % 5)
+        assert torch.equal(after, (itself + 1) % 5)
+
+
+@pytest.mark.parametrize("num_slices", [0, 2])
+def test_stacks_of_noise_need_a_middle(num_slices: int) -> None:
+    with pytest.raises(ValueError, match=f"^num_slices must be odd and at least 1, found {num_slices}$"):
+        RandSliceRolld("noise", num_slices=num_slices)
+
+
+def test_each_channel_gets_the_channel_of_the_noise() -> None:
+    noise = torch.randn((3, 64, 64), generator=torch.Generator().manual_seed(0))
+    add = RandNoiseFieldd("image", "noise", sd_hu=(20, 20), white_fraction=(0.3, 0.3)).set_random_state(0)
+    found = add({"image": torch.zeros((3, 64, 64)), "noise": noise})["image"]
+    correlation = np.corrcoef(np.concatenate([found.reshape(3, -1), noise.reshape(3, -1)]))
+    assert correlation[:3, 3:].diagonal() == pytest.approx(np.sqrt(0.7), abs=0.03)
+    assert np.abs(correlation[:3, :3] - np.eye(3)).max() < 0.1, "the white part too"
+
+
+def test_noise_of_one_channel_is_the_same_in_all_of_the_image() -> None:
+    add = RandNoiseFieldd("image", "noise", white_fraction=(0.3, 0.3)).set_random_state(0)
+    found = add({"image": torch.zeros((3, 8, 8)), "noise": torch.ones((1, 8, 8))})["image"]
+    assert torch.equal(found, found[:1].expand(3, 8, 8))
+
+
+def test_noise_of_other_channels_than_the_image_is_refused() -> None:
+    add = RandNoiseFieldd("image", "noise")
+    with pytest.raises(ValueError, match="^the noise needs 1 channel or the 5 of 'image', found 3; give [^\n]*$"):
+        add({"image": torch.zeros((5, 8, 8)), "noise": torch.zeros((3, 8, 8))})
 
 
 def test_a_patch_gets_its_noise_at_a_log_uniform_level() -> None:
