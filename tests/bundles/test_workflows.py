@@ -32,7 +32,7 @@ def _workflow(kind: str, bundle: str, files: list[str], **overrides: Any) -> Con
     """What ``python -m monai.bundle run`` makes, in this process, which has imported everything."""
     root = BUNDLES / bundle
     configs = [str(root / "configs" / f"{name}.json") for name in files]
-    places = {"bundle_root": str(root), "device": "$torch.device('cpu')"}
+    places = {"bundle_root": str(root), "device": "cpu"}
     return ConfigWorkflow(configs, workflow_type=kind, **{**places, **overrides})
 
 
@@ -162,7 +162,7 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         str(COMPACT / "configs" / "inference.json"),
         tmp_path,
         *("--dataset_dir", str(ct_folder), "--output_dir", str(tmp_path / "bundle")),
-        *("--device", "$torch.device('cpu')"),
+        *("--device", "cpu"),
     )
     output, _ = run.communicate()
     assert run.returncode == 0, output[-3000:]
@@ -186,6 +186,14 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         ("train", ["train", "pretrain"], "DATA", {"resume": True}, "nothing to resume"),
         ("infer", ["inference"], "nowhere", {}, "no such file or folder: nowhere"),
         ("infer", ["inference"], "DATA", {"model_file": "gone.pt"}, ".*gone.pt"),
+        ("infer", ["inference"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
+        ("infer", ["inference"], "DATA", {"backend": "tensorrt"}, "backend must be one of .*, found 'tensorrt'"),
+        ("train", ["train", "evaluate"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
+        ("train", ["train", "pretrain"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
+        ("infer", ["inference"], "DATA", {"device": "gpu"}, "unknown device 'gpu'"),
+        ("infer", ["inference"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
+        ("train", ["train", "evaluate"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
+        ("train", ["train", "pretrain"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
     ],
 )
 def test_mistakes_end_in_one_line(
@@ -255,7 +263,7 @@ def test_a_mistake_that_shows_during_a_run_is_one_line_too(
     ):
         configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]
         places = {"dataset_dir": str(tmp_path / data), "output_dir": str(tmp_path), "bundle_root": str(COMPACT)}
-        workflow = ConfigWorkflow(configs, workflow_type=kind, device="$torch.device('cpu')", **places)
+        workflow = ConfigWorkflow(configs, workflow_type=kind, device="cpu", **places)
         workflow.initialize()
         with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
             workflow.run()
