@@ -21,11 +21,21 @@ from monai.bundle import ConfigWorkflow
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.networks import PeerConfig, PeerDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.weights import save_checkpoint
 from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, command_line, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
 MAY_DIFFER = {"_desc_", "bundle_root", "network_config", "network_def", "pretrained", "encoder_weights", "model_name"}
+
+
+@pytest.fixture
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a DnCNN, which OpenVINO does not run."""
+    path = tmp_path_factory.mktemp("peer") / "dncnn.pt"
+    save_checkpoint(PeerDenoiser(PeerConfig("DnCNN", 8, 3)), path, hu_window=None)
+    return path
 
 
 def _workflow(kind: str, bundle: str, files: list[str], **overrides: Any) -> ConfigWorkflow:
@@ -203,6 +213,32 @@ def test_mistakes_end_in_one_line(
     source = {"EMPTY": str(tmp_path / "empty"), "DATA": str(ct_folder)}.get(data, data)
     with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
         _run(_workflow(kind, COMPACT.name, files, dataset_dir=source, output_dir=str(tmp_path / "out"), **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp16"}, "unknown precision 'fp16'"),
+        ({"backend": "tensorrt"}, "backend must be one of .*, found 'tensorrt'"),
+        ({"backend": "openvino", "model_file": "PEER"}, "backend 'openvino' is for networks on CLIP's ResNet"),
+        ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
+    ],
+)
+def test_mistakes_with_natural_images_end_in_one_line(
+    settings: dict[str, Any], message: str, tmp_path: Path, image_folder: Path, peer: Path
+) -> None:
+    if settings.get("backend") == "openvino":
+        pytest.importorskip("openvino")
+    places = {"dataset_dir": str(image_folder), "output_dir": str(tmp_path / "out")}
+    settings = {key: str(peer) if value == "PEER" else value for key, value in settings.items()}
+    with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
+        _run(_workflow("infer", "natural_clip_denoising", ["inference"], **places, **settings))
+
+
+def test_peers_denoise_natural_images_on_a_cpu(tmp_path: Path, image_folder: Path, peer: Path) -> None:
+    places = {"dataset_dir": str(image_folder), "output_dir": str(tmp_path)}
+    _run(_workflow("infer", "natural_clip_denoising", ["inference"], **places, model_file=str(peer)))
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize(("config", "option"), [("train", "--pretrained"), ("inference", "--model_file")])
