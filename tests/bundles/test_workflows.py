@@ -27,6 +27,8 @@ from ctclip.weights import save_checkpoint
 from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, command_line, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
+TWO_CHANNELS = {"network_config#in_channels": 2}
+MISSPELT = {"network_config#encoder_wdith": 32}
 MAY_DIFFER = {"_desc_", "bundle_root", "network_config", "network_def", "pretrained", "encoder_weights", "model_name"}
 
 
@@ -200,6 +202,11 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         ("infer", ["inference"], "DATA", {"backend": "tensorrt"}, "backend must be one of .*, found 'tensorrt'"),
         ("train", ["train", "evaluate"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
         ("train", ["train", "pretrain"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
+        ("train", ["train", "pretrain"], "DATA", TWO_CHANNELS, "in_channels must be 1 or 3, found 2"),
+        ("train", ["train", "pretrain"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
+        ("train", ["train", "evaluate"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
+        ("infer", ["inference"], "DATA", TWO_CHANNELS, "in_channels must be 1 or 3, found 2"),
+        ("infer", ["inference"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
         ("infer", ["inference"], "DATA", {"device": "gpu"}, "unknown device 'gpu'"),
         ("infer", ["inference"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ("train", ["train", "evaluate"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
@@ -314,6 +321,20 @@ def test_natural_images_train_with_some_held_out_only(image_folder: Path, tmp_pa
     workflow = ConfigWorkflow(str(natural / "configs/train.json"), workflow_type="train", **settings)
     with pytest.raises(SystemExit, match="^ctclip: nothing is held out, so no model would be chosen"):
         workflow.initialize()
+
+
+@pytest.mark.parametrize("damaged", range(3))
+def test_a_damaged_image_ends_a_training_in_one_line(image_folder: Path, tmp_path: Path, damaged: int) -> None:
+    """One of the three is held out."""
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        content = (image_folder / f"{number}.png").read_bytes()
+        (tmp_path / "data" / f"{number}.png").write_bytes(content[: len(content) // (2 if number == damaged else 1)])
+    settings = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "held_out_images": 0.34}
+    settings |= {"network_config#width": 8, "network_config#depth": 2, "patch_size": 32}
+    files = ["train", "train_compact", "train_dncnn"]
+    with pytest.raises(SystemExit, match=f"^ctclip: [^\n]*{damaged}.png[^\n]*$"):
+        _workflow("train", "natural_clip_denoising", files, **settings).initialize()
 
 
 def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) -> None:
