@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from typer.testing import CliRunner
 
@@ -317,6 +318,14 @@ def test_a_mistake_that_shows_during_a_run_is_one_line_too(
             workflow.run()
         output = capsys.readouterr()
         assert "Traceback" not in output.out + output.err
+
+
+@pytest.mark.parametrize(("epochs", "val_interval", "patience"), [(30, 1, 30), (30, 10, 3), (31, 10, 4), (1, 3, 1)])
+@pytest.mark.parametrize("bundle", ALL_BUNDLES)
+def test_early_stopping_counts_epochs(bundle: str, epochs: int, val_interval: int, patience: int) -> None:
+    settings = {"early_stop_epochs": epochs, "val_interval": val_interval}
+    parser = _workflow("train", bundle, ["train"], **settings, **{"early_stop#trainer": Engine(lambda *_: None)}).parser
+    assert parser.get_parsed_content("early_stop").patience == patience
 
 
 def test_natural_images_train_with_some_held_out_only(image_folder: Path, tmp_path: Path) -> None:
