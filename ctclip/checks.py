@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,25 +80,55 @@ def or_nothing(function: Callable[..., list], *args: Any) -> list:
         return []
 
 
-def require_training_plan(*, epochs: int, val_interval: int, **counts: int) -> None:
+def require_training_plan(
+    *,
+    epochs: int,
+    val_interval: int,
+    resume: bool,
+    seed: int,
+    workers: int,
+    learning_rate: float,
+    max_gradient_norm: float,
+    **counts: int,
+) -> None:
     """Refuse settings with which a training fails late, or ends without a model.
 
     Args:
         epochs: of the training.
         val_interval: epochs from one validation, which chooses the model, to the next.
+        resume: whether an earlier run goes on.
+        seed: of the random numbers.
+        workers: processes that load data; 0 for none beside the training's own.
+        learning_rate: the largest.
+        max_gradient_norm: to which gradients are clipped.
         counts: other settings that must be whole numbers of at least 1, by name.
 
     Raises:
         ConfigError: with the setting's name.
     """
     for name, value in {"epochs": epochs, "val_interval": val_interval, **counts}.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"{name} must be a whole number of at least 1, found {value!r}; give --{name}")
+        _require_count(name, value, least=1)
+    for name, value in {"seed": seed, "workers": workers}.items():
+        _require_count(name, value, least=0)
+    for name, size in {"learning_rate": learning_rate, "max_gradient_norm": max_gradient_norm}.items():
+        _require_size(name, size)
+    if not isinstance(resume, bool):  # any text would count as true
+        raise ConfigError(f"resume must be True or False, found {resume!r}; give --resume True, or leave it out")
     if val_interval > epochs:
         raise ConfigError(
             f"val_interval {val_interval} is more than the {epochs} epochs: no model would be chosen; give "
             f"--val_interval {epochs} or less"
         )
+
+
+def _require_count(name: str, value: object, *, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, found {value!r}; give --{name}")
+
+
+def _require_size(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ConfigError(f"{name} must be a number above 0, found {value!r}; give --{name}")
 
 
 def require_held_out(items: Sequence[Any], setting: str) -> None:

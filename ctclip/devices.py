@@ -11,6 +11,8 @@ from ctclip.errors import ConfigError
 
 DEVICE_TYPES = ("cpu", "cuda", "mps")
 
+PRECISIONS = ("fp32", "bf16")
+
 AMPERE = (8, 0)
 """Compute capability of NVIDIA's first GPUs with bf16."""
 
@@ -30,8 +32,10 @@ of cuDNN's convolutions when none of their work spaces fits; of up-sampling to m
 count."""
 
 
-def find_device(device: str) -> torch.device:
+def find_device(device: str | torch.device) -> torch.device:
     """The device of a name: "auto" is CUDA when there is one and the CPU otherwise; Apple's "mps" has to be asked for.
+
+    Bundles may be given a device itself.
 
     Raises:
         ConfigError: for an unknown name, or a CUDA device that is not there.
@@ -40,13 +44,13 @@ def find_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda, cuda:N or mps") from error
     if found.type not in DEVICE_TYPES:
         raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda, cuda:N or mps")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"there is no device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu"
+            f"there is no device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu"
         )
     if found.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("there is no device 'mps' on this machine; try cpu")
@@ -77,7 +81,7 @@ def find_precision(precision: str, device: torch.device) -> str:
     """
     if precision == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
-    if precision not in ("fp32", "bf16"):
+    if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; expected auto, fp32 or bf16")
     return precision
 

@@ -84,11 +84,21 @@ def test_missing_data_may_be_an_empty_list() -> None:
         ({"accumulation_steps": 0}, "accumulation_steps must be"),
         ({"batches_per_epoch": "many"}, "batches_per_epoch must be a whole number of at least 1, found 'many'"),
         ({"epochs": True}, "epochs must be a whole number of at least 1, found True"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, found -1"),
+        ({"seed": "abc"}, "seed must be a whole number of at least 0, found 'abc'"),
+        ({"workers": -1}, "workers must be a whole number of at least 0, found -1"),
+        ({"learning_rate": "abc"}, "learning_rate must be a number above 0, found 'abc'; give --learning_rate"),
+        ({"learning_rate": -1}, "learning_rate must be a number above 0, found -1"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0, found nan"),
+        ({"max_gradient_norm": 0}, "max_gradient_norm must be a number above 0, found 0"),
+        ({"max_gradient_norm": float("inf")}, "max_gradient_norm must be a number above 0, found inf"),
+        ({"resume": "no"}, "resume must be True or False, found 'no'; give --resume True, or leave it out"),
         ({"val_interval": 4}, "val_interval 4 is more than the 3 epochs: no model would be chosen"),
     ],
 )
 def test_trainings_that_would_give_no_model(change: dict, message: str) -> None:
     plan = {"epochs": 3, "val_interval": 3, "accumulation_steps": 1, "batches_per_epoch": 5}
+    plan |= {"resume": False, "seed": 0, "workers": 0, "learning_rate": 1e-3, "max_gradient_norm": 1}
     require_training_plan(**plan)
     with pytest.raises(ConfigError, match=message):
         require_training_plan(**{**plan, **change})

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
+from monai.utils import convert_to_tensor
 
 from ctclip.inferers.predict import Network, predict_stacks
 from ctclip.transforms.stack import StackNeighborSlices
@@ -62,7 +63,8 @@ class SliceStackInferer(Inferer):
 
     def _denoise(self, volume: torch.Tensor, network: Network, *, done: int, total: int) -> torch.Tensor:
         """One volume of slices, (1, Z, H, W)."""
-        stacks = self.stack(volume).transpose(0, 1)
+        # Without MONAI's subclass of tensors, which PyTorch's compiler cannot take.
+        stacks = convert_to_tensor(self.stack(volume), track_meta=False).transpose(0, 1)
         denoised = torch.empty_like(volume, dtype=torch.float32)
         for first in range(0, len(stacks), self.batch_size):
             batch = slice(first, first + self.batch_size)

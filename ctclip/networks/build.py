@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ctclip.errors import ConfigError
-from ctclip.networks.config import DenoiserConfig
+from ctclip.networks.config import DenoiserConfig, config_of_fields
 from ctclip.networks.denoiser import DenseFeatureDenoiser
 from ctclip.networks.peers import PeerConfig, PeerDenoiser
 
@@ -14,10 +14,15 @@ Network = DenseFeatureDenoiser | PeerDenoiser
 
 
 def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:
-    """A config as it is, or one from a mapping of its fields, where missing fields take their defaults."""
+    """A config as it is, or one from a mapping of its fields, where missing fields take their defaults.
+
+    Raises:
+        ConfigError: for an unknown field, or a value out of range.
+    """
     if not isinstance(config, dict):
         return config
-    return PeerConfig(**config) if "architecture" in config else DenoiserConfig(**config)
+    is_peer = "architecture" in config
+    return config_of_fields(PeerConfig, config) if is_peer else config_of_fields(DenoiserConfig, config)
 
 
 def config_from_dict(values: dict[str, Any]) -> NetworkConfig:

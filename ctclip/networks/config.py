@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from ctclip.errors import ConfigError
+
+Config = TypeVar("Config")
 
 ENCODER_IMAGE_CHANNELS = 3
 """CLIP's image tower takes RGB; CT gives it one slice three times, or three neighbouring slices."""
@@ -129,6 +132,19 @@ class DenoiserConfig:
                 f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}"
             )
         return cls(**values)
+
+
+def config_of_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A config from a mapping of its fields, where missing ones take their defaults.
+
+    Raises:
+        ConfigError: for an unknown field, a missing one without default, or a value out of range.
+    """
+    try:
+        return kind(**values)
+    except TypeError as error:
+        known = ", ".join(field.name for field in fields(kind))  # type: ignore[arg-type]
+        raise ConfigError(f"network config does not fit: {error}; its fields are {known}") from error
 
 
 def _require_types(config: DenoiserConfig) -> None:

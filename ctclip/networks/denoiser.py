@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ctclip.networks.augmentation import ProgressiveFeatureAugmentation
 from ctclip.networks.backbone import BackboneEncoder
-from ctclip.networks.config import ENCODER_IMAGE_CHANNELS, DenoiserConfig
+from ctclip.networks.config import ENCODER_IMAGE_CHANNELS, DenoiserConfig, config_of_fields
 from ctclip.networks.decoder import DenseFeatureDecoder
 from ctclip.networks.encoder import DenseFeatureEncoder, FreezableEncoder
 
@@ -39,7 +39,7 @@ class DenseFeatureDenoiser(nn.Module):
         drifting_batchnorm: bool = False,
     ) -> None:
         super().__init__()
-        self.config = config if isinstance(config, DenoiserConfig) else DenoiserConfig(**config)
+        self.config = config if isinstance(config, DenoiserConfig) else config_of_fields(DenoiserConfig, config)
         adapts = self.config.in_channels == 1 and self.config.input_adapter == "conv"
         self.input_conv = nn.Conv2d(1, ENCODER_IMAGE_CHANNELS, kernel_size=1, bias=False) if adapts else None
         frozen = {"frozen": freeze_encoder, "drifting_batchnorm": drifting_batchnorm}

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ctclip.backend import COMPILED, EAGER, OPENVINO
+from ctclip.backend import AUTO, CHOICES, COMPILED, EAGER, OPENVINO
+from ctclip.devices import PRECISIONS
 from ctclip.errors import ConfigError
 from ctclip.networks.build import Network
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
@@ -42,8 +43,11 @@ def optimized_network(network: Network, *, precision: str, backend: str = EAGER,
         a module in eval mode: (B, C, H, W) float32 in [0, 1] to the same.
 
     Raises:
-        ConfigError: for a network that OpenVINO cannot run.
+        ConfigError: for a network that OpenVINO cannot run, and for an unknown precision or backend, which would run
+            as "fp32" and "eager" under another name.
     """
+    _require_found("precision", precision, PRECISIONS)
+    _require_found("backend", backend, [choice for choice in CHOICES if choice != AUTO])
     if not has_fast_form(network):
         if backend == OPENVINO:
             raise ConfigError("backend 'openvino' is for networks on CLIP's ResNet; take 'eager'")
@@ -57,6 +61,11 @@ def optimized_network(network: Network, *, precision: str, backend: str = EAGER,
         fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
     _compiled(fast.deep, backend)
     return _exact_if_fp32(fast, precision)
+
+
+def _require_found(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigError(f"{name} must be one of {', '.join(known)}, found {value!r}; take what find_{name} gives")
 
 
 def has_fast_form(network: Network) -> bool:

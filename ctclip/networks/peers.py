@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ctclip.errors import ConfigError
-from ctclip.networks.config import require_whole_numbers
+from ctclip.networks.config import config_of_fields, require_whole_numbers
 from ctclip.networks.denoiser import pad_to_multiple
 
 RESTORMER_MULTIPLE = 8
@@ -83,7 +83,7 @@ class PeerDenoiser(nn.Module):
 
     def __init__(self, config: PeerConfig | dict) -> None:
         super().__init__()
-        self.config = config if isinstance(config, PeerConfig) else PeerConfig(**config)
+        self.config = config if isinstance(config, PeerConfig) else config_of_fields(PeerConfig, config)
         self.multiple = RESTORMER_MULTIPLE if self.config.architecture == "Restormer" else 1
         self.body = _restormer(self.config) if self.config.architecture == "Restormer" else _dncnn(self.config)
 

@@ -17,22 +17,35 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.networks import PeerConfig, PeerDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.weights import save_checkpoint
 from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, command_line, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
+TWO_CHANNELS = {"network_config#in_channels": 2}
+MISSPELT = {"network_config#encoder_wdith": 32}
 MAY_DIFFER = {"_desc_", "bundle_root", "network_config", "network_def", "pretrained", "encoder_weights", "model_name"}
+
+
+@pytest.fixture
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a DnCNN, which OpenVINO does not run."""
+    path = tmp_path_factory.mktemp("peer") / "dncnn.pt"
+    save_checkpoint(PeerDenoiser(PeerConfig("DnCNN", 8, 3)), path, hu_window=None)
+    return path
 
 
 def _workflow(kind: str, bundle: str, files: list[str], **overrides: Any) -> ConfigWorkflow:
     """What ``python -m monai.bundle run`` makes, in this process, which has imported everything."""
     root = BUNDLES / bundle
     configs = [str(root / "configs" / f"{name}.json") for name in files]
-    places = {"bundle_root": str(root), "device": "$torch.device('cpu')"}
+    places = {"bundle_root": str(root), "device": "cpu"}
     return ConfigWorkflow(configs, workflow_type=kind, **{**places, **overrides})
 
 
@@ -162,7 +175,7 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         str(COMPACT / "configs" / "inference.json"),
         tmp_path,
         *("--dataset_dir", str(ct_folder), "--output_dir", str(tmp_path / "bundle")),
-        *("--device", "$torch.device('cpu')"),
+        *("--device", "cpu"),
     )
     output, _ = run.communicate()
     assert run.returncode == 0, output[-3000:]
@@ -186,6 +199,19 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         ("train", ["train", "pretrain"], "DATA", {"resume": True}, "nothing to resume"),
         ("infer", ["inference"], "nowhere", {}, "no such file or folder: nowhere"),
         ("infer", ["inference"], "DATA", {"model_file": "gone.pt"}, ".*gone.pt"),
+        ("infer", ["inference"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
+        ("infer", ["inference"], "DATA", {"backend": "tensorrt"}, "backend must be one of .*, found 'tensorrt'"),
+        ("train", ["train", "evaluate"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
+        ("train", ["train", "pretrain"], "DATA", {"precision": "fp16"}, "unknown precision 'fp16'"),
+        ("train", ["train", "pretrain"], "DATA", TWO_CHANNELS, "in_channels must be 1 or 3, found 2"),
+        ("train", ["train", "pretrain"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
+        ("train", ["train", "evaluate"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
+        ("infer", ["inference"], "DATA", TWO_CHANNELS, "in_channels must be 1 or 3, found 2"),
+        ("infer", ["inference"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
+        ("infer", ["inference"], "DATA", {"device": "gpu"}, "unknown device 'gpu'"),
+        ("infer", ["inference"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
+        ("train", ["train", "evaluate"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
+        ("train", ["train", "pretrain"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
     ],
 )
 def test_mistakes_end_in_one_line(
@@ -195,6 +221,32 @@ def test_mistakes_end_in_one_line(
     source = {"EMPTY": str(tmp_path / "empty"), "DATA": str(ct_folder)}.get(data, data)
     with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
         _run(_workflow(kind, COMPACT.name, files, dataset_dir=source, output_dir=str(tmp_path / "out"), **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp16"}, "unknown precision 'fp16'"),
+        ({"backend": "tensorrt"}, "backend must be one of .*, found 'tensorrt'"),
+        ({"backend": "openvino", "model_file": "PEER"}, "backend 'openvino' is for networks on CLIP's ResNet"),
+        ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
+    ],
+)
+def test_mistakes_with_natural_images_end_in_one_line(
+    settings: dict[str, Any], message: str, tmp_path: Path, image_folder: Path, peer: Path
+) -> None:
+    if settings.get("backend") == "openvino":
+        pytest.importorskip("openvino")
+    places = {"dataset_dir": str(image_folder), "output_dir": str(tmp_path / "out")}
+    settings = {key: str(peer) if value == "PEER" else value for key, value in settings.items()}
+    with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
+        _run(_workflow("infer", "natural_clip_denoising", ["inference"], **places, **settings))
+
+
+def test_peers_denoise_natural_images_on_a_cpu(tmp_path: Path, image_folder: Path, peer: Path) -> None:
+    places = {"dataset_dir": str(image_folder), "output_dir": str(tmp_path)}
+    _run(_workflow("infer", "natural_clip_denoising", ["inference"], **places, model_file=str(peer)))
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize(("config", "option"), [("train", "--pretrained"), ("inference", "--model_file")])
@@ -217,6 +269,11 @@ def test_a_mistake_in_the_command_ends_in_one_line(config: str, option: str, tmp
         (4, {"epochs": 0}, "epochs must be a whole number of at least 1, found 0"),
         (4, {"accumulation_steps": 0}, "accumulation_steps must be a whole number"),
         (4, {"val_interval": 3}, "val_interval 3 is more than the 2 epochs"),
+        (4, {"resume": "no"}, "resume must be True or False, found 'no'"),
+        (4, {"seed": "abc"}, "seed must be a whole number of at least 0, found 'abc'"),
+        (4, {"workers": -1}, "workers must be a whole number of at least 0, found -1"),
+        (4, {"learning_rate": -1}, "learning_rate must be a number above 0, found -1"),
+        (4, {"max_gradient_norm": "x"}, "max_gradient_norm must be a number above 0, found 'x'"),
         (
             4,
             {"held_out_patients": "abc"},
@@ -255,12 +312,20 @@ def test_a_mistake_that_shows_during_a_run_is_one_line_too(
     ):
         configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]
         places = {"dataset_dir": str(tmp_path / data), "output_dir": str(tmp_path), "bundle_root": str(COMPACT)}
-        workflow = ConfigWorkflow(configs, workflow_type=kind, device="$torch.device('cpu')", **places)
+        workflow = ConfigWorkflow(configs, workflow_type=kind, device="cpu", **places)
         workflow.initialize()
         with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
             workflow.run()
         output = capsys.readouterr()
         assert "Traceback" not in output.out + output.err
+
+
+@pytest.mark.parametrize(("epochs", "val_interval", "patience"), [(30, 1, 30), (30, 10, 3), (31, 10, 4), (1, 3, 1)])
+@pytest.mark.parametrize("bundle", ALL_BUNDLES)
+def test_early_stopping_counts_epochs(bundle: str, epochs: int, val_interval: int, patience: int) -> None:
+    settings = {"early_stop_epochs": epochs, "val_interval": val_interval}
+    parser = _workflow("train", bundle, ["train"], **settings, **{"early_stop#trainer": Engine(lambda *_: None)}).parser
+    assert parser.get_parsed_content("early_stop").patience == patience
 
 
 def test_natural_images_train_with_some_held_out_only(image_folder: Path, tmp_path: Path) -> None:
@@ -270,6 +335,20 @@ def test_natural_images_train_with_some_held_out_only(image_folder: Path, tmp_pa
     workflow = ConfigWorkflow(str(natural / "configs/train.json"), workflow_type="train", **settings)
     with pytest.raises(SystemExit, match="^ctclip: nothing is held out, so no model would be chosen"):
         workflow.initialize()
+
+
+@pytest.mark.parametrize("damaged", range(3))
+def test_a_damaged_image_ends_a_training_in_one_line(image_folder: Path, tmp_path: Path, damaged: int) -> None:
+    """One of the three is held out."""
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        content = (image_folder / f"{number}.png").read_bytes()
+        (tmp_path / "data" / f"{number}.png").write_bytes(content[: len(content) // (2 if number == damaged else 1)])
+    settings = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "held_out_images": 0.34}
+    settings |= {"network_config#width": 8, "network_config#depth": 2, "patch_size": 32}
+    files = ["train", "train_compact", "train_dncnn"]
+    with pytest.raises(SystemExit, match=f"^ctclip: [^\n]*{damaged}.png[^\n]*$"):
+        _workflow("train", "natural_clip_denoising", files, **settings).initialize()
 
 
 def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) -> None:

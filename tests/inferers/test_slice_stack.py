@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.data.meta_tensor import MetaTensor
 from torch.nn import functional
 
 from ctclip.inferers import PrecisionInferer, SliceStackInferer, predict_stacks
@@ -37,6 +38,20 @@ def test_the_network_sees_rows_and_columns() -> None:
 
     assert torch.equal(SliceStackInferer(1)(volume, network), volume)
     assert torch.equal(seen[0][0, 0], volume[0, 0, :, :, 0].T)
+
+
+def test_the_network_gets_plain_tensors_which_a_compiler_can_take() -> None:
+    seen = []
+
+    def network(stacks: torch.Tensor) -> torch.Tensor:
+        seen.append(type(stacks))
+        return stacks
+
+    volume = MetaTensor(torch.rand(1, 1, 4, 6, 3), affine=torch.diag(torch.tensor([2.0, 2, 3, 1])))
+    result = SliceStackInferer(1)(volume, network)
+    assert set(seen) == {torch.Tensor}
+    assert isinstance(result, MetaTensor)
+    assert torch.equal(result.affine, volume.affine)
 
 
 def test_wrong_shapes_and_precisions_are_refused() -> None:

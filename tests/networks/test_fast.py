@@ -220,3 +220,12 @@ def test_openvino_reports_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_openvino_refuses_other_networks() -> None:
     with pytest.raises(ConfigError, match="for networks on CLIP's ResNet"):
         optimized_network(PeerDenoiser(PeerConfig("DnCNN", 8, 3)).eval(), precision="fp32", backend="openvino")
+
+
+@pytest.mark.parametrize(("setting", "value"), [("precision", "fp16"), ("backend", "tensorrt"), ("backend", "auto")])
+@pytest.mark.parametrize(
+    "network", [_network(CONFIGS["default"]), PeerDenoiser(PeerConfig("DnCNN", 8, 3))], ids=["fast", "peer"]
+)
+def test_what_it_cannot_do_is_not_replaced_in_silence(network: torch.nn.Module, setting: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{setting} must be one of .*, found '{value}'; take what find_{setting}"):
+        optimized_network(network, **{"precision": "fp32", setting: value})
