@@ -3,6 +3,7 @@ MONAI, which takes seconds to import. Listing an export imports this, but not to
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -47,6 +48,19 @@ def require_finite(volume: np.ndarray) -> None:
     # NaN is both the smallest and the largest value
     if not np.isfinite([float(volume.min()), float(volume.max())]).all():
         raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
+
+
+def require_finite_result(processed: Array) -> None:
+    """Refuse what a damaged model gives: in a file of integers NaN would become some HU.
+
+    Raises:
+        DataError: with the number of pixels that are NaN or infinite.
+    """
+    # NaN is both the smallest and the largest value
+    if np.isfinite([float(processed.min()), float(processed.max())]).all():
+        return
+    not_finite = int((~(abs(processed) < math.inf)).sum())
+    raise DataError(f"{not_finite} processed pixels are not finite; expected finite HU. Check the model.")
 
 
 def require_hu(volume: np.ndarray) -> None:
