@@ -111,6 +111,15 @@ def test_slices_of_a_stream_have_one_size(shapes: list[tuple[int, ...]]) -> None
         list(_denoiser().denoise_slices(np.zeros(shape, np.float32) for shape in shapes))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_result_that_is_not_finite_is_refused(value: float) -> None:
+    denoiser = _denoiser()
+    for parameter in denoiser.network.parameters():
+        torch.nn.init.constant_(parameter, value)
+    with pytest.raises(DataError, match=r"^1320 processed pixels are not finite; expected finite HU. Check the model"):
+        denoiser.denoise(_volume(1), strength=0.5)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused_in_crops_too(value: float) -> None:
     crop = np.full((8, 8), 40.0)

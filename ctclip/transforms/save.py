@@ -27,6 +27,7 @@ from ctclip.dicom import (
 )
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder
+from ctclip.hu_window import require_finite_result
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 
@@ -104,6 +105,7 @@ class SaveImageCTd(MapTransform):
                 f"the volume has {volume_hu.shape} slices, rows and columns, its source {original.hu.shape}; bring it "
                 "back to the grid of its file first, with Invertd"
             )
+        require_finite_result(volume_hu)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_volume(target, replace(original, hu=volume_hu))
 

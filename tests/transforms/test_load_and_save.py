@@ -32,6 +32,16 @@ def test_a_volume_of_another_grid_than_its_file_is_not_saved(tmp_path: Path) -> 
     assert (read_volume(tmp_path / "out" / "ct.nii.gz").hu == 7).all()
 
 
+def test_a_result_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    """In a file of integers NaN would be 0 HU."""
+    source = tmp_path / "ct.nii.gz"
+    write_volume(source, Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16)))
+    save = SaveImageCTd("pred", "source", str(tmp_path / "out"), "any", "")
+    with pytest.raises(DataError, match="^60 processed pixels are not finite"):
+        save({"pred": torch.full((1, 5, 4, 3), torch.nan), "source": str(source)})
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     source = tmp_path / "ct.nii.gz"
     write_volume(source, Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16)))
