@@ -42,6 +42,32 @@ def test_a_result_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_volumes_of_one_name_keep_their_folders(tmp_path: Path) -> None:
+    empty = Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16))
+    names = ["p1/ct.nii.gz", "p2/ct.nii.gz"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        write_volume(tmp_path / "in" / name, empty)
+    items = [
+        {"pred": torch.full((1, 5, 4, 3), float(value)), "source": str(tmp_path / "in" / name)}
+        for value, name in enumerate(names)
+    ]
+    root, out = tmp_path / "in" / "p1" / "..", tmp_path / "out"
+    save = SaveImageCTd("pred", "source", str(out), "any", "", data_root_dir=str(root))
+    for item in items:
+        save(item)
+    assert [read_volume(out / name).hu.max() for name in names] == [0, 1]
+    # Seen from the first volume the second one lies elsewhere.
+    for number, place in enumerate((None, items[0]["source"])):
+        out = tmp_path / f"names{number}"
+        save = SaveImageCTd("pred", "source", str(out), "any", "", overwrite=True, data_root_dir=place)
+        save(items[0])
+        with pytest.raises(DataError, match="two volumes would be written to"):
+            save(items[1])
+        save(items[0])
+        assert [path.name for path in out.iterdir()] == ["ct.nii.gz"]
+
+
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     source = tmp_path / "ct.nii.gz"
     write_volume(source, Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16)))
