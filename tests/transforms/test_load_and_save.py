@@ -6,13 +6,14 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from monai.transforms import Compose
 
 from ctclip.data.sources import find_items
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.errors import ConfigError, DataError
 from ctclip.phantom import body_phantom_hu
-from ctclip.transforms import LoadImageCTd, SaveImageCTd
+from ctclip.transforms import LoadImageCTd, RequireSameGridd, SaveImageCTd
 from ctclip.transforms.load import CTReader
 
 
@@ -66,6 +67,22 @@ def test_volumes_of_one_name_keep_their_folders(tmp_path: Path) -> None:
             save(items[1])
         save(items[0])
         assert [path.name for path in out.iterdir()] == ["ct.nii.gz"]
+
+
+def test_volumes_on_two_grids_are_no_pair_but_series_have_been_paired_by_position(tmp_path: Path) -> None:
+    hu = body_phantom_hu(3, 64)
+    for name, spacing in (("one", 1.0), ("same", 1.0), ("other", 1.1)):
+        affine = np.diag([-spacing, -1.0, 2.0, 1.0])
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(hu, affine, np.dtype(np.int16)))
+    compare = Compose([LoadImageCTd(["image", "label"]), RequireSameGridd(["image", "label"])])
+    one, same, other = (str(tmp_path / f"{name}.nii.gz") for name in ("one", "same", "other"))
+    assert set(compare({"image": one, "label": same})) == {"image", "label"}
+    with pytest.raises(RuntimeError) as caught:
+        compare({"image": one, "label": other})
+    assert "differ in spacing or place" in str(caught.value.__cause__)
+    write_ct_series(tmp_path / "series", hu)
+    (item,) = find_items(tmp_path / "series")
+    compare({"image": item["image"], "label": one})
 
 
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
