@@ -120,8 +120,10 @@ class SaveImageCTd(MapTransform):
 
     def _target(self, source: Path) -> Path:
         place = Path(os.path.abspath(source))
-        below = self.root is not None and place.is_relative_to(self.root)
-        target = self.folder / (place.relative_to(self.root) if below else source.name)
+        name = Path(source.name)
+        if self.root is not None and place.is_relative_to(self.root):
+            name = place.relative_to(self.root)
+        target = self.folder / name
         if self.sources.get(target, source) != source:
             raise DataError(
                 f"two volumes would be written to {target}; put them into different folders below one dataset_dir"
