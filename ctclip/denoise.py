@@ -15,7 +15,14 @@ import torch
 from ctclip.backend import find_backend, pixel_settings
 from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
 from ctclip.errors import ConfigError, DataError
-from ctclip.hu_window import hu_to_unit, require_finite, require_hu, restore_outside_window, unit_to_hu
+from ctclip.hu_window import (
+    hu_to_unit,
+    require_finite,
+    require_finite_result,
+    require_hu,
+    restore_outside_window,
+    unit_to_hu,
+)
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network, has_fast_form, optimized_network
@@ -143,7 +150,8 @@ class Denoiser:
             float32 HU of the same shape; a tensor, on its own device, for a tensor.
 
         Raises:
-            DataError: for the wrong number of dimensions, values that are not finite, or values that cannot be HU.
+            DataError: for the wrong number of dimensions, values that are not finite, also in the network's result, or
+                values that cannot be HU.
             ConfigError: for a strength outside 0..1.
         """
         volume = _array(volume_hu)
@@ -175,7 +183,8 @@ class Denoiser:
             float32 HU, one slice for each that came in, in the same order.
 
         Raises:
-            DataError: for a slice of another size than the first, or of another number of dimensions.
+            DataError: for a slice of another size than the first, or of another number of dimensions, and when the
+                network's result is not finite.
         """
         share = find_strength(strength)
         batches = batched_stacks(_of_one_size(slices_hu), self.num_slices, self.batch_of)
@@ -220,6 +229,7 @@ class Denoiser:
             roi_size=self.roi_size,
             overlap=self.overlap,
         )
+        require_finite_result(predicted)  # before what is infinite is clipped
         denoised = restore_outside_window(unit_to_hu(predicted[:, 0], self.hu_window), originals, self.hu_window)
         return torch.lerp(originals, denoised, strength).cpu()
 

@@ -3,6 +3,7 @@ MONAI, which takes seconds to import. Listing an export imports this, but not to
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     import torch
 
 Array = TypeVar("Array", np.ndarray, "torch.Tensor")
+
+
+SCALED_BELOW = 10
+"""An array whose values all lie closer to 0 is scaled: noise alone is stronger in HU."""
 
 
 def hu_to_unit(hu: Array, window: HUWindow) -> Array:
@@ -49,20 +54,39 @@ def require_finite(volume: np.ndarray) -> None:
         raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
 
 
+def require_finite_result(processed: Array) -> None:
+    """Refuse what a damaged model gives: in a file of integers NaN would become some HU.
+
+    Raises:
+        DataError: with the number of pixels that are NaN or infinite.
+    """
+    # NaN is both the smallest and the largest value
+    if np.isfinite([float(processed.min()), float(processed.max())]).all():
+        return
+    not_finite = int((~(abs(processed) < math.inf)).sum())
+    raise DataError(f"{not_finite} processed pixels are not finite; expected finite HU. Check the model.")
+
+
 def require_hu(volume: np.ndarray) -> None:
     """Refuse arrays that cannot be CT in HU.
 
     CT numbers reach below 0: air is -1000, fat -100, and noise takes water below 0. Arrays that do not are [0, 1] or
-    8-bit images, or stored values without their rescale intercept.
+    8-bit images, or stored values without their rescale intercept. Noise takes [0, 1] below 0 too, and z-scores reach
+    there, but no value of theirs is large.
 
     Raises:
         DataError: with the smallest and largest value.
     """
     require_finite(volume)
     low, high = float(volume.min()), float(volume.max())
+    remedy = "(Denoiser.denoise takes a crop without any with check_hu=False)"
     if low >= 0:
         raise DataError(
             f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
-            "below 0; apply RescaleSlope and RescaleIntercept first (Denoiser.denoise takes a crop without any with "
-            "check_hu=False)"
+            f"below 0; apply RescaleSlope and RescaleIntercept first {remedy}"
+        )
+    if max(-low, high) < SCALED_BELOW:
+        raise DataError(
+            f"these values are not HU: smallest {low:g}, largest {high:g}, expected some beyond "
+            f"{SCALED_BELOW} HU from 0; undo the scaling to [0, 1] or unit variance first {remedy}"
         )

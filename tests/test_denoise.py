@@ -86,7 +86,7 @@ def test_half_precision_tensors_are_taken() -> None:
     assert torch.equal(result, volume.float())
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (0, 4095)])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (0, 4095), (-0.05, 1.2), (-3, 5)])
 def test_values_that_are_not_hu_are_refused(low: float, high: float) -> None:
     volume = np.linspace(low, high, 32 * 32).reshape(32, 32)
     with pytest.raises(DataError, match=f"smallest {low:g}, largest {high:g}"):
@@ -109,6 +109,15 @@ def test_unusable_arrays_are_refused() -> None:
 def test_slices_of_a_stream_have_one_size(shapes: list[tuple[int, ...]]) -> None:
     with pytest.raises(DataError, match="of one size, found"):
         list(_denoiser().denoise_slices(np.zeros(shape, np.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_result_that_is_not_finite_is_refused(value: float) -> None:
+    denoiser = _denoiser()
+    for parameter in denoiser.network.parameters():
+        torch.nn.init.constant_(parameter, value)
+    with pytest.raises(DataError, match=r"^1320 processed pixels are not finite; expected finite HU. Check the model"):
+        denoiser.denoise(_volume(1), strength=0.5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

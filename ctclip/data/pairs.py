@@ -110,12 +110,26 @@ def read_pair(pair: ScanPair) -> PairHU:
         low, full = (read_series(paths).hu for paths in (pair.low, pair.full))
     else:
         one, other = (read_volume(paths[0]) for paths in (pair.low, pair.full))
-        _require_same_grid(one, other)
+        require_same_grid(one, other)
         low, full = one.hu, other.hu
         require_hu(low)  # DICOM states its rescaling, a volume does not
         require_hu(full)
     outside = (low <= PADDING_HU) | (full <= PADDING_HU)
     return PairHU(np.where(outside, np.float32(PADDING_HU), low), np.where(outside, np.float32(PADDING_HU), full))
+
+
+def require_same_grid(one: Volume, other: Volume) -> None:
+    """Refuse to compare volumes whose voxels lie at different places.
+
+    Raises:
+        DataError: when they differ in size, spacing or place.
+    """
+    if one.hu.shape != other.hu.shape:
+        raise DataError(f"volumes of one pair differ in size: {one.hu.shape} and {other.hu.shape}")
+    # No voxel lies farther from its partner than this.
+    shift_mm = np.abs(one.affine - other.affine) @ [*one.hu.shape[::-1], 1]
+    if np.any(shift_mm > POSITION_TOLERANCE_MM):
+        raise DataError("volumes of one pair differ in spacing or place (affine)")
 
 
 class Predictions:
@@ -182,7 +196,7 @@ class Predictions:
                 "into one below it that is called like the folder of the low-dose file"
             )
         predicted = read_volume(near[0])
-        _require_same_grid(predicted, read_volume(low))
+        require_same_grid(predicted, read_volume(low))
         return predicted
 
 
@@ -253,12 +267,3 @@ def _volumes(found: FoundPair, name: str) -> ScanPair:
     if not is_volume(found.full):
         raise DataError("low dose is a volume, full dose is none")
     return ScanPair(found.patient, name, (found.low,), (found.full,))
-
-
-def _require_same_grid(one: Volume, other: Volume) -> None:
-    if one.hu.shape != other.hu.shape:
-        raise DataError(f"volumes of one pair differ in size: {one.hu.shape} and {other.hu.shape}")
-    # No voxel lies farther from its partner than this.
-    shift_mm = np.abs(one.affine - other.affine) @ [*one.hu.shape[::-1], 1]
-    if np.any(shift_mm > POSITION_TOLERANCE_MM):
-        raise DataError("volumes of one pair differ in spacing or place (affine)")

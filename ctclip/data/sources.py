@@ -34,7 +34,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     layout                  items
     ======================  =======================================================================================
     decathlon JSON file     its ``section``; paths are relative to the file; ``patient`` is taken over, or the
-                            image's file name
+                            image's path as it is written there
     list of pairs           JSON or CSV, see :func:`~ctclip.data.pairs.find_pairs`
     AAPM-Mayo 2016, TCIA    each pair of low-dose and full-dose folders: image and label, paired by position, see
                             :func:`~ctclip.data.pairs.find_pairs`
@@ -62,10 +62,10 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
         items = _from_pairs(root) or _from_volumes_or_dicom(root)
     elif is_volume(root):
         items = [{"image": str(root), "patient": hashed(root.name)}]
-    elif root.suffix == ".csv" or _is_list_of_pairs(root):
+    elif root.suffix.lower() == ".csv" or _is_list_of_pairs(root):
         items = _from_pairs(root)
     else:
-        items = _from_decathlon(root, section) if root.suffix == ".json" else _from_dicom(root)
+        items = _from_decathlon(root, section) if root.suffix.lower() == ".json" else _from_dicom(root)
     if not items:
         raise DataError(f"nothing to use in {root}: expected {LAYOUTS}")
     return sorted(items, key=lambda item: (item["patient"], str(item["image"])))
@@ -124,7 +124,9 @@ def _decathlon_item(folder: Path, section: str, entry: Any) -> Item:
     if not isinstance(entry, dict) or "image" not in entry:
         raise DataError(f"every entry of {section!r} needs an 'image', found {str(entry)[:80]}")
     found = {key: str(_file_below(folder, key, entry[key])) for key in ("image", "label") if key in entry}
-    return {**found, "patient": hashed(str(entry.get("patient", Path(found["image"]).name)))}
+    patient = entry.get("patient")
+    # Without one, as for a pair, the entry is a patient of its own; 0 may be a patient's number.
+    return {**found, "patient": hashed(str(entry["image"] if patient in (None, "") else patient))}
 
 
 def _file_below(folder: Path, key: str, name: Any) -> Path:
@@ -140,7 +142,7 @@ def _file_below(folder: Path, key: str, name: Any) -> Path:
 
 def _is_list_of_pairs(path: Path) -> bool:
     """A decathlon-style list is an object, one of pairs an array."""
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return False
     try:
         return isinstance(json.loads(path.read_text(encoding="utf-8")), list)

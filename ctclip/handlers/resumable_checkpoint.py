@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from monai.handlers import from_engine
+from monai.utils.enums import CommonKeys
 
 from ctclip.errors import AlreadyDoneError, CtclipError, DataError
 from ctclip.files import atomic_path
@@ -26,13 +29,16 @@ class ResumableCheckpointHandler:
     MONAI's ``CheckpointSaver`` forgets the best metric of the run that it resumes, and a process killed while it writes
     leaves half a file. Here the best metric is part of ``last.pt``, and a file gets its name when it is complete.
 
+    A training that diverges ends with a DataError, and neither file is touched: MONAI's metrics leave NaN out, so that
+    a network that gives nothing else would have the smallest error of all.
+
     Attach it to the trainer after the validation handler, so that the epoch's metrics are known.
 
     Args:
         output_dir: where both files go; made when missing.
         model: what ``model.pt`` holds, by name: network and :class:`~ctclip.weights.CheckpointHeader`.
         training: what else a run needs to go on, by name: optimizer, scheduler, ...; all with ``state_dict``.
-        evaluator: whose key metric decides.
+        evaluator: MONAI's, whose key metric decides.
     """
 
     def __init__(
@@ -40,13 +46,20 @@ class ResumableCheckpointHandler:
     ) -> None:
         self.folder = Path(output_dir)
         self.model, self.training = dict(model), dict(training)
+        self.evaluator = evaluator
         self.best: Any = evaluator.state  # MONAI keeps best_metric and best_metric_epoch there
+        self.finite = True  # all that validation has seen of the network
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer."""
+        """Attach to a MONAI trainer."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._require_finite_loss)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        # Before postprocessing, which may clip what is infinite.
+        self.evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._look_at_prediction)
 
     def __call__(self, engine: Engine) -> None:
+        if not self.finite:
+            raise self._diverged(engine, "the network's results in validation are not finite")
         if idist.get_rank() != 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,13 +117,29 @@ class ResumableCheckpointHandler:
                     f"{self.folder / name} exists: give --resume True to go on with that run, or another --output_dir"
                 )
 
+    def _require_finite_loss(self, engine: Engine) -> None:
+        loss = float(from_engine([CommonKeys.LOSS], first=True)(engine.state.output))
+        if not math.isfinite(loss):
+            raise self._diverged(engine, f"the training loss is {loss}, expected a finite number")
+
+    def _look_at_prediction(self, evaluator: Engine) -> None:
+        # Told at the epoch's end: the trainer's errors end in one line, those of an engine within it do not.
+        output: Any = evaluator.state.output
+        self.finite = self.finite and bool(torch.isfinite(output[CommonKeys.PRED]).all())
+
+    def _diverged(self, engine: Engine, found: str) -> DataError:
+        return DataError(
+            f"{found}: training has diverged in epoch {engine.state.epoch}; what {self.folder} holds is of earlier "
+            "epochs; start a new run with a smaller --learning_rate, or with --precision fp32"
+        )
+
     def _read_last(self) -> dict[str, Any]:
         path = self.folder / LAST_FILE
         if not path.is_file():
             raise DataError(f"nothing to resume: {path} does not exist; leave out --resume to start a new run")
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError) as error:
+        except Exception as error:  # torch raises half a dozen kinds for damaged files
             raise DataError(f"{path} is damaged; start a new run") from error
         if not isinstance(saved, dict) or not set(PROGRESS) <= saved.keys():
             raise DataError(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from ctclip.errors import DataError
+from ctclip.hu_window import require_finite_result
 
 Output = Sequence[Mapping[str, torch.Tensor]]
 Slices = list[torch.Tensor]
@@ -25,7 +26,8 @@ def windowed_slices(key: str, window_hu: Sequence[float]) -> Callable[[Output], 
 
     Returns:
         function from an engine's decollated output to two lists of (1, X, Y) slices in HU above the window's lower end.
-        It raises DataError when "label" differs in size, and when no slice is left.
+        It raises DataError when "label" differs in size, for values that are not finite, which MONAI's metrics would
+        leave out, and when no slice is left.
     """
     low, high = window_hu
 
@@ -37,6 +39,7 @@ def windowed_slices(key: str, window_hu: Sequence[float]) -> Callable[[Output], 
         kept = []
         for item in output:
             _require_same_size(item[key], item["label"])
+            require_finite_result(torch.as_tensor(item[key]))
             each = zip(slices(item[key]), slices(item["label"]), slices(item["image"]), strict=True)
             kept += [(pred, label) for pred, label, image in each if _measurable(pred, label, image)]
         if not kept:

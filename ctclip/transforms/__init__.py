@@ -17,7 +17,7 @@ from ctclip.transforms.image_noise import (
     RandSpeckleNoise,
 )
 from ctclip.transforms.lesions import RandLesionsd
-from ctclip.transforms.load import CTReader, LoadImageCTd
+from ctclip.transforms.load import CTReader, LoadImageCTd, RequireSameGridd
 from ctclip.transforms.neighbor_average import NeighborAverage, NeighborAveraged
 from ctclip.transforms.noise import RandNoised
 from ctclip.transforms.phantom_patches import RandPhantomd
@@ -45,6 +45,7 @@ __all__ = [
     "RandSpatialGaussianNoise",
     "RandSpeckleNoise",
     "RandWhiteNoise",
+    "RequireSameGridd",
     "RestoreOutsideHUWindow",
     "RestoreOutsideHUWindowd",
     "SaveImageCTd",

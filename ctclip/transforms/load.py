@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection, PathLike
-from monai.data import ImageReader
-from monai.transforms import LoadImaged
-from monai.utils import MetaKeys, SpaceKeys
+from monai.data import ImageReader, MetaTensor
+from monai.transforms import LoadImaged, MapTransform
+from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
+from ctclip.data.pairs import require_same_grid
 from ctclip.data.series import read_series
 from ctclip.data.volumes import Volume, is_volume, read_volume
 from ctclip.errors import DataError
@@ -87,3 +88,31 @@ class LoadImageCTd(LoadImaged):
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         # A reader given at run time is used alone; without one LoadImage tries every reader that it knows.
         return super().__call__(data, reader or self.reader)
+
+
+class RequireSameGridd(MapTransform):
+    """Refuses volumes of one item that lie on different grids, as ``ctclip evaluate`` does.
+
+    Those of DICOM series are left alone: they have been paired by position, see
+    :func:`~ctclip.data.pairs.find_pairs`.
+
+    Args:
+        keys: volumes as :class:`LoadImageCTd` gives them.
+        allow_missing_keys: do not raise when a key is missing.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The same items.
+
+        Raises:
+            DataError: when two of them differ in size, spacing or place.
+        """
+        loaded = [data[key] for key in self.key_iterator(dict(data))]
+        volumes = [_volume_of(each) for each in loaded if is_volume(Path(each.meta[ImageMetaKey.FILENAME_OR_OBJ]))]
+        for other in volumes[1:]:
+            require_same_grid(volumes[0], other)
+        return dict(data)
+
+
+def _volume_of(image: MetaTensor) -> Volume:
+    return Volume(image[0].numpy().T, image.affine.numpy(), np.dtype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from ctclip.dicom import (
 )
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder
+from ctclip.hu_window import require_finite_result
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 
@@ -34,10 +36,12 @@ from ctclip.units import MODEL_HU_WINDOW, HUWindow
 class SaveImageCTd(MapTransform):
     """Writes (1, X, Y, Z) volumes in HU in the form that they were read from.
 
-    A volume file becomes a file of the same name, format and data type. A DICOM series becomes a derived series,
-    ``<output_dir>/<derived SeriesInstanceUID>/0001.dcm ...``, with the same elements as those of ``ctclip denoise``.
-    Integers are rounded and clipped, never wrapped; nothing incomplete keeps a final name. A volume must have the
-    grid of its source: another number of slices, rows or columns is a DataError.
+    A volume file becomes a file of the same name, format and data type, in the same folder below ``output_dir`` as the
+    source has below ``data_root_dir``; two sources are never written to one file. A DICOM series becomes a derived
+    series, ``<output_dir>/<derived SeriesInstanceUID>/0001.dcm ...``, with the same elements as those of ``ctclip
+    denoise``. Integers are rounded and clipped, never wrapped; nothing incomplete keeps a final name. A volume must
+    have the grid of its source: another number of slices, rows or columns is a DataError, and so are values that are
+    not finite.
 
     Args:
         keys: volumes in HU.
@@ -50,6 +54,8 @@ class SaveImageCTd(MapTransform):
         backend: what ran the network, see :func:`~ctclip.backend.find_backend`; part of it too.
         hu_window: what the network sees as [0, 1].
         overwrite: replace earlier results.
+        data_root_dir: the folder, or the file in it, that the volumes were found in; ``None`` keeps their names alone,
+            as for a volume that lies elsewhere.
         allow_missing_keys: do not raise when a key is missing.
     """
 
@@ -67,10 +73,13 @@ class SaveImageCTd(MapTransform):
         backend: str = EAGER,
         hu_window: HUWindow = MODEL_HU_WINDOW,
         overwrite: bool = False,
+        data_root_dir: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.source_key, self.folder, self.overwrite = source_key, Path(output_dir), overwrite
+        self.root = None if data_root_dir is None else _folder(Path(data_root_dir))
+        self.sources: dict[Path, Path] = {}  # of the volumes written so far
         self.derivation = Denoising(
             model_name=model_name,
             model_sha256=model_sha256,
@@ -92,7 +101,7 @@ class SaveImageCTd(MapTransform):
         return dict(data)
 
     def _save_volume(self, volume_hu: np.ndarray, source: Path) -> None:
-        target = self.folder / source.name
+        target = self._target(source)
         if target.resolve() == source.resolve():
             raise ConfigError("the output is the input, which is never modified; choose another output_dir")
         if target.exists() and not self.overwrite:
@@ -104,8 +113,22 @@ class SaveImageCTd(MapTransform):
                 f"the volume has {volume_hu.shape} slices, rows and columns, its source {original.hu.shape}; bring it "
                 "back to the grid of its file first, with Invertd"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        require_finite_result(volume_hu)
+        target.parent.mkdir(parents=True, exist_ok=True)
         write_volume(target, replace(original, hu=volume_hu))
+        self.sources[target] = source
+
+    def _target(self, source: Path) -> Path:
+        place = Path(os.path.abspath(source))
+        name = Path(source.name)
+        if self.root is not None and place.is_relative_to(self.root):
+            name = place.relative_to(self.root)
+        target = self.folder / name
+        if self.sources.get(target, source) != source:
+            raise DataError(
+                f"two volumes would be written to {target}; put them into different folders below one dataset_dir"
+            )
+        return target
 
     def _save_series(self, volume_hu: np.ndarray, sources: list[Path]) -> None:
         if len(volume_hu) != len(sources):
@@ -117,6 +140,11 @@ class SaveImageCTd(MapTransform):
             slices = _with_source(sources, volume_hu)
             for _ in write_derived_slices(slices, folder, self.derivation, series_number=number):
                 pass
+
+
+def _folder(data: Path) -> Path:
+    """Absolute and without "..", but with the links that lead to the volumes."""
+    return Path(os.path.abspath(data.parent if data.is_file() else data))
 
 
 def _with_source(sources: list[Path], volume_hu: np.ndarray) -> Iterator[tuple[CTSlice, np.ndarray]]:

@@ -130,7 +130,7 @@ def save_checkpoint(
         half: store floating-point tensors as float16, half the size; they are read back as float32.
 
     Raises:
-        ConfigError: when a network without an encoder shall leave it out.
+        ConfigError: when a network without an encoder shall leave it out, and for values too large for float16.
     """
     state = dict(network.state_dict())
     encoder_sha256 = None
@@ -140,10 +140,22 @@ def save_checkpoint(
         encoder_sha256 = state_sha256(network.encoder.state_dict())
         state = {name: values for name, values in state.items() if not name.startswith(ENCODER_PREFIX)}
     if half:
-        state = {name: values.half() if values.is_floating_point() else values for name, values in state.items()}
+        state = {name: _half(name, values) for name, values in state.items()}
     header = CheckpointHeader(network.config, hu_window, encoder_sha256, provenance or {})
     with atomic_path(path) as partial:
         torch.save({MODEL_KEY: state, HEADER_KEY: header.state_dict()}, partial)
+
+
+def _half(name: str, values: torch.Tensor) -> torch.Tensor:
+    if not values.is_floating_point():
+        return values
+    halved = values.half()
+    if (halved.isinf() & values.isfinite()).any():
+        raise ConfigError(
+            f"{name} holds values up to {values.abs().max():g}, float16 at most {torch.finfo(torch.float16).max:g}; "
+            "leave out --half"
+        )
+    return halved
 
 
 def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:

@@ -303,11 +303,14 @@ def test_a_mistake_that_shows_during_a_run_is_one_line_too(
 ) -> None:
     image = nib.load(ct_folder / "0.nii.gz")
     nib.save(image.slicer[..., :4], tmp_path / "short.nii.gz")
-    pair = {"image": str(ct_folder / "0.nii.gz"), "label": str(tmp_path / "short.nii.gz")}
-    (tmp_path / "list.json").write_text(json.dumps({"training": [pair]}))
+    nib.save(nib.Nifti1Image(image.dataobj, image.affine @ np.diag([1.1, 1, 1, 1])), tmp_path / "wide.nii.gz")
+    for name in ("short", "wide"):
+        pair = {"image": str(ct_folder / "0.nii.gz"), "label": str(tmp_path / f"{name}.nii.gz")}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"training": [pair]}))
     nib.save(nib.Nifti1Image(np.abs(image.get_fdata()), image.affine), tmp_path / "no_hu.nii.gz")
     for kind, files, data, message in (
-        ("train", ["train", "evaluate"], "list.json", "image and label of a pair differ in size"),
+        ("train", ["train", "evaluate"], "short.json", "volumes of one pair differ in size"),
+        ("train", ["train", "evaluate"], "wide.json", r"volumes of one pair differ in spacing or place \(affine\)"),
         ("infer", ["inference"], "no_hu.nii.gz", "no_hu.nii.gz: these values are not HU"),
     ):
         configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]

@@ -235,8 +235,8 @@ def _volume(path: Path, value: float, shape: tuple[int, int, int] = (4, 5, 3), s
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
     _pair_of_series(tmp_path / "a", tmp_path / "b")
-    _volume(tmp_path / "v/low.nii.gz", -7)
-    _volume(tmp_path / "v/full.nii.gz", -5)
+    _volume(tmp_path / "v/low.nii.gz", -70)
+    _volume(tmp_path / "v/full.nii.gz", -50)
     entries = [{"low": "a", "full": "b", "patient": "x"}, {"low": "v/low.nii.gz", "full": "v/full.nii.gz"}]
     listing = tmp_path / f"pairs.{kind}"
     if kind == "json":
@@ -246,7 +246,7 @@ def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
     pairs, problems = find_pairs(listing)
     assert (len(pairs), problems) == (2, [])
     differences = {float((scan.full_hu - scan.low_hu).mean()) for scan in map(read_pair, pairs)}
-    assert differences == {100.0, 2.0}
+    assert differences == {100.0, 20.0}
 
 
 def _list_of(path: Path, *entries: dict[str, str]) -> Path:
@@ -256,7 +256,7 @@ def _list_of(path: Path, *entries: dict[str, str]) -> Path:
 
 def test_list_entries_are_patients_of_their_own_unless_they_name_one(tmp_path: Path) -> None:
     for name in "abcd":
-        _volume(tmp_path / f"{name}.nii", -5)
+        _volume(tmp_path / f"{name}.nii", -50)
     entries = [{"low": "a.nii", "full": "b.nii"}, {"low": "c.nii", "full": "d.nii"}]
     pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *entries))
     assert len({pair.patient for pair in pairs}) == 2
@@ -268,14 +268,14 @@ def test_list_entries_are_patients_of_their_own_unless_they_name_one(tmp_path: P
 def test_a_list_may_begin_with_a_byte_order_mark(kind: str, tmp_path: Path) -> None:
     """As Excel and PowerShell write it."""
     for name in ("low.nii", "full.nii"):
-        _volume(tmp_path / name, -5)
+        _volume(tmp_path / name, -50)
     content = {"json": '[{"low": "low.nii", "full": "full.nii"}]', "csv": "low,full\nlow.nii,full.nii\n"}[kind]
     (tmp_path / f"pairs.{kind}").write_text(content, "utf-8-sig")
     assert len(find_pairs(tmp_path / f"pairs.{kind}")[0]) == 1
 
 
 def test_a_volume_and_a_folder_are_no_pair(tmp_path: Path) -> None:
-    _volume(tmp_path / "low.nii", -5)
+    _volume(tmp_path / "low.nii", -50)
     _scan(tmp_path / "full", Z, 100)
     with pytest.raises(DataError, match="low dose is a volume, full dose is none"):
         find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full"}))
@@ -294,9 +294,9 @@ def test_a_list_may_name_a_series_that_is_off_by_default_but_no_confused_one(tmp
         find_pairs(_list_of(tmp_path / "pairs.json", {**entry, "full_series": "1.2.3.9"}))
 
 
-@pytest.mark.parametrize(("low", "full"), [(1060, -20), (-20, 1), (-20, np.nan)])
+@pytest.mark.parametrize(("low", "full"), [(1060, -20), (-20, 1), (-20, -1), (-20, np.nan)])
 def test_volumes_that_cannot_be_hu_are_refused(tmp_path: Path, low: float, full: float) -> None:
-    """Stored without their intercept, a mask, not a number."""
+    """Stored without their intercept, a mask, scaled, not a number."""
     _volume(tmp_path / "low.nii.gz", low)
     _volume(tmp_path / "full.nii.gz", full)
     (tmp_path / "pairs.json").write_text(json.dumps([{"low": "low.nii.gz", "full": "full.nii.gz"}]))
@@ -322,8 +322,8 @@ def test_the_farthest_voxel_tells_whether_two_grids_are_one(
     tmp_path: Path, shape: tuple[int, int, int], spacing: float, fits: bool
 ) -> None:
     """40 voxels of 0.5 mm end 0.04 mm, or 0.08 mm, from those of the other grid; the tolerance is 0.05 mm."""
-    _volume(tmp_path / "low.nii", -5, shape)
-    _volume(tmp_path / "full.nii", -5, shape, spacing)
+    _volume(tmp_path / "low.nii", -50, shape)
+    _volume(tmp_path / "full.nii", -50, shape, spacing)
     ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
     if fits:
         assert read_pair(pair).low_hu.shape == shape[::-1]
@@ -333,10 +333,10 @@ def test_the_farthest_voxel_tells_whether_two_grids_are_one(
 
 
 def test_grids_that_begin_at_two_places_are_two(tmp_path: Path) -> None:
-    _volume(tmp_path / "low.nii", -5)
+    _volume(tmp_path / "low.nii", -50)
     moved = np.diag([0.5, 0.5, 2, 1])
     moved[1, 3] = 0.1
-    nib.save(nib.Nifti1Image(np.full((4, 5, 3), -5, np.int16), moved), tmp_path / "full.nii")
+    nib.save(nib.Nifti1Image(np.full((4, 5, 3), -50, np.int16), moved), tmp_path / "full.nii")
     ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
     with pytest.raises(DataError, match="differ in spacing or place"):
         read_pair(pair)
@@ -402,9 +402,9 @@ def test_predictions_of_others_and_of_other_tools_are_not_taken(tmp_path: Path) 
 
 
 def test_predicted_volumes_of_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
-    for case, value in (("a", -5), ("b", -6)):
+    for case, value in (("a", -50), ("b", -60)):
         _volume(tmp_path / f"d/{case}/low.nii.gz", value)
-        _volume(tmp_path / f"d/{case}/full.nii.gz", -7)
+        _volume(tmp_path / f"d/{case}/full.nii.gz", -70)
     entries = [{"low": f"{case}/low.nii.gz", "full": f"{case}/full.nii.gz"} for case in "ab"]
     (tmp_path / "d/pairs.json").write_text(json.dumps(entries))
     pairs, _ = find_pairs(tmp_path / "d/pairs.json")
@@ -416,17 +416,17 @@ def test_predicted_volumes_of_equal_names_are_told_apart_by_their_folders(tmp_pa
 
 
 def test_predicted_volumes_on_another_grid_are_refused(tmp_path: Path) -> None:
-    _volume(tmp_path / "d/low.nii.gz", -5)
+    _volume(tmp_path / "d/low.nii.gz", -50)
     (tmp_path / "d/pairs.json").write_text(json.dumps([{"low": "low.nii.gz", "full": "low.nii.gz"}]))
     ((pair,), _) = find_pairs(tmp_path / "d/pairs.json")
-    _volume(tmp_path / "results/low.nii.gz", -6, spacing=0.6)
+    _volume(tmp_path / "results/low.nii.gz", -60, spacing=0.6)
     with pytest.raises(DataError, match="differ in spacing or place"):
         Predictions(tmp_path / "results").read(pair)
 
 
 def test_predicted_volumes_have_the_name_of_their_source(tmp_path: Path) -> None:
-    _volume(tmp_path / "d/case1.nii.gz", -5)
-    _volume(tmp_path / "d/full.nii.gz", -7)
+    _volume(tmp_path / "d/case1.nii.gz", -50)
+    _volume(tmp_path / "d/full.nii.gz", -70)
     (tmp_path / "d/pairs.json").write_text(json.dumps([{"low": "case1.nii.gz", "full": "full.nii.gz"}]))
     ((pair,), _) = find_pairs(tmp_path / "d/pairs.json")
     _volume(tmp_path / "results/case1.nii.gz", 6)

@@ -92,6 +92,16 @@ def test_decathlon_lists(tmp_path: Path) -> None:
         find_items(tmp_path / "list.json")
 
 
+@pytest.mark.parametrize("unnamed", [{}, {"patient": None}, {"patient": ""}])
+def test_entries_without_a_patient_are_told_apart_by_their_paths(tmp_path: Path, unnamed: dict) -> None:
+    for name in "abc":
+        _volume(tmp_path / name / "ct.nii.gz")
+    entries: list[dict] = [{"image": f"{name}/ct.nii.gz", **unnamed} for name in "ab"]
+    entries += [{"image": f"{name}/ct.nii.gz", "patient": 0} for name in "bc"]
+    (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
+    assert sorted(patient_weights(find_items(tmp_path / "list.json"))) == [0.5, 0.5, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -158,13 +168,16 @@ def test_a_single_scan_and_a_list_of_pairs(tmp_path: Path) -> None:
     first = write_stack(tmp_path / "low", [0.0, 2.0])[0]
     (item,) = find_items(first)
     assert len(item["image"]) == 1
-    _volume(tmp_path / "a.nii.gz", -5)
-    _volume(tmp_path / "b.nii.gz", -7)
+    _volume(tmp_path / "a.nii.gz", -50)
+    _volume(tmp_path / "b.nii.gz", -70)
     (tmp_path / "pairs.json").write_text(json.dumps([{"low": "a.nii.gz", "full": "b.nii.gz"}]))
-    (tmp_path / "pairs.csv").write_text("low,full\na.nii.gz,b.nii.gz\n")
-    for name in ("pairs.json", "pairs.csv"):
+    for name in ("pairs.csv", "PAIRS.CSV"):
+        (tmp_path / name).write_text("low,full\na.nii.gz,b.nii.gz\n")
+    (tmp_path / "PAIRS.JSON").write_bytes((tmp_path / "pairs.json").read_bytes())
+    (tmp_path / "DECATHLON.JSON").write_text(json.dumps({"training": [{"image": "b.nii.gz"}]}))
+    for name in ("pairs.json", "pairs.csv", "PAIRS.JSON", "PAIRS.CSV", "DECATHLON.JSON"):
         (item,) = find_items(tmp_path / name)
-        assert LoadImageCTd("image")(normal_dose([item])[0])["image"].max() == -7
+        assert LoadImageCTd("image")(normal_dose([item])[0])["image"].max() == -70
 
 
 def test_nothing_usable(tmp_path: Path) -> None:

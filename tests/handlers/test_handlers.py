@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import RootMeanSquaredError, ValidationHandler, from_engine
 from monai.transforms import RandGaussianNoise
 
 from ctclip.errors import AlreadyDoneError, DataError
@@ -114,9 +116,12 @@ class TestResumableCheckpoints:
         other = ResumableCheckpointHandler(str(tmp_path), {"model": torch.nn.Linear(3, 1)}, {}, trainer)
         with pytest.raises(DataError, match="another network"):
             other.resume(trainer)
-        (tmp_path / "last.pt").write_bytes(b"half a file")
-        with pytest.raises(DataError, match="damaged"):
-            handler.resume(trainer)
+        whole = (tmp_path / "last.pt").read_bytes()
+        # The second takes something from an empty stack, which is an IndexError.
+        for damaged in (b"half a file", whole.replace(b"\x80\x02}", b"\x80\x02R", 1)):
+            (tmp_path / "last.pt").write_bytes(damaged)
+            with pytest.raises(DataError, match="damaged"):
+                handler.resume(trainer)
         for content in ({"model": {}, "ctclip": {}}, [1, 2]):
             torch.save(content, tmp_path / "last.pt")
             with pytest.raises(DataError, match="last.pt is no training state"):
@@ -175,3 +180,46 @@ class TestResumableCheckpoints:
         self._epoch(parts, 1, 20.0, 1, weight=1.0)
         with pytest.raises(DataError, match="--resume True"):
             parts[0].refuse_to_overwrite()
+
+
+class TestDivergence:
+    """MONAI's metrics leave NaN out: the RMSE of a network that gives nothing else is 0, the best there is."""
+
+    @staticmethod
+    def _trainer(folder: Path, network: torch.nn.Module) -> SupervisedTrainer:
+        data = [{"image": torch.ones(1, 1, 4, 4), "label": torch.zeros(1, 1, 4, 4)}] * 2
+        device = torch.device("cpu")
+        evaluator = SupervisedEvaluator(
+            device,
+            data,
+            network,
+            key_val_metric={"rmse": RootMeanSquaredError(output_transform=from_engine(["pred", "label"]))},
+            metric_cmp_fn=lambda current, best: current < best,
+        )
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        validation = [ValidationHandler(1, evaluator)]
+        loss = torch.nn.MSELoss()
+        trainer = SupervisedTrainer(device, 4, data, network, optimizer, loss, train_handlers=validation)
+        ResumableCheckpointHandler(str(folder), {"model": network}, {"optimizer": optimizer}, evaluator).attach(trainer)
+        return trainer
+
+    @staticmethod
+    def _poison(network: torch.nn.Module) -> None:
+        torch.nn.init.constant_(network.weight, torch.nan)
+
+    @pytest.mark.parametrize(
+        ("event", "message"),
+        [
+            (Events.ITERATION_STARTED(once=5), "the training loss is nan, expected a finite number"),
+            (Events.ITERATION_COMPLETED(once=6), "the network's results in validation are not finite"),
+        ],
+    )
+    def test_a_network_that_gives_nan_replaces_nothing(self, tmp_path: Path, event: Events, message: str) -> None:
+        network = torch.nn.Conv2d(1, 1, 1)
+        trainer = self._trainer(tmp_path, network)
+        trainer.add_event_handler(event, lambda: self._poison(network))
+        with pytest.raises(DataError, match=f"^{message}: training has diverged in epoch 3; [^\n]*--learning_rate"):
+            trainer.run()
+        last, best = (torch.load(tmp_path / name, weights_only=True) for name in ("last.pt", "model.pt"))
+        assert last["epoch"] == last["best_metric_epoch"] == 2
+        assert best["model"]["weight"].isfinite().all()

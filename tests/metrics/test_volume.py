@@ -42,3 +42,12 @@ def test_a_pair_of_different_sizes_is_refused() -> None:
     image, label = torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8, 4)
     with pytest.raises(DataError, match=r"differ in size: found \(8, 8, 3\) and \(8, 8, 4\)"):
         windowed_slices("pred", (-160, 240))([{"image": image, "pred": image, "label": label}])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_result_that_is_not_finite_is_refused(value: float) -> None:
+    """MONAI's RMSE of nothing but NaN is 0."""
+    image, label = torch.zeros(1, 8, 8, 3), torch.rand(1, 8, 8, 3)
+    pred = torch.full_like(image, value)
+    with pytest.raises(DataError, match="192 processed pixels are not finite"):
+        windowed_slices("pred", (-160, 240))([{"image": image, "pred": pred, "label": label}])

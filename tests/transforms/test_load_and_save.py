@@ -6,13 +6,14 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from monai.transforms import Compose
 
 from ctclip.data.sources import find_items
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.errors import ConfigError, DataError
 from ctclip.phantom import body_phantom_hu
-from ctclip.transforms import LoadImageCTd, SaveImageCTd
+from ctclip.transforms import LoadImageCTd, RequireSameGridd, SaveImageCTd
 from ctclip.transforms.load import CTReader
 
 
@@ -30,6 +31,58 @@ def test_a_volume_of_another_grid_than_its_file_is_not_saved(tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
     save({"pred": torch.full((1, 5, 4, 3), 7.0), "source": str(source)})
     assert (read_volume(tmp_path / "out" / "ct.nii.gz").hu == 7).all()
+
+
+def test_a_result_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    """In a file of integers NaN would be 0 HU."""
+    source = tmp_path / "ct.nii.gz"
+    write_volume(source, Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16)))
+    save = SaveImageCTd("pred", "source", str(tmp_path / "out"), "any", "")
+    with pytest.raises(DataError, match="^60 processed pixels are not finite"):
+        save({"pred": torch.full((1, 5, 4, 3), torch.nan), "source": str(source)})
+    assert not (tmp_path / "out").exists()
+
+
+def test_volumes_of_one_name_keep_their_folders(tmp_path: Path) -> None:
+    empty = Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16))
+    names = ["p1/ct.nii.gz", "p2/ct.nii.gz"]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        write_volume(tmp_path / "in" / name, empty)
+    items = [
+        {"pred": torch.full((1, 5, 4, 3), float(value)), "source": str(tmp_path / "in" / name)}
+        for value, name in enumerate(names)
+    ]
+    root, out = tmp_path / "in" / "p1" / "..", tmp_path / "out"
+    save = SaveImageCTd("pred", "source", str(out), "any", "", data_root_dir=str(root))
+    for item in items:
+        save(item)
+    assert [read_volume(out / name).hu.max() for name in names] == [0, 1]
+    # Seen from the first volume the second one lies elsewhere.
+    for number, place in enumerate((None, items[0]["source"])):
+        out = tmp_path / f"names{number}"
+        save = SaveImageCTd("pred", "source", str(out), "any", "", overwrite=True, data_root_dir=place)
+        save(items[0])
+        with pytest.raises(DataError, match="two volumes would be written to"):
+            save(items[1])
+        save(items[0])
+        assert [path.name for path in out.iterdir()] == ["ct.nii.gz"]
+
+
+def test_volumes_on_two_grids_are_no_pair_but_series_have_been_paired_by_position(tmp_path: Path) -> None:
+    hu = body_phantom_hu(3, 64)
+    for name, spacing in (("one", 1.0), ("same", 1.0), ("other", 1.1)):
+        affine = np.diag([-spacing, -1.0, 2.0, 1.0])
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(hu, affine, np.dtype(np.int16)))
+    compare = Compose([LoadImageCTd(["image", "label"]), RequireSameGridd(["image", "label"])])
+    one, same, other = (str(tmp_path / f"{name}.nii.gz") for name in ("one", "same", "other"))
+    assert set(compare({"image": one, "label": same})) == {"image", "label"}
+    with pytest.raises(RuntimeError) as caught:
+        compare({"image": one, "label": other})
+    assert "differ in spacing or place" in str(caught.value.__cause__)
+    write_ct_series(tmp_path / "series", hu)
+    (item,) = find_items(tmp_path / "series")
+    compare({"image": item["image"], "label": one})
 
 
 def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:

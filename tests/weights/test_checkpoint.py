@@ -182,6 +182,14 @@ def test_a_header_resumes_the_same_network_only() -> None:
         header.load_state_dict(CheckpointHeader(replace(CONFIG, residual=False)).state_dict())
 
 
+def test_what_half_precision_cannot_hold_is_not_stored(tmp_path: Path) -> None:
+    network = build_network(CONFIG, random_encoder=True)
+    network.encoder.bn1.running_var.fill_(1e5)
+    with pytest.raises(ConfigError, match="bn1.running_var holds values up to 100000, float16 at most 65504; leave"):
+        save_checkpoint(network, tmp_path / "half.pt", half=True)
+    assert not (tmp_path / "half.pt").exists()
+
+
 def test_half_precision_is_stored_but_not_read(tmp_path: Path) -> None:
     network = build_network(CONFIG, random_encoder=True)
     save_checkpoint(network, tmp_path / "half.pt", half=True)
