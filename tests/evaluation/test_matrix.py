@@ -153,6 +153,18 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path) -> None:
     assert "http:" not in page
 
 
+def test_nothing_measured_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    volume = Volume(SCAN.slices_hu.round(), np.diag([-1.5, -1.5, 2.5, 1]), np.dtype(np.int16))
+    write_volume(tmp_path / "scan.nii.gz", volume)
+    options = ["--dose", "0.5", "--window", "5000,10", "--model", "none", "--quiet"]
+    scan, out = tmp_path / "scan.nii.gz", tmp_path / "out"
+    result = CliRunner().invoke(app, ["matrix", str(scan), "--output", str(out), *options])
+    assert result.exit_code == 1
+    assert "ctclip: nothing could be measured: scan 1, " in " ".join(result.output.split())
+    assert "a single value in the window" in " ".join(result.output.split())
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
