@@ -144,6 +144,7 @@ def test_one_patient_is_chosen_by_folder(tmp_path: Path) -> None:
         (("--patients", "L999"), "1 of 1 names are not among the 1 patients"),
         (("--strength", "max"), "low, medium, high"),
         (("--model", "ct-huge"), "ct-huge"),
+        (("--model", "none", "--no-physics", "--seed", "-1"), "Invalid value for '--seed'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
