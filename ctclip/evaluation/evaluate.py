@@ -11,6 +11,7 @@ from ctclip.data.pairs import ScanPair, read_pair
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.measures import Row, measure_slices
 from ctclip.evaluation.methods import Method, SliceProgress
+from ctclip.metrics.image import require_ssim_size
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.report.content import IDENTITY
 from ctclip.units import HUWindow
@@ -108,6 +109,7 @@ def evaluate(
     for number, pair in enumerate(pairs):
         try:
             scan = read_pair(pair)
+            require_ssim_size(scan.full_hu)
         except (DataError, SeriesError) as error:
             found.problems.append(f"pair {pair.name} left out: {error}")
             continue

@@ -186,13 +186,17 @@ def test_legacy_is_the_published_conventions_error_scaled_by_4120_over_4096() ->
     assert plain.name == "rmse_hu [-1024,3072] HU range 4096"
 
 
-def test_a_pair_that_cannot_be_read_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:
+def test_a_pair_that_cannot_be_used_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:
     _write(tmp_path / "other.nii.gz", body_phantom_hu(3, 64))
+    _write(tmp_path / "tiny.nii.gz", low_dose(body_phantom_hu(3, 64), 10)[:, 28:36])
     entries = json.loads((data / "pairs.json").read_text())
     entries = [{key: str(data / value) if key != "patient" else value for key, value in e.items()} for e in entries[:1]]
     entries.append({"low": entries[0]["low"], "full": str(tmp_path / "other.nii.gz"), "patient": "q"})
+    entries.append({dose: str(tmp_path / "tiny.nii.gz") for dose in ("low", "full")})
     (tmp_path / "pairs.json").write_text(json.dumps(entries))
     pairs, _ = find_pairs(tmp_path / "pairs.json")
     found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW])
     assert len(found.slices) == 2
-    assert "left out" in found.problems[0]
+    unequal, small = found.problems
+    assert "left out: volumes of one pair differ in size" in unequal
+    assert "left out: a slice of 8 x 64 is too small for SSIM" in small
