@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctclip.metrics.image import is_constant, slice_quality
-from ctclip.metrics.noise import compare_noise
+from ctclip.metrics.noise import NO_VARIANCE_HU2, NoiseComparison, compare_noise
 from ctclip.metrics.residual import residual_structure
 from ctclip.metrics.tissue import tissue_bias_hu
 from ctclip.report.content import Measure
@@ -49,8 +49,8 @@ def measure_slices(
         legacy: also by the convention of the published code.
 
     Returns:
-        one row per slice; NaN where a slice holds too little of a tissue, or nothing to measure in a window: a
-        reference of one value, such as air alone, or equal to the low dose. Their PSNR would be infinite.
+        one row per slice; NaN where a slice holds too little of a tissue, no noise to change, or nothing to measure in
+        a window: a reference of one value, such as air alone, or equal to the low dose. Their PSNR would be infinite.
     """
     columns = {}
     for window in windows:
@@ -76,11 +76,16 @@ def _without_window(output: np.ndarray, low: np.ndarray, full: np.ndarray) -> Ro
     noise = compare_noise(low, output)
     row = {
         Measure("noise_sd_hu", "HU"): noise.after_hu,
-        Measure("noise_change_percent", "%"): 100 * (noise.after_hu / noise.before_hu - 1),
+        Measure("noise_change_percent", "%"): _change_percent(noise),
         Measure("residual_structure", ""): residual_structure(low, output, full),
     }
     bias_hu = tissue_bias_hu(output, full)
     return row | {Measure(f"bias_hu {tissue}", "HU"): value for tissue, value in bias_hu.items()}
+
+
+def _change_percent(noise: NoiseComparison) -> float:
+    """NaN where there was no noise to change."""
+    return 100 * (noise.after_hu / noise.before_hu - 1) if noise.before_hu**2 > NO_VARIANCE_HU2 else float("nan")
 
 
 def _legacy_hu(hu: np.ndarray) -> np.ndarray:

@@ -164,6 +164,14 @@ def test_half_of_the_noise_is_about_minus_50_percent_and_bias_is_that_to_the_ful
     assert row[Measure("bias_hu soft tissue", "HU")] == pytest.approx(7, abs=0.3)
 
 
+def test_without_noise_its_change_is_not_a_number() -> None:
+    clean = np.full((1, SIZE, SIZE), 47.3, np.float32)
+    clean[:, :20, :20] = -1000  # rounding leaves a variance beside other values
+    (row,) = measure_slices(clean + 1, clean, clean + 5, [MODEL_HU_WINDOW])
+    assert np.isnan(row[Measure("noise_change_percent", "%")])
+    assert row[Measure("noise_sd_hu", "HU")] == pytest.approx(0, abs=1e-3)
+
+
 def test_anatomy_in_what_was_removed_is_seen_against_the_full_dose() -> None:
     full = low_dose(body_phantom_hu(1, SIZE), 5, seed=1)
     low = low_dose(full, 20, seed=3)
