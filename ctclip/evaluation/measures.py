@@ -65,10 +65,25 @@ def measure_slices(
     return rows
 
 
+def says_nothing(low_hu: np.ndarray, full_hu: np.ndarray, window_hu: HUWindow) -> np.ndarray:
+    """Which slices of a pair have no image quality in a window: those whose full dose shows a single value there or
+    equals the low dose.
+
+    Args:
+        low_hu: (slices, rows, columns).
+        full_hu: the same shape.
+        window_hu: lower and upper end.
+
+    Returns:
+        (slices,) bool.
+    """
+    equal = (np.clip(low_hu, *window_hu) == np.clip(full_hu, *window_hu)).all(axis=(1, 2))
+    return is_constant(full_hu, window_hu) | equal
+
+
 def _quality(output: np.ndarray, low: np.ndarray, full: np.ndarray, window: HUWindow) -> dict[str, np.ndarray]:
     """The same slices count for all methods, so their own results do not decide."""
-    equal = (np.clip(low, *window) == np.clip(full, *window)).all(axis=(1, 2))
-    nothing = is_constant(full, window) | equal
+    nothing = says_nothing(low, full, window)
     return {name: np.where(nothing, np.nan, values) for name, values in slice_quality(output, full, window).items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,22 @@ def test_without_noise_in_the_data_physics_is_left_out_by_name(tmp_path: Path) -
     (problem,) = content["problems"]
     assert "physics left out: the low-dose scans hold no noise" in problem
     assert content["nps"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "window"), [(("--windows", "5000,10"), "[4995,5005]"), ((), "[-160,240]")], ids=["one value", "equal"]
+)
+def test_a_pair_without_image_quality_is_a_problem(tmp_path: Path, options: tuple[str, ...], window: str) -> None:
+    _tree(tmp_path / "data", "mayo2016", patients=2)
+    if not options:
+        shutil.rmtree(tmp_path / "data/L001/full_1mm")
+        shutil.copytree(tmp_path / "data/L001/quarter_1mm", tmp_path / "data/L001/full_1mm")
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK, *options)
+    assert result.exit_code == 3, result.output
+    problems = json.loads((tmp_path / "out" / "results.json").read_text())["problems"]
+    assert len(problems) == 2, problems
+    assert window in problems[0]
+    assert all("no image quality" in each for each in problems)
 
 
 @pytest.mark.parametrize(
