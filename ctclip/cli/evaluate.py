@@ -19,6 +19,7 @@ from ctclip.strength import DEFAULT_STRENGTH, find_strength
 if TYPE_CHECKING:
     from ctclip.data.pairs import ScanPair
     from ctclip.evaluation.bench import BenchResult
+    from ctclip.evaluation.evaluate import Evaluation
     from ctclip.evaluation.methods import Method
     from ctclip.report import Report
 
@@ -37,7 +38,7 @@ def evaluate(
     legacy: bool = typer.Option(False, "--legacy", help="Also the figures by the published code's convention."),
     physics: bool = typer.Option(True, help="NPS, TTF and detectability on a phantom with the noise of the data."),
     panels: int = typer.Option(4, min=0, help="Scans whose middle slice is shown."),
-    seed: int = typer.Option(0, help="Of the phantom's noise and the bootstrap."),
+    seed: int = typer.Option(0, min=0, help="Of the phantom's noise and the bootstrap."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier evaluation."),
@@ -136,7 +137,7 @@ def _run(
         evaluation = measure(pairs, methods, windows, legacy=legacy, panels=panels, progress=progress)
         if not evaluation.slices:
             raise DataError(f"nothing could be measured: {evaluation.problems[0]}")
-        bench = _bench(bar, methods, evaluation.noise_sd_hu, seed, settings) if physics else {}
+        bench = _bench(bar, methods, evaluation, seed, settings) if physics else {}
     evaluation.problems[:0] = problems
     used = {each.method for each in evaluation.slices}
     methods = [each for each in methods if each.name in used]
@@ -145,14 +146,23 @@ def _run(
 
 
 def _bench(
-    bar: Progress, methods: list[Method], noise_sd_hu: float, seed: int, settings: dict[str, str]
+    bar: Progress, methods: list[Method], evaluation: Evaluation, seed: int, settings: dict[str, str]
 ) -> dict[str, BenchResult]:
     import math
 
     from ctclip.evaluation.bench import run_bench
+    from ctclip.metrics.noise import NO_VARIANCE_HU2
 
+    noise_sd_hu = evaluation.noise_sd_hu
     if not math.isfinite(noise_sd_hu):
         settings["physics"] = "left out: no scan holds enough soft tissue to measure its noise"
+        return {}
+    if noise_sd_hu**2 <= NO_VARIANCE_HU2:
+        settings["physics"] = "left out: the low-dose scans hold no noise"
+        evaluation.problems.append(
+            "physics left out: the low-dose scans hold no noise (median SD 0 HU), expected that of a low dose; check "
+            "the data"
+        )
         return {}
     settings["physics"] = f"phantom with {noise_sd_hu:.1f} HU of noise, the median of the low-dose scans"
     runnable = [each for each in methods if each.denoise is not None]

@@ -40,6 +40,7 @@ def matrix(
         chosen_window = parse_window(window)
         strengths = [find_strength(each) for each in strength]
         doses = parse_numbers("--dose", dose, above=0, up_to=1)
+        from ctclip.errors import DataError
         from ctclip.evaluation.matrix import conditions, find_scans, run_matrix
         from ctclip.evaluation.methods import methods_of
         from ctclip.files import atomic_folder, require_replaceable
@@ -74,6 +75,8 @@ def matrix(
                     range(seeds),
                     lambda text, done, total: bar.update(task, description=text, completed=done, total=total),
                 )
+            if not cells:
+                raise DataError(f"nothing could be measured: {more[0]}")
             problems += more
             settings = {"slices of each scan": str(slices), "seeds": str(seeds)}
             settings |= {each.name: f"{each.description} {each.sha256}".strip() for each in methods}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ctclip.errors import ConfigError
 from ctclip.units import WINDOWS_HU, HUWindow
 
@@ -10,7 +12,8 @@ def parse_windows(text: str) -> list[HUWindow]:
     """HU windows from names and pairs of level and width, such as "soft,full" or "soft,50,350".
 
     Raises:
-        ConfigError: for an unknown name, a level without width, or a width that is not positive.
+        ConfigError: for an unknown name, a level without width, a width that is not positive, or ends that
+            are not finite.
     """
     windows: list[HUWindow] = []
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -20,7 +23,7 @@ def parse_windows(text: str) -> list[HUWindow]:
             windows.append(WINDOWS_HU[word])
             continue
         level, width = _number(word), _number(words.pop(0)) if words else None
-        if level is None or width is None or width <= 0:
+        if level is None or width is None or not -math.inf < level - width / 2 < level + width / 2 < math.inf:
             raise ConfigError(
                 f"--windows {text!r}: expected {', '.join(WINDOWS_HU)} or LEVEL,WIDTH in HU, such as soft,50,350"
             )

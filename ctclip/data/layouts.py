@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctclip.errors import DataError
+from ctclip.errors import ConfigError, DataError
 
 AUTO, MAYO, TCIA, LIST = "auto", "mayo2016", "tcia", "pairs"
 
@@ -90,10 +90,11 @@ def find_layout(data: Path, layout: str = AUTO) -> tuple[list[FoundPair], list[s
         empty when no layout fits.
 
     Raises:
+        ConfigError: for an unknown layout.
         DataError: when ``data`` does not exist, two layouts fit, or a list is malformed.
     """
     if layout not in (AUTO, LIST, *FOLDER_LAYOUTS):
-        raise DataError(f"unknown layout {layout!r}; expected {AUTO}, {MAYO}, {TCIA} or {LIST}")
+        raise ConfigError(f"unknown layout {layout!r}; expected {AUTO}, {MAYO}, {TCIA} or {LIST}")
     if not data.exists():
         raise DataError(f"no such file or folder: {data}; {EXPECTED}")
     if layout == LIST or (layout == AUTO and data.is_file()):

@@ -82,6 +82,7 @@ def find_pairs(data: Path, layout: str = "auto") -> tuple[list[ScanPair], list[s
         pairs, and one line per problem; neither holds patient data.
 
     Raises:
+        ConfigError: for an unknown layout.
         DataError: when no pair is left, with the first problem.
     """
     found, problems = find_layout(data, layout)

@@ -9,8 +9,9 @@ import numpy as np
 
 from ctclip.data.pairs import ScanPair, read_pair
 from ctclip.errors import DataError, SeriesError
-from ctclip.evaluation.measures import Row, measure_slices
+from ctclip.evaluation.measures import Row, measure_slices, says_nothing
 from ctclip.evaluation.methods import Method, SliceProgress
+from ctclip.metrics.image import require_ssim_size
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.report.content import IDENTITY
 from ctclip.units import HUWindow
@@ -101,16 +102,24 @@ def evaluate(
         progress: called with a text, the pieces of work done and their number.
 
     Returns:
-        the results; a method that fails on a pair is in ``problems`` and has no rows for it.
+        the results; a method that fails on a pair is in ``problems`` and has no rows for it. A pair that says
+        nothing in a window is there too.
     """
     found = Evaluation()
     work = len(pairs) * len(methods)
     for number, pair in enumerate(pairs):
         try:
             scan = read_pair(pair)
+            require_ssim_size(scan.full_hu)
         except (DataError, SeriesError) as error:
             found.problems.append(f"pair {pair.name} left out: {error}")
             continue
+        found.problems += [
+            f"pair {pair.name}: no image quality in the window [{low:g},{high:g}] HU: every slice of the full dose "
+            "shows a single value there or equals the low dose; give other --windows, or another pair"
+            for low, high in windows
+            if says_nothing(scan.low_hu, scan.full_hu, (low, high)).all()
+        ]
         found.noise_of_scans_hu.append(_median_noise_hu(scan.low_hu))
         middle = len(scan.low_hu) // 2
         panel = Panel(pair.name, middle, {INPUT: scan.low_hu[middle].copy()})

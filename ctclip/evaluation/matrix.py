@@ -32,7 +32,7 @@ class TestScan:
     """Slices that noise is added to.
 
     Args:
-        label: number, kernel and thickness; no patient data.
+        label: number, kernel, and thickness of the slices or, where it is not known, their step; no patient data.
         slices_hu: (slices, rows, columns).
         pixel_mm: side of a pixel.
     """
@@ -85,13 +85,18 @@ def _read(paths: Sequence[Path], number: int, slices: int) -> TestScan:
     if is_volume(paths[0]):
         volume = read_volume(paths[0])
         require_hu(volume.hu)
-        hu, kernel = volume.hu[_middle(len(volume.hu), slices)], ""
+        hu, parts = volume.hu[_middle(len(volume.hu), slices)], [_step(volume)]
     else:
         volume = read_series(paths[_middle(len(paths), slices)])
-        hu, kernel = volume.hu, printable_kernel(acquisition_of(paths[0]).ConvolutionKernel)
-    step_mm = float(np.linalg.norm(volume.affine[:3, 2]))
-    label = ", ".join(part for part in (f"scan {number}", kernel, f"{step_mm:.3g} mm") if part)
-    return TestScan(label, hu, _pixel_mm(volume))
+        acquired, hu = acquisition_of(paths[0]), volume.hu
+        thickness = f"{acquired.SliceThickness:.3g} mm thick" if acquired.SliceThickness else ""
+        step = _step(volume) if len(hu) > 1 else ""  # that of a single slice is a guess
+        parts = [printable_kernel(acquired.ConvolutionKernel), thickness or step]
+    return TestScan(", ".join([f"scan {number}", *filter(None, parts)]), hu, _pixel_mm(volume))
+
+
+def _step(volume: Volume) -> str:
+    return f"step {float(np.linalg.norm(volume.affine[:3, 2])):.3g} mm"
 
 
 def _pixel_mm(volume: Volume) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ctclip.metrics.image import is_constant, slice_quality
-from ctclip.metrics.noise import compare_noise
+from ctclip.metrics.noise import NO_VARIANCE_HU2, NoiseComparison, compare_noise
 from ctclip.metrics.residual import residual_structure
 from ctclip.metrics.tissue import tissue_bias_hu
 from ctclip.report.content import Measure
@@ -49,8 +49,8 @@ def measure_slices(
         legacy: also by the convention of the published code.
 
     Returns:
-        one row per slice; NaN where a slice holds too little of a tissue, or nothing to measure in a window: a
-        reference of one value, such as air alone, or equal to the low dose. Their PSNR would be infinite.
+        one row per slice; NaN where a slice holds too little of a tissue, no noise to change, or nothing to measure in
+        a window: a reference of one value, such as air alone, or equal to the low dose. Their PSNR would be infinite.
     """
     columns = {}
     for window in windows:
@@ -65,10 +65,25 @@ def measure_slices(
     return rows
 
 
+def says_nothing(low_hu: np.ndarray, full_hu: np.ndarray, window_hu: HUWindow) -> np.ndarray:
+    """Which slices of a pair have no image quality in a window: those whose full dose shows a single value there or
+    equals the low dose.
+
+    Args:
+        low_hu: (slices, rows, columns).
+        full_hu: the same shape.
+        window_hu: lower and upper end.
+
+    Returns:
+        (slices,) bool.
+    """
+    equal = (np.clip(low_hu, *window_hu) == np.clip(full_hu, *window_hu)).all(axis=(1, 2))
+    return is_constant(full_hu, window_hu) | equal
+
+
 def _quality(output: np.ndarray, low: np.ndarray, full: np.ndarray, window: HUWindow) -> dict[str, np.ndarray]:
     """The same slices count for all methods, so their own results do not decide."""
-    equal = (np.clip(low, *window) == np.clip(full, *window)).all(axis=(1, 2))
-    nothing = is_constant(full, window) | equal
+    nothing = says_nothing(low, full, window)
     return {name: np.where(nothing, np.nan, values) for name, values in slice_quality(output, full, window).items()}
 
 
@@ -76,11 +91,16 @@ def _without_window(output: np.ndarray, low: np.ndarray, full: np.ndarray) -> Ro
     noise = compare_noise(low, output)
     row = {
         Measure("noise_sd_hu", "HU"): noise.after_hu,
-        Measure("noise_change_percent", "%"): 100 * (noise.after_hu / noise.before_hu - 1),
+        Measure("noise_change_percent", "%"): _change_percent(noise),
         Measure("residual_structure", ""): residual_structure(low, output, full),
     }
     bias_hu = tissue_bias_hu(output, full)
     return row | {Measure(f"bias_hu {tissue}", "HU"): value for tissue, value in bias_hu.items()}
+
+
+def _change_percent(noise: NoiseComparison) -> float:
+    """NaN where there was no noise to change."""
+    return 100 * (noise.after_hu / noise.before_hu - 1) if noise.before_hu**2 > NO_VARIANCE_HU2 else float("nan")
 
 
 def _legacy_hu(hu: np.ndarray) -> np.ndarray:

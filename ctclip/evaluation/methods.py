@@ -11,7 +11,7 @@ import numpy as np
 
 from ctclip.data.pairs import Predictions
 from ctclip.denoise import Denoiser, SliceProgress
-from ctclip.errors import ConfigError
+from ctclip.errors import ConfigError, DataError, SeriesError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
 from ctclip.weights import encoder_weights_of, model_labels
 
@@ -90,10 +90,17 @@ def prediction_of(folder: Path) -> Method:
 
     Raises:
         ConfigError: when the folder does not exist.
+        DataError: when it is empty, or holds the same slices twice.
     """
     if not folder.is_dir():
         raise ConfigError(f"--prediction {folder}: no such folder")
-    return Method("prediction", "results of another tool", predictions=Predictions(folder))
+    try:
+        predictions = Predictions(folder)
+    except SeriesError as error:
+        raise DataError(
+            f"--prediction {folder}: the folder is empty; expected the DICOM series or volumes of another tool"
+        ) from error
+    return Method("prediction", "results of another tool", predictions=predictions)
 
 
 def methods_of(
@@ -116,9 +123,12 @@ def methods_of(
         **settings: further arguments of :meth:`ctclip.Denoiser.load`.
 
     Raises:
-        ConfigError: for unknown names, two methods of one name, or encoder weights that no model needs.
+        ConfigError: for unknown names, a strength twice, two methods of one name, or encoder weights that no model
+            needs.
         WeightsError: when a model is missing, damaged or does not fit.
     """
+    if list(models) != ["none"] and len(set(strengths)) < len(strengths):
+        raise ConfigError(f"--strength: found {', '.join(f'{each:g}' for each in strengths)}, expected each once")
     names = ["identity", *(name for name in baselines if name != "identity")]
     found = [baseline(name) for name in names]
     if list(models) != ["none"]:

@@ -104,7 +104,7 @@ def _judge(name: str, means: dict[str, dict[Measure, Interval]], bench: Mapping[
         Judgement(name, TEXTURE, mine.nps.mean_frequency_per_mm / its_input.nps.mean_frequency_per_mm),
         Judgement(name, EDGE_SHARPNESS, _mtf50_change_percent(mine, its_input, EDGE_CONTRAST_HU)),
         Judgement(name, SHARPNESS, _mtf50_change_percent(mine, its_input, VESSEL_CONTRAST_HU)),
-        Judgement(name, LESIONS, mine.detectability.dprime / its_input.detectability.dprime),
+        Judgement(name, LESIONS, _detectability_kept(mine, its_input)),
     ]
 
 
@@ -112,6 +112,12 @@ def _mtf50_change_percent(mine: BenchResult, its_input: BenchResult, contrast_hu
     """NaN where the rod drowned in noise."""
     after, before = mine.ttf.get(contrast_hu), its_input.ttf.get(contrast_hu)
     return 100 * (after.f50_per_mm / before.f50_per_mm - 1) if after and before else float("nan")
+
+
+def _detectability_kept(mine: BenchResult, its_input: BenchResult) -> float:
+    """NaN where the lesion cannot be told from the noise of the input."""
+    before = its_input.detectability.dprime
+    return mine.detectability.dprime / before if before else float("nan")
 
 
 def _largest_bias(mine: dict[Measure, Interval], its_input: dict[Measure, Interval]) -> float:

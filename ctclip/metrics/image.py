@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ctclip.errors import DataError
 from ctclip.units import HUWindow
+
+SSIM_LEAST_PX = 11
+"""Side of SSIM's window."""
 
 
 def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, np.ndarray]:
@@ -21,9 +25,13 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
 
     Returns:
         ``psnr_db`` (infinite for equal slices), ``ssim``, ``rmse_hu`` and ``mae_hu``, (slices,) float64 each.
+
+    Raises:
+        DataError: for slices that are smaller than the window of SSIM.
     """
     from monai.metrics import MAEMetric, PSNRMetric, RMSEMetric, SSIMMetric
 
+    require_ssim_size(pred_hu)
     low, high = window_hu
     pred, reference = (torch.as_tensor(np.clip(x, low, high) - low).float()[:, None] for x in (pred_hu, reference_hu))
     span = high - low
@@ -36,6 +44,20 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
     return {
         name: torch.as_tensor(metric(pred, reference)).double().flatten().numpy() for name, metric in metrics.items()
     }
+
+
+def require_ssim_size(volume_hu: np.ndarray) -> None:
+    """Refuse slices that are smaller than the window of SSIM.
+
+    Args:
+        volume_hu: (slices, rows, columns).
+
+    Raises:
+        DataError: with their size.
+    """
+    rows, columns = volume_hu.shape[1:]
+    if min(rows, columns) < SSIM_LEAST_PX:
+        raise DataError(f"a slice of {rows} x {columns} is too small for SSIM; expected {SSIM_LEAST_PX} at least each")
 
 
 def image_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWindow) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,36 @@ def test_one_patient_is_chosen_by_folder(tmp_path: Path) -> None:
     assert [float(row[COLUMN]) for row in rows] == pytest.approx([truth["L001"]], abs=1e-4)
 
 
+def test_without_noise_in_the_data_physics_is_left_out_by_name(tmp_path: Path) -> None:
+    clean = np.full((SLICES, SIZE, SIZE), 50)
+    clean[:, :16] = -1000
+    _series(tmp_path / "data/L000/quarter_1mm", clean, "1.2.1")
+    _series(tmp_path / "data/L000/full_1mm", clean + 5, "1.2.10")
+    options = ("--model", "none", "--baseline", "identity", "--quiet")
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *options)
+    assert result.exit_code == 3, result.output
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    (problem,) = content["problems"]
+    assert "physics left out: the low-dose scans hold no noise" in problem
+    assert content["nps"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "window"), [(("--windows", "5000,10"), "[4995,5005]"), ((), "[-160,240]")], ids=["one value", "equal"]
+)
+def test_a_pair_without_image_quality_is_a_problem(tmp_path: Path, options: tuple[str, ...], window: str) -> None:
+    _tree(tmp_path / "data", "mayo2016", patients=2)
+    if not options:
+        shutil.rmtree(tmp_path / "data/L001/full_1mm")
+        shutil.copytree(tmp_path / "data/L001/quarter_1mm", tmp_path / "data/L001/full_1mm")
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK, *options)
+    assert result.exit_code == 3, result.output
+    problems = json.loads((tmp_path / "out" / "results.json").read_text())["problems"]
+    assert len(problems) == 2, problems
+    assert window in problems[0]
+    assert all("no image quality" in each for each in problems)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -143,7 +174,9 @@ def test_one_patient_is_chosen_by_folder(tmp_path: Path) -> None:
         (("--layout", "mayo"), "unknown layout 'mayo'"),
         (("--patients", "L999"), "1 of 1 names are not among the 1 patients"),
         (("--strength", "max"), "low, medium, high"),
+        (("--strength", "0.5", "--strength", "0.50"), "--strength: found 0.5, 0.5, expected each once"),
         (("--model", "ct-huge"), "ct-huge"),
+        (("--model", "none", "--no-physics", "--seed", "-1"), "Invalid value for '--seed'"),
     ],
 )
 def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
@@ -153,6 +186,24 @@ def test_wrong_usage_is_one_line_and_leaves_nothing(tmp_path: Path, options: tup
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--layout", "mayo"), 2, "unknown layout 'mayo'"),
+        (("--prediction", "empty"), 1, "--prediction empty: the folder is empty"),
+    ],
+)
+def test_a_wrong_value_is_told_from_wrong_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _tree(tmp_path / "data", "mayo2016", patients=1)
+    (tmp_path / "empty").mkdir()
+    result = _run("data", "--output", "out", *QUICK, *options)
+    assert result.exit_code == code, result.output
+    assert message in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("command", ["evaluate", "matrix"])

@@ -12,7 +12,9 @@ def test_windows_are_names_or_level_and_width() -> None:
     assert parse_windows("soft,40,400") == [(-160.0, 240.0)]
 
 
-@pytest.mark.parametrize("text", ["liver", "50", "50,-10", "soft,50", "50,wide", ""])
+@pytest.mark.parametrize(
+    "text", ["liver", "50", "50,-10", "soft,50", "50,wide", "nan,400", "40,nan", "inf,400", "40,inf", "1e30,1", ""]
+)
 def test_wrong_windows_are_one_line(text: str) -> None:
     with pytest.raises(ConfigError, match="--windows"):
         parse_windows(text)

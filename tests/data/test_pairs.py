@@ -13,7 +13,7 @@ import pytest
 
 from ctclip.data.layouts import hashed
 from ctclip.data.pairs import Predictions, find_pairs, read_pair
-from ctclip.errors import DataError
+from ctclip.errors import ConfigError, DataError
 from ctclip.units import PADDING_HU
 from tests.dicom.fake import SAGITTAL, SHAPE, fake_slice, tilted, write
 
@@ -366,7 +366,7 @@ def test_wrong_places_are_one_line(tmp_path: Path) -> None:
         find_pairs(tmp_path / "nothing")
     with pytest.raises(DataError, match="no pairs of low and full dose"):
         find_pairs(tmp_path)
-    with pytest.raises(DataError, match="unknown layout 'mayo'"):
+    with pytest.raises(ConfigError, match="unknown layout 'mayo'"):
         find_pairs(tmp_path, "mayo")
     with pytest.raises(DataError, match="JSON or CSV file"):
         find_pairs(tmp_path, "pairs")

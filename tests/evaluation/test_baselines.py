@@ -94,7 +94,7 @@ def test_a_model_at_two_strengths_beside_the_filters(tiny_model: Path) -> None:
 def test_two_methods_of_one_name_are_refused_and_no_model_may_be_asked_for(tiny_model: Path) -> None:
     settings = {"baselines": ["median"], "prediction": None}
     assert [each.name for each in methods_of(models=["none"], strengths=[1.0], **settings)] == ["identity", "median"]
-    with pytest.raises(ConfigError, match="two methods are called 'tiny'"):
+    with pytest.raises(ConfigError, match="--strength: found 1, 1, expected each once"):
         methods_of(models=[str(tiny_model)], strengths=[1.0, 1.0], device="cpu", **settings)
 
 

@@ -164,6 +164,14 @@ def test_half_of_the_noise_is_about_minus_50_percent_and_bias_is_that_to_the_ful
     assert row[Measure("bias_hu soft tissue", "HU")] == pytest.approx(7, abs=0.3)
 
 
+def test_without_noise_its_change_is_not_a_number() -> None:
+    clean = np.full((1, SIZE, SIZE), 47.3, np.float32)
+    clean[:, :20, :20] = -1000  # rounding leaves a variance beside other values
+    (row,) = measure_slices(clean + 1, clean, clean + 5, [MODEL_HU_WINDOW])
+    assert np.isnan(row[Measure("noise_change_percent", "%")])
+    assert row[Measure("noise_sd_hu", "HU")] == pytest.approx(0, abs=1e-3)
+
+
 def test_anatomy_in_what_was_removed_is_seen_against_the_full_dose() -> None:
     full = low_dose(body_phantom_hu(1, SIZE), 5, seed=1)
     low = low_dose(full, 20, seed=3)
@@ -186,13 +194,17 @@ def test_legacy_is_the_published_conventions_error_scaled_by_4120_over_4096() ->
     assert plain.name == "rmse_hu [-1024,3072] HU range 4096"
 
 
-def test_a_pair_that_cannot_be_read_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:
+def test_a_pair_that_cannot_be_used_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:
     _write(tmp_path / "other.nii.gz", body_phantom_hu(3, 64))
+    _write(tmp_path / "tiny.nii.gz", low_dose(body_phantom_hu(3, 64), 10)[:, 28:36])
     entries = json.loads((data / "pairs.json").read_text())
     entries = [{key: str(data / value) if key != "patient" else value for key, value in e.items()} for e in entries[:1]]
     entries.append({"low": entries[0]["low"], "full": str(tmp_path / "other.nii.gz"), "patient": "q"})
+    entries.append({dose: str(tmp_path / "tiny.nii.gz") for dose in ("low", "full")})
     (tmp_path / "pairs.json").write_text(json.dumps(entries))
     pairs, _ = find_pairs(tmp_path / "pairs.json")
     found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW])
     assert len(found.slices) == 2
-    assert "left out" in found.problems[0]
+    unequal, small = found.problems
+    assert "left out: volumes of one pair differ in size" in unequal
+    assert "left out: a slice of 8 x 64 is too small for SSIM" in small

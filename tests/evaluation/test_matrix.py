@@ -16,6 +16,7 @@ from ctclip.evaluation.methods import Method, baseline
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.report.matrix import Cell, Condition, heat_maps
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
+from tests.dicom.fake import fake_slice, write
 
 SCAN = TestScan("scan 1", low_dose(body_phantom_hu(2, 128), 10), 1.5)
 
@@ -114,7 +115,21 @@ def test_of_pairs_the_full_dose_is_taken(tmp_path: Path) -> None:
     ((scan,), problems) = find_scans(tmp_path / "pairs.json", 2)
     assert problems == []
     np.testing.assert_array_equal(scan.slices_hu, volumes["full"])
-    assert (scan.label, scan.pixel_mm) == ("scan 1, 5 mm", pytest.approx(1.0))
+    assert (scan.label, scan.pixel_mm) == ("scan 1, step 5 mm", pytest.approx(1.0))
+
+
+@pytest.mark.parametrize(
+    ("thickness_mm", "slices", "expected"), [(5, 1, "5 mm thick"), (5, 2, "5 mm thick"), (None, 2, "step 2 mm")]
+)
+def test_scans_are_labelled_by_thickness(
+    tmp_path: Path, thickness_mm: float | None, slices: int, expected: str
+) -> None:
+    pixels = np.clip(SCAN.slices_hu.round() + 1024, 0, 4095).astype(np.int16)
+    for index, each in enumerate(pixels):
+        ds = fake_slice(2.0 * index, index + 1, pixels=each, SliceThickness=thickness_mm, ConvolutionKernel="B30f")
+        write(ds, tmp_path / f"{index}.dcm")
+    ((scan,), problems) = find_scans(tmp_path, slices)
+    assert (scan.label, problems) == (f"scan 1, B30f, {expected}", [])
 
 
 def test_masks_are_left_out(tmp_path: Path) -> None:
@@ -138,7 +153,7 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path) -> None:
     scans, _ = find_scans(data, 2)
     assert [scan.slices_hu.shape for scan in scans] == [(2, 96, 96)] * 2
     assert np.array_equal(scans[0].slices_hu, volume[1:3])
-    assert scans[1].label == "scan 2, 2.5 mm"
+    assert scans[1].label == "scan 2, step 2.5 mm"
     assert scans[0].pixel_mm == pytest.approx(1.5)
     options = ["--noise", "image", "--dose", "1,0.25", "--slices", "1", "--seeds", "2", "--model", "none", "--quiet"]
     result = CliRunner().invoke(app, ["matrix", str(data), "--output", str(tmp_path / "out"), *options])
@@ -151,6 +166,18 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path) -> None:
     assert "mean over scans" in page
     assert "muster" not in page
     assert "http:" not in page
+
+
+def test_nothing_measured_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    volume = Volume(SCAN.slices_hu.round(), np.diag([-1.5, -1.5, 2.5, 1]), np.dtype(np.int16))
+    write_volume(tmp_path / "scan.nii.gz", volume)
+    options = ["--dose", "0.5", "--window", "5000,10", "--model", "none", "--quiet"]
+    scan, out = tmp_path / "scan.nii.gz", tmp_path / "out"
+    result = CliRunner().invoke(app, ["matrix", str(scan), "--output", str(out), *options])
+    assert result.exit_code == 1
+    assert "ctclip: nothing could be measured: scan 1, " in " ".join(result.output.split())
+    assert "a single value in the window" in " ".join(result.output.split())
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,10 @@ def test_what_cannot_be_measured_is_not_passed() -> None:
     judged = {each.criterion.name: each for each in summarise(MEASURED, {**BENCH, "mine": blind}).judgements}
     assert np.isnan(judged[SHARPNESS.name].value)
     assert not judged[SHARPNESS.name].passed
+    drowned = {IDENTITY: bench(0.25, 0.5, 0.4, 0.0), "mine": bench(0.2, 0.45, 0.3, 0.0)}
+    judged = {each.criterion.name: each for each in summarise(MEASURED, drowned).judgements}
+    assert np.isnan(judged[LESIONS.name].value)
+    assert not judged[LESIONS.name].passed
     unknown = evaluation(identity=(0, 1, 1), mine=(np.nan, np.nan, np.nan))
     assert [each.passed for each in summarise(unknown, {}).judgements] == [False, False]
 

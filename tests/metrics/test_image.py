@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from ctclip.errors import DataError
 from ctclip.metrics.image import slice_quality
 
 
@@ -21,3 +22,10 @@ def test_the_figures_are_those_of_scikit_image_counted_from_the_lower_end_of_the
         assert found["psnr_db"][index] == pytest.approx(peak_signal_noise_ratio(one, other, data_range=400), rel=1e-6)
         assert found["rmse_hu"][index] == pytest.approx(np.sqrt(np.mean((one - other) ** 2)), rel=1e-6)
         assert found["mae_hu"][index] == pytest.approx(np.mean(np.abs(one - other)), rel=1e-6)
+
+
+def test_ssim_needs_its_window() -> None:
+    square = np.zeros((1, 11, 11))
+    assert slice_quality(square, square, (-160, 240))["ssim"] == 1
+    with pytest.raises(DataError, match="a slice of 20 x 10 is too small for SSIM; expected 11"):
+        slice_quality(np.zeros((1, 20, 10)), np.zeros((1, 20, 10)), (-160, 240))
