@@ -128,7 +128,7 @@ def _require_count(name: str, value: object, *, least: int) -> None:
 
 def _require_size(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ConfigError(f"{name} must be a number above 0, found {value!r}; give --{name}")
+        raise ConfigError(f"{name} must be a finite number above 0, found {value!r}; give --{name}")
 
 
 def require_held_out(items: Sequence[Any], setting: str) -> None:

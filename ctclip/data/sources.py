@@ -34,7 +34,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     layout                  items
     ======================  =======================================================================================
     decathlon JSON file     its ``section``; paths are relative to the file; ``patient`` is taken over, or the
-                            image's path as it is written there
+                            image's file name, its path where another has that name
     list of pairs           JSON or CSV, see :func:`~ctclip.data.pairs.find_pairs`
     AAPM-Mayo 2016, TCIA    each pair of low-dose and full-dose folders: image and label, paired by position, see
                             :func:`~ctclip.data.pairs.find_pairs`
@@ -117,16 +117,26 @@ def _from_decathlon(path: Path, section: str) -> list[Item]:
         raise DataError(
             f"{path.name} is no decathlon-style list: expected an object with an array as section {section!r}"
         )
-    return [_decathlon_item(path.parent, section, entry) for entry in entries]
+    items = [_decathlon_item(path.parent, section, entry) for entry in entries]
+    names = Counter(Path(item["image"]).name for item in items)
+    return [
+        {**item, "patient": _decathlon_patient(item, entry, names)} for item, entry in zip(items, entries, strict=True)
+    ]
 
 
 def _decathlon_item(folder: Path, section: str, entry: Any) -> Item:
     if not isinstance(entry, dict) or "image" not in entry:
         raise DataError(f"every entry of {section!r} needs an 'image', found {str(entry)[:80]}")
-    found = {key: str(_file_below(folder, key, entry[key])) for key in ("image", "label") if key in entry}
-    patient = entry.get("patient")
-    # Without one, as for a pair, the entry is a patient of its own; 0 may be a patient's number.
-    return {**found, "patient": hashed(str(entry["image"] if patient in (None, "") else patient))}
+    return {key: str(_file_below(folder, key, entry[key])) for key in ("image", "label") if key in entry}
+
+
+def _decathlon_patient(item: Item, entry: dict[str, Any], names: Counter[str]) -> str:
+    """The patient that is stated (0 may be a number), else, as for a pair, one of the entry's own."""
+    stated = entry.get("patient")
+    if stated not in (None, ""):
+        return hashed(str(stated))
+    name = Path(item["image"]).name
+    return hashed(name if names[name] == 1 else str(entry["image"]))
 
 
 def _file_below(folder: Path, key: str, name: Any) -> Path:

@@ -38,7 +38,10 @@ def flat_places(slice_hu: np.ndarray) -> np.ndarray:
         mask of the same shape; empty for a slice with too little soft tissue.
     """
     mean_hu, sd_hu = local_mean_and_sd(slice_hu)
-    tissue = without_fill(soft_tissue(mean_hu), mean_hu, sd_hu)
+    tissue = soft_tissue(mean_hu)
+    beside_fill = without_fill(tissue, mean_hu, sd_hu)
+    if beside_fill.sum() >= MIN_TISSUE_PX:  # else it is a phantom of one value, without noise
+        tissue = beside_fill
     if tissue.sum() < MIN_TISSUE_PX:
         return np.zeros_like(tissue)
     coarse_hu = ndimage.gaussian_filter(slice_hu.astype(np.float64), BLUR_PX)

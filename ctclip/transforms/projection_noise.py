@@ -85,8 +85,8 @@ class RandSliceRolld(MapTransform, Randomizable):
     Args:
         keys: (1, X, Y, Z) volumes; they become (num_slices, X, Y, Z), the noise of neighbouring slices as channels,
             as :class:`~ctclip.transforms.StackNeighborSlicesd` lays images, but the last slice goes on with the first.
-        num_slices: odd number of slices in a stack.
         allow_missing_keys: do not raise when a key is missing.
+        num_slices: odd number of slices in a stack.
 
     Raises:
         ValueError: for an even number of slices, or less than one.
@@ -94,7 +94,7 @@ class RandSliceRolld(MapTransform, Randomizable):
 
     backend = [TransformBackends.TORCH]
 
-    def __init__(self, keys: KeysCollection, num_slices: int = 1, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False, *, num_slices: int = 1) -> None:
         super().__init__(keys, allow_missing_keys)
         if num_slices < 1 or num_slices % 2 == 0:
             raise ValueError(f"num_slices must be odd and at least 1, found {num_slices}")

@@ -126,7 +126,8 @@ class SaveImageCTd(MapTransform):
         target = self.folder / name
         if self.sources.get(target, source) != source:
             raise DataError(
-                f"two volumes would be written to {target}; put them into different folders below one dataset_dir"
+                f"two volumes would be written to {target}; put them into different folders below dataset_dir, or "
+                "below the folder of the list"
             )
         return target
 

@@ -272,8 +272,8 @@ def test_a_mistake_in_the_command_ends_in_one_line(config: str, option: str, tmp
         (4, {"resume": "no"}, "resume must be True or False, found 'no'"),
         (4, {"seed": "abc"}, "seed must be a whole number of at least 0, found 'abc'"),
         (4, {"workers": -1}, "workers must be a whole number of at least 0, found -1"),
-        (4, {"learning_rate": -1}, "learning_rate must be a number above 0, found -1"),
-        (4, {"max_gradient_norm": "x"}, "max_gradient_norm must be a number above 0, found 'x'"),
+        (4, {"learning_rate": -1}, "learning_rate must be a finite number above 0, found -1"),
+        (4, {"max_gradient_norm": "x"}, "max_gradient_norm must be a finite number above 0, found 'x'"),
         (
             4,
             {"held_out_patients": "abc"},

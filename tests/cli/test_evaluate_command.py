@@ -138,7 +138,7 @@ def test_one_patient_is_chosen_by_folder(tmp_path: Path) -> None:
 
 def test_without_noise_in_the_data_physics_is_left_out_by_name(tmp_path: Path) -> None:
     clean = np.full((SLICES, SIZE, SIZE), 50)
-    clean[:, :16] = -1000
+    clean[:, :16], clean[:, -16:] = -1000, 20
     _series(tmp_path / "data/L000/quarter_1mm", clean, "1.2.1")
     _series(tmp_path / "data/L000/full_1mm", clean + 5, "1.2.10")
     options = ("--model", "none", "--baseline", "identity", "--quiet")

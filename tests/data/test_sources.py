@@ -92,6 +92,18 @@ def test_decathlon_lists(tmp_path: Path) -> None:
         find_items(tmp_path / "list.json")
 
 
+def test_entries_of_names_of_their_own_are_the_same_patients_wherever_the_images_lie(tmp_path: Path) -> None:
+    """So that a list keeps the patients that an earlier training held out."""
+    for folder in ("here", "there"):
+        for name in "ab":
+            _volume(tmp_path / folder / f"{name}.nii.gz")
+        entries = [{"image": f"{folder}/{name}.nii.gz"} for name in "ab"]
+        (tmp_path / f"{folder}.json").write_text(json.dumps({"training": entries}))
+    here, there = ([item["patient"] for item in find_items(tmp_path / f"{name}.json")] for name in ("here", "there"))
+    assert here == there
+    assert len(set(here)) == 2
+
+
 @pytest.mark.parametrize("unnamed", [{}, {"patient": None}, {"patient": ""}])
 def test_entries_without_a_patient_are_told_apart_by_their_paths(tmp_path: Path, unnamed: dict) -> None:
     for name in "abc":

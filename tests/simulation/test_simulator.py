@@ -10,7 +10,7 @@ from ctclip.errors import ConfigError, DataError
 from ctclip.metrics.noise import local_mean_and_sd, soft_tissue
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
-from ctclip.simulation.calibration import calibration_slices, median_mean_hu, median_sd_hu
+from ctclip.simulation.calibration import calibration_slices, flat_places, median_mean_hu, median_sd_hu
 from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu
 from ctclip.simulation.simulator import require_known, share_without_noise
 
@@ -24,11 +24,6 @@ def _disc(count: int) -> np.ndarray:
     axis = np.arange(SIDE) - (SIDE - 1) / 2
     slice_hu = np.where(np.hypot(axis[:, None], axis[None, :]) < 100, 0.0, -1000.0)
     return np.repeat(slice_hu[None], count, axis=0).astype(np.float32)
-
-
-def _two_organs(mean_hu: float) -> np.ndarray:
-    """A slice without noise."""
-    return np.where(np.arange(64) < 32, mean_hu - 20, mean_hu + 20) * np.ones((64, 1))
 
 
 @pytest.fixture(scope="module", params=["projection", "image"])
@@ -188,7 +183,7 @@ def test_too_few_photons_are_an_error_and_not_air() -> None:
 
 def test_a_scan_without_noise_has_no_dose() -> None:
     with pytest.raises(DataError, match="the scan has no noise"):
-        NoiseSimulator("projection", "standard", 3.5).for_dose([_two_organs(40)], 0.25)
+        NoiseSimulator("projection", "standard", 3.5).for_dose([np.full((64, 64), 40, np.float32)], 0.25)
 
 
 @pytest.mark.parametrize("domain", ["projection", "image", "white"])
@@ -217,6 +212,16 @@ def test_oblong_slices_have_the_noise_of_those_with_air_around(domain: str) -> N
     np.testing.assert_allclose(simulator.noise_hu(oblong), simulator.noise_hu(square)[:, 18:78], atol=1e-3)
 
 
+def test_the_fill_of_a_masked_scan_does_not_set_the_dose() -> None:
+    noisy = low_dose(body_phantom_hu(1, 128), 20)[0]
+    body = noisy > -500
+    masked = np.where(body, noisy, 0)
+    assert not flat_places(masked)[~body].any()
+    assert median_sd_hu([masked], [flat_places(masked)]) == pytest.approx(
+        median_sd_hu([noisy], [flat_places(noisy)]), rel=0.1
+    )
+
+
 def test_what_lies_outside_the_circle_is_told_and_has_no_noise() -> None:
     body = np.zeros((90, 90), np.float32)
     share = share_without_noise(body)
@@ -228,7 +233,7 @@ def test_what_lies_outside_the_circle_is_told_and_has_no_noise() -> None:
 
 
 def test_the_calibration_takes_slices_from_the_whole_scan() -> None:
-    air, slices_hu = np.full((64, 64), -1000.0), [_two_organs(value) for value in range(9)]
+    air, slices_hu = np.full((64, 64), -1000.0), [np.full((64, 64), float(value)) for value in range(9)]
     for scan in (slices_hu, [air, *slices_hu, air, air]):
         used, places = calibration_slices(scan)
         assert [one.mean() for one in used] == [2, 4, 6]
