@@ -20,6 +20,7 @@ import numpy as np
 from ctclip import __version__
 from ctclip.errors import DataError
 from ctclip.files import atomic_path
+from ctclip.metrics.image import SSIM_LEAST_PX
 from ctclip.natural.methods import MethodSpec, make_method
 from ctclip.natural.noise import SEED, Noise
 from ctclip.natural.sets import ImageSet, read_image
@@ -30,9 +31,6 @@ PROTOCOL = 1
 
 SSIM_SIGMA_PX = 1.5
 """SD of SSIM's Gaussian weight (11 pixels), over the region where it lies inside the image."""
-
-SSIM_LEAST_PX = 11
-"""Side of that weight's window: scikit-image cuts it at 3.5 standard deviations."""
 
 REAL = "real"
 """The noise of sets of pairs."""

@@ -52,7 +52,6 @@ MAP_VIEWS, MAP_SHRINK = 180, 4
 LOWEST_HU = MODEL_HU_WINDOW[0]
 """Scanners store nothing below; what lies there already is outside the reconstruction."""
 
-
 MOST_PHOTONS, MOST_SD_HU = 1e9, 1000.0
 """Beyond these there is no noise to see, or nothing else."""
 
