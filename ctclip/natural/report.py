@@ -85,6 +85,7 @@ def write_curves(results: Sequence[CellResult], path: Path) -> None:
             title = "real noise" if family == REAL else FAMILIES[family].title
             axis.set_title(f"{set_name}: {title}", fontsize=8)
             axis.set_xlabel("" if family == REAL else FAMILIES[family].unit, fontsize=7)
+            axis.set_xticks(sorted({result.level for result in results if result.family == family}))
             axis.tick_params(labelsize=7)
             axis.grid(alpha=0.3)
         row[0].set_ylabel("PSNR / dB", fontsize=8)
@@ -94,9 +95,14 @@ def write_curves(results: Sequence[CellResult], path: Path) -> None:
 
 
 def write_panels(cells: Sequence[Cell], path: Path) -> None:
-    """A part of the middle image of the first set: clean, noisy and denoised by every method, a row per family."""
+    """A part of the middle image of the first set, a row per family: clean, noisy, denoised by every method.
+
+    The identity, which is the noisy one again, is left out.
+    """
     first_set = cells[0].images
-    methods = list(dict.fromkeys(cell.method for cell in cells))
+    methods = [
+        each for each in dict.fromkeys(cell.method for cell in cells) if each.is_model or each.name != "identity"
+    ]
     strongest: dict[str, Noise | None] = {}
     for cell in cells:
         if cell.images == first_set:

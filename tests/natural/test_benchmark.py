@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from matplotlib.figure import Figure
 from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
@@ -289,6 +290,20 @@ def test_the_command_writes_tables_curves_and_panels(images: Path, rgb_model: Pa
     for name in ("curves.png", "panels.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert min(picture.size) > 100
+
+
+def test_pictures_have_a_panel_per_image_and_ticks_at_the_levels(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: dict[str, Figure] = {}
+    monkeypatch.setattr("ctclip.natural.report._save", lambda figure, path: figures.update({path.name: figure}))
+    command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--sets", "Small"]
+    command += ["--noise", "gaussian:15,50", "--model", "none", "--baseline", "identity,median", "--device", "cpu"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    # the noisy image is what the identity gives: it is not shown twice
+    assert [axis.get_title() for axis in figures["panels.png"].axes] == ["clean", "Gaussian 50", "median"]
+    assert figures["curves.png"].axes[0].get_xticks().tolist() == [15, 50]
 
 
 def test_real_noise_is_a_column_of_its_own(tmp_path: Path, picture: np.ndarray) -> None:
