@@ -11,7 +11,7 @@ from torch import nn
 from ctclip.errors import WeightsError
 from ctclip.networks import BackboneEncoder, FreezableEncoder
 from ctclip.weights.checkpoint import ENCODER_PREFIX
-from ctclip.weights.formats import read_state
+from ctclip.weights.formats import read_state, require_finite_weights
 
 VISUAL_PREFIX, PARALLEL_PREFIX = "visual.", "module."
 
@@ -98,7 +98,8 @@ def load_encoder_state(encoder: nn.Module, state: dict[str, torch.Tensor], sourc
     """Copy a state dict with the encoder's own names into it, strictly.
 
     Raises:
-        WeightsError: for missing or unexpected keys (``num_batches_tracked`` may be missing) and wrong shapes.
+        WeightsError: for missing or unexpected keys (``num_batches_tracked`` may be missing), wrong shapes and values
+            that are not finite.
     """
     expected = encoder.state_dict()
     missing = [name for name in expected if name not in state and not name.endswith(OPTIONAL_SUFFIX)]
@@ -117,6 +118,7 @@ def load_encoder_state(encoder: nn.Module, state: dict[str, torch.Tensor], sourc
             f"{tuple(state[name].shape)}, expected "
             f"{tuple(expected[name].shape)}; is it another model, for example RN50x4 in place of RN50?"
         )
+    require_finite_weights(state, source)
     encoder.load_state_dict(
         {name: values.float() if values.is_floating_point() else values for name, values in state.items()}
         | {name: expected[name] for name in expected if name not in state}

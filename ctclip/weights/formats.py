@@ -71,6 +71,20 @@ def is_state_dict(values: Any) -> TypeGuard[Mapping[str, torch.Tensor]]:
     )
 
 
+def require_finite_weights(state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Refuse weights with which every result is NaN or infinite, as a training that diverged leaves them.
+
+    Raises:
+        WeightsError: with the first entry that holds such values.
+    """
+    for name, values in state.items():
+        if not torch.isfinite(values).all():
+            raise WeightsError(
+                f"{source} holds values that are not finite, in {name}; expected finite weights. Take the file of a "
+                "training that did not diverge, or get it again"
+            )
+
+
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise WeightsError(f"weights file not found: {path}")

@@ -15,6 +15,7 @@ from ctclip.units import HUWindow
 from ctclip.weights.catalogue import find_encoder, find_model
 from ctclip.weights.checkpoint import ENCODER_PREFIX, CheckpointHeader, read_checkpoint, state_sha256
 from ctclip.weights.encoder import load_encoder_weights
+from ctclip.weights.formats import require_finite_weights
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def load_model(
         like: what the model must agree with in HU window and channels; its other fields do not matter.
 
     Raises:
-        WeightsError: for unknown names, missing or damaged files, encoders that do not belong to the checkpoint, and
-            models of another kind than ``like``.
+        WeightsError: for unknown names, missing or damaged files, weights that are not finite, encoders that do not
+            belong to the checkpoint, and models of another kind than ``like``.
         ConfigError: when ``encoder_weights`` is given for a checkpoint that holds its encoder.
     """
     path = find_model(model)
@@ -219,6 +220,7 @@ def _kind(header: CheckpointHeader) -> str:
 
 
 def _load_strictly(network: Network, state: dict, source: str) -> None:
+    require_finite_weights(state, source)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

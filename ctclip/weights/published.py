@@ -12,7 +12,7 @@ import torch
 from ctclip.errors import WeightsError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
-from ctclip.weights.formats import is_state_dict, read_checkpoint_dict
+from ctclip.weights.formats import is_state_dict, read_checkpoint_dict, require_finite_weights
 
 LAYER4 = "encoder.layer4."
 """Computed and thrown away by the published code; its 60 keys are the only ones that are dropped."""
@@ -34,7 +34,7 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
         the network in eval mode, in the *reference* configuration; the HU window is ``None`` for colour networks.
 
     Raises:
-        WeightsError: when the file is no such checkpoint.
+        WeightsError: when the file is no such checkpoint, or its weights are not finite.
     """
     content = read_checkpoint_dict(path)
     params = content.get("params")
@@ -54,6 +54,7 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
             f"entries are missing, unexpected or "
             f"of another shape, for example {wrong[0]}"
         )
+    require_finite_weights(state, path.name)
     network.load_state_dict(state)
     return network.eval(), MODEL_HU_WINDOW if config.in_channels == 1 else None
 

@@ -190,6 +190,20 @@ def test_what_half_precision_cannot_hold_is_not_stored(tmp_path: Path) -> None:
     assert not (tmp_path / "half.pt").exists()
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    network = build_network(CONFIG, random_encoder=True)
+    network.encoder.bn1.running_var[3] = value
+    torch.save(network.encoder.state_dict(), tmp_path / "encoder.pt")
+    save_checkpoint(network, tmp_path / "diverged.pt")
+    with pytest.raises(
+        WeightsError, match=r"^diverged.pt holds values that are not finite, in encoder.bn1.running_var;"
+    ):
+        load_model(tmp_path / "diverged.pt")
+    with pytest.raises(WeightsError, match=r"^encoder.pt .* not finite, in bn1.running_var; expected finite weights\."):
+        build_network(CONFIG, encoder_weights=tmp_path / "encoder.pt")
+
+
 def test_half_precision_is_stored_but_not_read(tmp_path: Path) -> None:
     network = build_network(CONFIG, random_encoder=True)
     save_checkpoint(network, tmp_path / "half.pt", half=True)
