@@ -9,9 +9,9 @@ import json
 import logging
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
 
@@ -89,6 +89,7 @@ def require_training_plan(
     workers: int,
     learning_rate: float,
     max_gradient_norm: float,
+    shares: Mapping[str, float],
     **counts: int,
 ) -> None:
     """Refuse settings with which a training fails late, or ends without a model.
@@ -101,6 +102,7 @@ def require_training_plan(
         workers: processes that load data; 0 for none beside the training's own.
         learning_rate: the largest.
         max_gradient_norm: to which gradients are clipped.
+        shares: settings that must lie in [0, 1], by name.
         counts: other settings that must be whole numbers of at least 1, by name.
 
     Raises:
@@ -112,6 +114,9 @@ def require_training_plan(
         _require_count(name, value, least=0)
     for name, size in {"learning_rate": learning_rate, "max_gradient_norm": max_gradient_norm}.items():
         _require_size(name, size)
+    for name, share in shares.items():
+        if not _is_number(share) or not 0 <= share <= 1:
+            raise ConfigError(f"{name} must be a number from 0 to 1, found {share!r}; give --{name}")
     if not isinstance(resume, bool):  # any text would count as true
         raise ConfigError(f"resume must be True or False, found {resume!r}; give --resume True, or leave it out")
     if val_interval > epochs:
@@ -127,8 +132,12 @@ def _require_count(name: str, value: object, *, least: int) -> None:
 
 
 def _require_size(name: str, value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+    if not _is_number(value) or not 0 < value < math.inf:
         raise ConfigError(f"{name} must be a finite number above 0, found {value!r}; give --{name}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def require_held_out(items: Sequence[Any], setting: str) -> None:

@@ -92,6 +92,10 @@ def test_missing_data_may_be_an_empty_list() -> None:
         ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, found nan"),
         ({"max_gradient_norm": 0}, "max_gradient_norm must be a finite number above 0, found 0"),
         ({"max_gradient_norm": float("inf")}, "max_gradient_norm must be a finite number above 0, found inf"),
+        ({"shares": {"phantoms": 1.5}}, "phantoms must be a number from 0 to 1, found 1.5; give --phantoms"),
+        ({"shares": {"mixup_prob": -0.1}}, "mixup_prob must be a number from 0 to 1, found -0.1"),
+        ({"shares": {"phantoms": "half"}}, "phantoms must be a number from 0 to 1, found 'half'"),
+        ({"shares": {"phantoms": float("nan")}}, "phantoms must be a number from 0 to 1, found nan"),
         ({"resume": "no"}, "resume must be True or False, found 'no'; give --resume True, or leave it out"),
         ({"val_interval": 4}, "val_interval 4 is more than the 3 epochs: no model would be chosen"),
     ],
@@ -99,6 +103,7 @@ def test_missing_data_may_be_an_empty_list() -> None:
 def test_trainings_that_would_give_no_model(change: dict, message: str) -> None:
     plan = {"epochs": 3, "val_interval": 3, "accumulation_steps": 1, "batches_per_epoch": 5}
     plan |= {"resume": False, "seed": 0, "workers": 0, "learning_rate": 1e-3, "max_gradient_norm": 1}
+    plan |= {"shares": {"phantoms": 0, "projection_noise": 1}}
     require_training_plan(**plan)
     with pytest.raises(ConfigError, match=message):
         require_training_plan(**{**plan, **change})
