@@ -35,6 +35,9 @@ neighbouring pixels."""
 FIRST_PHOTONS = 1e5
 """Where the search for the number of photons begins."""
 
+DENSEST = float(np.log(FIRST_PHOTONS))
+"""Line integral beyond which, through metal, next to no photon gets: noise no longer grows with it."""
+
 LEAST_PHOTONS = 1e-3
 """The search tries no fewer."""
 
@@ -148,21 +151,24 @@ class NoiseSimulator:
         """
         due_hu2 = np.square(sds_hu)
         photon, electronic = self._variances(slices)
-        tried = _to_try(slices)
-        prepared = self._prepared(np.stack([slices[i].slice_hu for i in tried]))
+        places = _to_try(slices)
+        tried = [slices[i] for i in places]
+        prepared = self._prepared(np.stack([each.slice_hu for each in tried]))
         factor_hu2 = float(np.median(due_hu2 / (photon / FIRST_PHOTONS + electronic / FIRST_PHOTONS**2)))
-        for step in range(CALIBRATION_STEPS + 1):
+        tries = []
+        for _ in range(CALIBRATION_STEPS + 1):
             photons = running_median(photons_with(due_hu2 / factor_hu2, photon, electronic))
             simulator = self._with_photons(photons, [each.index for each in slices])
-            smooth_hu = np.sqrt(factor_hu2 * (photon / photons + electronic / photons**2))[tried]
-            noise_hu = simulator._made_hu(prepared, [slices[i].index for i in tried])
-            made_hu, shift_hu = _sds_and_means_hu(noise_hu, [slices[i] for i in tried])
+            smooth_hu = np.sqrt(factor_hu2 * (photon / photons + electronic / photons**2))[places]
+            made_hu, shift_hu = simulator._sds_and_means_hu(prepared, tried)
             ratio = float(np.median(made_hu / smooth_hu))
-            if abs(ratio - 1) < CALIBRATION_TOLERANCE or step == CALIBRATION_STEPS:
+            tries.append((simulator, ratio, float(np.median(shift_hu / smooth_hu))))
+            if abs(ratio - 1) < CALIBRATION_TOLERANCE:
                 break
             factor_hu2 *= ratio**2
-        shift, sd_hu = float(np.median(shift_hu / smooth_hu)), float(np.median(smooth_hu))
-        if abs(ratio - 1) > LARGEST_MISS or abs(shift) > LARGEST_SHIFT:
+        simulator, ratio, shift = min(tries, key=lambda each: abs(each[1] - 1))
+        if not (abs(ratio - 1) <= LARGEST_MISS and abs(shift) <= LARGEST_SHIFT):
+            sd_hu = float(np.median(smooth_hu))
             raise _too_few_photons(f"noise of {sd_hu:.3g} HU", ratio * sd_hu, shift * sd_hu)
         return simulator
 
@@ -189,11 +195,20 @@ class NoiseSimulator:
         except DataError:  # the number does not depend on what the scan holds
             return simulator
         tried = [flat[i] for i in _to_try(flat)]
-        noise_hu = simulator.noise_hu(np.stack([each.slice_hu for each in tried]))
-        sd_hu, shift_hu = (float(np.median(each)) for each in _sds_and_means_hu(noise_hu, tried))
+        prepared = self._prepared(np.stack([each.slice_hu for each in tried]))
+        sd_hu, shift_hu = (float(np.median(each)) for each in simulator._sds_and_means_hu(prepared, tried))
         if abs(shift_hu) > LARGEST_SHIFT * sd_hu:
             raise _too_few_photons(f"the noise of {photons:.3g} photons", sd_hu, shift_hu)
         return simulator
+
+    def _sds_and_means_hu(
+        self, prepared: tuple[torch.Tensor, tuple[int, int]], slices: Sequence[FlatSlice]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of the noise at the flat places of each slice."""
+        noise_hu = self._made_hu(prepared, [each.index for each in slices])
+        sds_hu = [noise_at_hu(noise, each.places) for noise, each in zip(noise_hu, slices, strict=True)]
+        means_hu = [noise[each.places].mean() for noise, each in zip(noise_hu, slices, strict=True)]
+        return np.array(sds_hu), np.array(means_hu)
 
     def low_dose(self, slices_hu: np.ndarray, first_index: int = 0) -> np.ndarray:
         """Slices with noise, each with noise of its own; up to :data:`BATCH` at once are faster than one by one.
@@ -233,7 +248,8 @@ class NoiseSimulator:
         found = []
         for batch_hu, places in zip(small_hu.split(BATCH), share.split(BATCH), strict=True):
             integrals = line_integrals(batch_hu, self.pixel_mm * MAP_SHRINK, views=MAP_VIEWS, shrink=1).double()
-            photon, electronic = back_projected_variance(integrals), back_projected_variance(2 * integrals)
+            known = integrals.clamp(max=DENSEST)
+            photon, electronic = back_projected_variance(known), back_projected_variance(2 * known)
             if self.domain != "projection":
                 photon, electronic = photon / photon.amax(dim=(1, 2), keepdim=True), 0 * electronic
             both = torch.stack([photon, ELECTRONIC_VARIANCE * electronic])
@@ -279,13 +295,6 @@ def _to_try(slices: Sequence[FlatSlice]) -> list[int]:
     """Which of the slices try out the level: evenly spread ones among those of the first one's size."""
     alike = [i for i, each in enumerate(slices) if each.slice_hu.shape == slices[0].slice_hu.shape]
     return [alike[i] for i in evenly_spread(len(alike), CALIBRATION_SLICES)]
-
-
-def _sds_and_means_hu(noise_hu: np.ndarray, slices: Sequence[FlatSlice]) -> tuple[np.ndarray, np.ndarray]:
-    """Of the noise at the flat places of each slice."""
-    sds_hu = [noise_at_hu(noise, each.places) for noise, each in zip(noise_hu, slices, strict=True)]
-    means_hu = [noise[each.places].mean() for noise, each in zip(noise_hu, slices, strict=True)]
-    return np.array(sds_hu), np.array(means_hu)
 
 
 def _too_few_photons(what: str, sd_hu: float, shift_hu: float) -> DataError:
