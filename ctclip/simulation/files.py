@@ -60,8 +60,8 @@ class Amount:
 
     Args:
         dose: fraction of the scan's dose.
-        sd_hu: SD of the added noise in flat soft tissue.
-        photons: per ray without an object, in the projection domain.
+        sd_hu: SD of the added noise in the flat soft tissue of every slice.
+        photons: per ray without an object, in the projection domain; the same for every slice.
     """
 
     dose: float | None = None

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-REACH = 2
-"""Slices to each side over which the median is taken: it leaves out two odd ones in a row, and keeps steps."""
-
 
 @dataclass(frozen=True)
 class Modulation:
@@ -33,6 +30,6 @@ class Modulation:
 SAME_EVERYWHERE = Modulation()
 
 
-def running_median(values: np.ndarray) -> np.ndarray:
-    """Median over each value and its neighbours, :data:`REACH` to each side, fewer at the ends; the same length."""
-    return np.array([np.median(values[max(0, place - REACH) : place + REACH + 1]) for place in range(len(values))])
+def running_median(values: np.ndarray, reach: int) -> np.ndarray:
+    """Median over each value and its neighbours, ``reach`` to each side, fewer at the ends; the same length."""
+    return np.array([np.median(values[max(0, place - reach) : place + reach + 1]) for place in range(len(values))])

@@ -44,6 +44,9 @@ LEAST_PHOTONS = 1e-3
 CALIBRATION_SLICES = 3
 """Of those whose noise is known, so many try out the level."""
 
+SMOOTHING_REACH = 2
+"""Neighbours to each side over which the median of measured levels is taken: it leaves out two odd ones in a row."""
+
 CALIBRATION_STEPS = 4
 """The SD goes as expected but where hardly a photon gets through, so that few steps suffice."""
 
@@ -125,7 +128,7 @@ class NoiseSimulator:
         if not noisy:
             raise DataError("the scan has no noise that a lower dose could be reckoned from; give the SD or photons")
         used = [each for each in noisy if each.shows_noise_alone] or noisy
-        return self._with_sds(used, [each.sd_hu * float(np.sqrt(1 / dose - 1)) for each in used])
+        return self._with_sds(used, [each.sd_hu * float(np.sqrt(1 / dose - 1)) for each in used], SMOOTHING_REACH)
 
     def for_sd(self, slices_hu: Sequence[np.ndarray], sd_hu: float, indices: Sequence[int] | None = None) -> Self:
         """The same with the levels that give noise of an SD in flat soft tissue of every slice.
@@ -141,10 +144,10 @@ class NoiseSimulator:
         """
         require_amount("the SD of the noise", sd_hu, MOST_SD_HU)
         used = _flat(slices_hu, indices)
-        return self._with_sds(used, [sd_hu] * len(used))
+        return self._with_sds(used, [sd_hu] * len(used), 0)
 
-    def _with_sds(self, slices: Sequence[FlatSlice], sds_hu: Sequence[float]) -> Self:
-        """The same with levels for noise of these SDs in these slices, smoothed along the scan.
+    def _with_sds(self, slices: Sequence[FlatSlice], sds_hu: Sequence[float], reach: int) -> Self:
+        """The same with levels for noise of these SDs in these slices, smoothed over some neighbours to each side.
 
         How many photons a slice needs is known from its projections but for a factor, which the noise of some of the
         slices tells. The other domains have noise as of 1 / SD^2 photons, without electronics.
@@ -157,7 +160,7 @@ class NoiseSimulator:
         factor_hu2 = float(np.median(due_hu2 / (photon / FIRST_PHOTONS + electronic / FIRST_PHOTONS**2)))
         tries = []
         for _ in range(CALIBRATION_STEPS + 1):
-            photons = running_median(photons_with(due_hu2 / factor_hu2, photon, electronic))
+            photons = running_median(photons_with(due_hu2 / factor_hu2, photon, electronic), reach)
             simulator = self._with_photons(photons, [each.index for each in slices])
             smooth_hu = np.sqrt(factor_hu2 * (photon / photons + electronic / photons**2))[places]
             made_hu, shift_hu = simulator._sds_and_means_hu(prepared, tried)
