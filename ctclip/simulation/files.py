@@ -29,6 +29,7 @@ from ctclip.dicom.geometry import geometry_of
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder, atomic_path
 from ctclip.hu_window import require_hu
+from ctclip.sampling import evenly_spread
 from ctclip.simulation.simulator import (
     BATCH,
     MOST_PHOTONS,
@@ -40,8 +41,8 @@ from ctclip.simulation.simulator import (
     share_without_noise,
 )
 
-CALIBRATION_CANDIDATES = 9
-"""Slices of a series that are read beforehand: the ones with soft tissue among them calibrate the noise."""
+CALIBRATION_CANDIDATES = 64
+"""Slices of a scan whose noise is measured beforehand; what is between them is interpolated."""
 
 MOST_WITHOUT_NOISE = 0.01
 """Share of the body without noise from which on it is said. Tables reach out of the circle a little."""
@@ -59,8 +60,8 @@ class Amount:
 
     Args:
         dose: fraction of the scan's dose.
-        sd_hu: SD of the added noise in flat soft tissue.
-        photons: per ray without an object, in the projection domain.
+        sd_hu: SD of the added noise in the flat soft tissue of every slice.
+        photons: per ray without an object, in the projection domain; the same for every slice.
     """
 
     dose: float | None = None
@@ -103,16 +104,18 @@ class Settings:
         if self.amount.photons is not None and self.domain != "projection":
             raise ConfigError(f"photons need the projection domain, found {self.domain!r}")
 
-    def simulator(self, slices_hu: Sequence[np.ndarray], pixel_mm: float) -> NoiseSimulator:
-        """A simulator for a scan, calibrated on some of its slices."""
+    def simulator(
+        self, slices_hu: Sequence[np.ndarray], pixel_mm: float, indices: Sequence[int] | None = None
+    ) -> NoiseSimulator:
+        """A simulator for a scan, calibrated on some of its slices; see the methods of the simulator."""
         simulator = NoiseSimulator(self.domain, self.texture, pixel_mm, self.seed, self.device)
         share = float(np.mean([share_without_noise(each) for each in slices_hu]))
         if share > MOST_WITHOUT_NOISE:
             logger.warning("%.0f %% of the body lies outside the inscribed circle and gets no noise", 100 * share)
         if self.amount.dose is not None:
-            return simulator.for_dose(slices_hu, self.amount.dose)
+            return simulator.for_dose(slices_hu, self.amount.dose, indices)
         if self.amount.sd_hu is not None:
-            return simulator.for_sd(slices_hu, self.amount.sd_hu)
+            return simulator.for_sd(slices_hu, self.amount.sd_hu, indices)
         return simulator.for_photons(slices_hu, float(self.amount.photons or 0))
 
     @property
@@ -179,7 +182,8 @@ def simulate_volume_file(
     volume = read_volume(source)
     require_hu(volume.hu)
     pixel_mm = float(np.linalg.norm(volume.affine[:3, :2], axis=0).mean())
-    simulator = settings.simulator(_spread(list(volume.hu)), pixel_mm)
+    known = evenly_spread(len(volume.hu), CALIBRATION_CANDIDATES)
+    simulator = settings.simulator([volume.hu[i] for i in known], pixel_mm, known)
     noisy_hu = np.empty_like(volume.hu)
     for first in range(0, len(volume.hu), BATCH):
         batch = slice(first, first + BATCH)
@@ -232,19 +236,26 @@ def earlier_pairs(target: Path) -> list[dict[str, str]]:
 
 
 def _noisy_slices(series: Series, settings: Settings) -> Iterator[tuple[CTSlice, np.ndarray]]:
-    simulators: dict[float, NoiseSimulator] = {}  # by the size of a pixel, on which noise depends
+    pixel_mm = [_pixel_mm(series, read_slice(stack[0].path)) for stack in series.stacks]
+    sizes_mm = [size for size, stack in zip(pixel_mm, series.stacks, strict=True) for _ in stack]  # by slice
+    simulators = {size: _simulator(series, settings, size, sizes_mm) for size in dict.fromkeys(pixel_mm)}
     done = 0
-    for stack in series.stacks:
-        candidates = [read_slice(item.path) for item in _spread(stack)]
-        pixel_mm = _pixel_mm(series, candidates[0])
-        if pixel_mm not in simulators:
-            require_hu(np.stack([ct.hu for ct in candidates]))
-            simulators[pixel_mm] = settings.simulator([ct.without_padding(ct.hu) for ct in candidates], pixel_mm)
+    for size, stack in zip(pixel_mm, series.stacks, strict=True):
         for first, batch in _batches(read_slice(item.path) for item in stack):
             slices_hu = np.stack([ct.without_padding(ct.hu) for ct in batch])
-            noisy_hu = simulators[pixel_mm].low_dose(slices_hu, done + first)
+            noisy_hu = simulators[size].low_dose(slices_hu, done + first)
             yield from zip(batch, noisy_hu, strict=True)
         done += len(stack)
+
+
+def _simulator(series: Series, settings: Settings, pixel_mm: float, sizes_mm: Sequence[float]) -> NoiseSimulator:
+    """For the slices with pixels of a size, on which noise depends."""
+    alike = [index for index, size in enumerate(sizes_mm) if size == pixel_mm]
+    known = [alike[i] for i in evenly_spread(len(alike), CALIBRATION_CANDIDATES)]
+    files = series.slices
+    slices = [read_slice(files[index].path) for index in known]
+    require_hu(np.concatenate([ct.hu.ravel() for ct in slices]))
+    return settings.simulator([ct.without_padding(ct.hu) for ct in slices], pixel_mm, known)
 
 
 def _pixel_mm(series: Series, ct: CTSlice) -> float:
@@ -264,9 +275,3 @@ def _batches(slices: Iterable[CTSlice]) -> Iterator[tuple[int, list[CTSlice]]]:
         waiting.append(ct)
     if waiting:
         yield first, waiting
-
-
-def _spread(items: Sequence[Item]) -> list[Item]:
-    """A few items, evenly spaced."""
-    count = min(CALIBRATION_CANDIDATES, len(items))
-    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]

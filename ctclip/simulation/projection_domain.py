@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ctclip.simulation.tomography import VIEWS, back_project, filter_projections, project
@@ -35,7 +36,11 @@ def line_integrals(slices_hu: torch.Tensor, pixel_mm: float, *, views: int = VIE
 
 
 def photon_noise_hu(
-    integrals: torch.Tensor, photons: float, pixel_mm: float, window: str, generators: Sequence[torch.Generator]
+    integrals: torch.Tensor,
+    photons: Sequence[float],
+    pixel_mm: float,
+    window: str,
+    generators: Sequence[torch.Generator],
 ) -> torch.Tensor:
     r"""Noise of filtered back-projection at a finite number of photons.
 
@@ -44,7 +49,7 @@ def photon_noise_hu(
 
     Args:
         integrals: :math:`p`, (batch, views, side), from :func:`line_integrals`.
-        photons: :math:`I_0`, photons per ray without an object.
+        photons: :math:`I_0` of each slice, photons per ray without an object.
         pixel_mm: side of a pixel.
         window: of the ramp filter.
         generators: one per slice, on the device of ``integrals``.
@@ -52,10 +57,13 @@ def photon_noise_hu(
     Returns:
         (batch, side, side) in HU.
     """
-    expected = photons * torch.exp(-integrals)
-    counted = torch.stack([_counted(each, random) for each, random in zip(expected, generators, strict=True)])
-    error = -torch.log(counted.clamp(min=1) / photons) - integrals
-    return back_project(filter_projections(error, window)) / pixel_mm * (-AIR_HU / MU_WATER_PER_MM)
+    errors = [_error(*each) for each in zip(integrals, photons, generators, strict=True)]
+    return back_project(filter_projections(torch.stack(errors), window)) / pixel_mm * (-AIR_HU / MU_WATER_PER_MM)
+
+
+def _error(integrals: torch.Tensor, photons: float, generator: torch.Generator) -> torch.Tensor:
+    counted = _counted(photons * torch.exp(-integrals), generator)
+    return -torch.log(counted.clamp(min=1) / photons) - integrals
 
 
 def _counted(expected: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -63,10 +71,26 @@ def _counted(expected: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     return torch.poisson(expected, generator=generator) + electronic
 
 
-def relative_sd(integrals: torch.Tensor) -> torch.Tensor:
-    r"""Where the noise of filtered back-projection is strong: the root of the back-projected variance of :math:`p`.
+def back_projected_variance(log_variance: torch.Tensor) -> torch.Tensor:
+    r"""Variance by place of a slice whose line integrals have noise: a pixel's noise sums up over the rays through it.
 
-    The variance of a line integral is :math:`e^p / I_0`, and a pixel's noise sums up over the rays through it.
+    Args:
+        log_variance: of the line integrals, (batch, views, side). That of :math:`I_0` photons is :math:`p - \ln I_0`;
+            electronic noise adds :math:`\sigma_e^2 e^{2p} / I_0^2` to the variance.
+
+    Returns:
+        (batch, side, side), but for a factor that the filter and the size of a pixel make.
+    """
+    return back_project(torch.exp(log_variance))
+
+
+def photons_with(variance: np.ndarray, photon: np.ndarray, electronic: np.ndarray) -> np.ndarray:
+    r"""The number :math:`I_0` at which :math:`photon / I_0 + electronic / I_0^2` is the variance; arrays of a shape."""
+    return (photon + np.sqrt(photon**2 + 4 * electronic * variance)) / (2 * variance)
+
+
+def relative_sd(integrals: torch.Tensor) -> torch.Tensor:
+    """Where the noise of photons is strong in a slice.
 
     Args:
         integrals: (batch, views, side).
@@ -74,7 +98,6 @@ def relative_sd(integrals: torch.Tensor) -> torch.Tensor:
     Returns:
         (batch, side, side), 1 at the pixel of the strongest noise.
     """
-    # e^p spans many decades; relative to the densest ray it stays in float32
-    densest = integrals.amax(dim=(1, 2), keepdim=True)
-    variance = back_project(torch.exp(integrals - densest))
+    # relative to the densest ray e^p stays in float32
+    variance = back_projected_variance(integrals - integrals.amax(dim=(1, 2), keepdim=True))
     return (variance / variance.amax(dim=(1, 2), keepdim=True)).sqrt()

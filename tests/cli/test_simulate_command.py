@@ -83,6 +83,26 @@ def test_no_two_slices_have_the_same_noise(tmp_path: Path) -> None:
         assert np.abs(np.corrcoef((noisy_hu - slices_hu)[:, inside]) - np.eye(10)).max() < 0.3
 
 
+def test_every_slice_gets_its_own_level_in_series_and_volumes(tmp_path: Path) -> None:
+    """Ten slices, more than one batch, the thickest with twice the noise of the thinnest at the same photons."""
+    axis = np.arange(96) - 47.5
+    radius_px, radii_px = np.hypot(axis[:, None], axis[None, :]), np.linspace(26, 44, 10)
+    slices_hu = np.stack([np.where(radius > radius_px, 0, -1000) for radius in radii_px]).astype(np.float32)
+    write_ct_series(tmp_path / "in", slices_hu)
+    for path in (tmp_path / "in").iterdir():
+        header = pydicom.dcmread(path)
+        header.PixelSpacing = [3, 3]
+        header.save_as(path)
+    write_volume(tmp_path / "in.nii.gz", Volume(slices_hu, np.diag([-3, -3, 3.0, 1]), np.dtype(np.float32)))
+    for source, target in (("in", "low"), ("in.nii.gz", "low.nii.gz")):
+        assert _run("simulate", tmp_path / source, tmp_path / target, "--noise-sd", 30, "--quiet").exit_code == 0
+    (series,) = (path for path in (tmp_path / "low").iterdir() if path.is_dir())
+    for noisy_hu in (read_series_hu(series), read_volume(tmp_path / "low.nii.gz").hu):
+        inside = [radius - 9 > radius_px for radius in radii_px]
+        sds_hu = [each[there].std() for each, there in zip(noisy_hu, inside, strict=True)]
+        assert sds_hu == pytest.approx([30] * 10, rel=0.2)
+
+
 def test_the_step_between_slices_does_not_count_for_the_noise(tmp_path: Path) -> None:
     slices_hu = body_phantom_hu(1, 64).repeat(2, axis=0)
     found = []

@@ -10,7 +10,7 @@ from ctclip.errors import ConfigError, DataError
 from ctclip.metrics.noise import local_mean_and_sd, soft_tissue
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
-from ctclip.simulation.calibration import calibration_slices, flat_places, median_mean_hu, median_sd_hu
+from ctclip.simulation.calibration import flat_slice, noise_at_hu
 from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu
 from ctclip.simulation.simulator import require_known, share_without_noise
 
@@ -87,7 +87,7 @@ def test_few_photons_have_the_noise_of_electronics_too() -> None:
     sds = []
     for photons in (40, 4000):
         generator = torch.Generator().manual_seed(0)
-        noise = photon_noise_hu(torch.zeros(1, 90, 64), photons, PIXEL_MM, "hann", [generator])
+        noise = photon_noise_hu(torch.zeros(1, 90, 64), [photons], PIXEL_MM, "hann", [generator])
         sds.append(noise[0, 16:48, 16:48].std().item())
     # of counts: their own variance and that of 10 squared photons
     assert sds[0] / sds[1] == pytest.approx((np.sqrt(40 + 10) / 40) / (np.sqrt(4000 + 10) / 4000), rel=0.05)
@@ -216,10 +216,9 @@ def test_the_fill_of_a_masked_scan_does_not_set_the_dose() -> None:
     noisy = low_dose(body_phantom_hu(1, 128), 20)[0]
     body = noisy > -500
     masked = np.where(body, noisy, 0)
-    assert not flat_places(masked)[~body].any()
-    assert median_sd_hu([masked], [flat_places(masked)]) == pytest.approx(
-        median_sd_hu([noisy], [flat_places(noisy)]), rel=0.1
-    )
+    found = flat_slice(masked)
+    assert not found.places[~body].any()
+    assert found.sd_hu == pytest.approx(flat_slice(noisy).sd_hu, rel=0.1)
 
 
 def test_what_lies_outside_the_circle_is_told_and_has_no_noise() -> None:
@@ -232,23 +231,6 @@ def test_what_lies_outside_the_circle_is_told_and_has_no_noise() -> None:
     assert share_without_noise(np.full((20, 20), -1000.0)) == 0
 
 
-def test_the_calibration_takes_slices_from_the_whole_scan() -> None:
-    air, slices_hu = np.full((64, 64), -1000.0), [np.full((64, 64), float(value)) for value in range(9)]
-    for scan in (slices_hu, [air, *slices_hu, air, air]):
-        used, places = calibration_slices(scan)
-        assert [one.mean() for one in used] == [2, 4, 6]
-        assert all(there.any() for there in places)
-    assert [one.mean() for one in calibration_slices(slices_hu[:1])[0]] == [0]
-
-
-def test_one_odd_slice_does_not_count_for_the_noise_of_a_scan() -> None:
-    random = np.random.default_rng(0)
-    noise_hu = [random.normal(mean, sd, (128, 128)) for mean, sd in ((1, 5), (2, 6), (90, 60))]
-    everywhere = [np.ones((128, 128), bool)] * 3
-    assert median_sd_hu(noise_hu, everywhere) == pytest.approx(6, rel=0.05)
-    assert median_mean_hu(noise_hu, everywhere) == pytest.approx(2, abs=0.2)
-
-
 def test_noise_of_two_levels_has_the_mean_of_their_variances() -> None:
     noise_hu = np.random.default_rng(0).normal(0, 1, (128, 128)) * np.where(np.arange(128) < 64, 2, 14)
-    assert median_sd_hu([noise_hu], [np.ones((128, 128), bool)]) == pytest.approx(10, rel=0.05)
+    assert noise_at_hu(noise_hu, np.ones((128, 128), bool)) == pytest.approx(10, rel=0.05)
