@@ -57,8 +57,15 @@ LARGEST_MISS = 0.1
 """Of the SD, where the search ends without having found it."""
 
 LARGEST_SHIFT = 0.25
-"""Of the mean of soft tissue, in SDs of the noise. Where hardly a photon gets through, the logarithm is no longer right
-on average, and the reconstruction turns towards air."""
+"""Of the mean of soft tissue, in SDs of the noise. Where few photons get through, the logarithm is no longer right on
+average: the reconstruction turns towards bone, and with hardly any photons towards air."""
+
+LEAST_COUNTS = 20
+"""Photons that half of the rays through the body must bring. Below, both errors of the logarithm cancel at some number
+of photons, where the shift of the mean tells nothing."""
+
+BODY_INTEGRAL = 1.0
+"""Of rays through the body: those that 50 mm of water would attenuate as much."""
 
 BATCH = 8
 """Slices at once: they share most of the work of projecting."""
@@ -170,7 +177,8 @@ class NoiseSimulator:
                 break
             factor_hu2 *= ratio**2
         simulator, ratio, shift = min(tries, key=lambda each: abs(each[1] - 1))
-        if not (abs(ratio - 1) <= LARGEST_MISS and abs(shift) <= LARGEST_SHIFT):
+        enough = simulator._has_enough_photons(prepared, tried)
+        if not (enough and abs(ratio - 1) <= LARGEST_MISS and abs(shift) <= LARGEST_SHIFT):
             sd_hu = float(np.median(smooth_hu))
             raise _too_few_photons(f"noise of {sd_hu:.3g} HU", ratio * sd_hu, shift * sd_hu)
         return simulator
@@ -200,9 +208,22 @@ class NoiseSimulator:
         tried = [flat[i] for i in _to_try(flat)]
         prepared = self._prepared(np.stack([each.slice_hu for each in tried]))
         sd_hu, shift_hu = (float(np.median(each)) for each in simulator._sds_and_means_hu(prepared, tried))
-        if abs(shift_hu) > LARGEST_SHIFT * sd_hu:
+        if not simulator._has_enough_photons(prepared, tried) or abs(shift_hu) > LARGEST_SHIFT * sd_hu:
             raise _too_few_photons(f"the noise of {photons:.3g} photons", sd_hu, shift_hu)
         return simulator
+
+    def _has_enough_photons(self, prepared: tuple[torch.Tensor, tuple[int, int]], slices: Sequence[FlatSlice]) -> bool:
+        """Whether half of the rays through the body bring enough of them; metal in some does not matter."""
+        if self.domain != "projection":
+            return True
+        integrals, _ = prepared
+        levels = torch.tensor(self._levels([each.index for each in slices]), device=self.device)
+        counts = levels[:, None, None] * torch.exp(-integrals)
+        through_body = counts[integrals > BODY_INTEGRAL]
+        return not len(through_body) or float(through_body.median()) >= LEAST_COUNTS
+
+    def _levels(self, indices: Sequence[int]) -> list[float]:
+        return [self.level * factor for factor in self.modulation.at(indices)]
 
     def _sds_and_means_hu(
         self, prepared: tuple[torch.Tensor, tuple[int, int]], slices: Sequence[FlatSlice]
@@ -270,7 +291,7 @@ class NoiseSimulator:
         values, (rows, columns) = prepared
         window, cutoff = TEXTURES[self.texture]
         random = [self._generator(index) for index in indices]
-        levels = [self.level * factor for factor in self.modulation.at(indices)]
+        levels = self._levels(indices)
         side = values.shape[-1]
         if self.domain == "projection":
             noise = photon_noise_hu(values, levels, self.pixel_mm, window, random)

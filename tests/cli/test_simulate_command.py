@@ -20,6 +20,7 @@ from ctclip.dicom import Series, derived_series_uid, read_slice
 from ctclip.errors import ConfigError
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.simulation import NoiseSimulator
 from ctclip.simulation.files import Amount, Settings, simulate_series
 from tests.dicom.fake import fake_slice, write
 
@@ -113,6 +114,8 @@ def test_the_step_between_slices_does_not_count_for_the_noise(tmp_path: Path) ->
         assert _run("simulate", tmp_path / f"{step_mm}.nii", target, "--photons", 1e5).exit_code == 0
         found.append(read_volume(target).hu)
     np.testing.assert_array_equal(*found)
+    simulator = NoiseSimulator("projection", "standard", 2.0, level=1e5)  # of pixels of 2 mm
+    np.testing.assert_allclose(found[0], simulator.low_dose(slices_hu), atol=0.01)
 
 
 def test_the_number_of_photons_is_the_one_that_is_given() -> None:

@@ -11,8 +11,9 @@ from ctclip.metrics.noise import local_mean_and_sd, soft_tissue
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
 from ctclip.simulation.calibration import flat_slice, noise_at_hu
-from ctclip.simulation.projection_domain import line_integrals, photon_noise_hu
+from ctclip.simulation.projection_domain import MU_WATER_PER_MM, line_integrals, photon_noise_hu
 from ctclip.simulation.simulator import require_known, share_without_noise
+from ctclip.simulation.tomography import back_project, filter_projections
 
 SIDE, PIXEL_MM = 256, 1.4
 MEASURED_LAG_1 = 0.47
@@ -181,6 +182,30 @@ def test_too_few_photons_are_an_error_and_not_air() -> None:
     NoiseSimulator("white", "standard", 3.5).for_dose(slices_hu, 0.003)
 
 
+def test_what_few_photons_can_make_ends_at_one_number() -> None:
+    """The mean shifts up, then down: where both meet, images are no better."""
+    slices_hu = list(low_dose(body_phantom_hu(1, 96), 12))
+    simulator = NoiseSimulator("projection", "standard", 3.5)
+    for photons in (100, 350, 500, 600, 1000, 3000):
+        with pytest.raises(DataError, match="too few photons"):
+            simulator.for_photons(slices_hu, photons)
+    for photons in (1e4, 1e5):
+        assert simulator.for_photons(slices_hu, photons).level == photons
+    for dose in (0.011, 0.03):
+        with pytest.raises(DataError, match="too few photons"):
+            simulator.for_dose(slices_hu, dose)
+
+
+def test_counts_below_one_photon_are_one() -> None:
+    """Through an attenuation of e^30 no photon comes: counts are electronic noise, and half of them negative."""
+    integrals = torch.full((1, 90, 64), 30.0)
+    noise = photon_noise_hu(integrals, [1.0], PIXEL_MM, "hann", [torch.Generator().manual_seed(0)])
+    mean_error = torch.full((1, 90, 64), -30 - 0.3835)  # E[-ln max(N, 1)] of normal N with variance 10
+    expected = back_project(filter_projections(mean_error, "hann")) / PIXEL_MM * 1000 / MU_WATER_PER_MM
+    middle = np.s_[0, 16:48, 16:48]
+    assert noise[middle].mean().item() == pytest.approx(expected[middle].mean().item(), rel=0.01)
+
+
 def test_a_scan_without_noise_has_no_dose() -> None:
     with pytest.raises(DataError, match="the scan has no noise"):
         NoiseSimulator("projection", "standard", 3.5).for_dose([np.full((64, 64), 40, np.float32)], 0.25)
@@ -227,6 +252,9 @@ def test_what_lies_outside_the_circle_is_told_and_has_no_noise() -> None:
     assert share == pytest.approx(1 - np.pi / 4, abs=0.01)
     noise_hu = NoiseSimulator("white", "standard", 2, level=20).noise_hu(body[None])
     assert np.mean(noise_hu == 0) == pytest.approx(share, abs=0.02)
+    oblong = np.zeros((60, 96), np.float32)
+    noise_hu = NoiseSimulator("white", "standard", 2, level=20).noise_hu(oblong[None])
+    assert share_without_noise(oblong) == pytest.approx(np.mean(noise_hu == 0), abs=0.02)
     assert share_without_noise(body_phantom_hu(1, 96)[0]) == 0
     assert share_without_noise(np.full((20, 20), -1000.0)) == 0
 

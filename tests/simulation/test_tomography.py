@@ -48,6 +48,16 @@ def test_reconstructions_are_those_of_scikit_image(image: np.ndarray, window: st
     assert abs(found[50:80, 50:80].mean() - expected[50:80, 50:80].mean()) < 1e-4 * image.max()
 
 
+def test_the_ramp_does_not_wrap_around() -> None:
+    """The response to one ray at the detector's end, at its other end too: Kak and Slaney's filter, doubled."""
+    sinogram = torch.zeros(1, 1, 64)
+    sinogram[0, 0, 0] = 1
+    places = np.arange(64)
+    ramp = np.where(places % 2, -1 / (np.pi * np.maximum(places, 1)) ** 2, 0)
+    ramp[0] = 1 / 4
+    assert np.abs(filter_projections(sinogram, "ramp")[0, 0].numpy() - 2 * ramp).max() < 1e-6
+
+
 def test_slices_of_a_batch_do_not_mix(image: np.ndarray) -> None:
     batch = torch.tensor(np.stack([image, image.T, 2 * image])).float()
     together = back_project(filter_projections(project(batch, 30), "hann"))
