@@ -56,7 +56,7 @@ class SeriesJob:
             an export that was not complete then, or without the quality report that is asked for is replaced; one of
             other slices fails the series.
         keep_private: copy private elements.
-        check_against: the export; verifies each derived series against it.
+        check: verify each derived series against its source.
         qc_folder: for a quality report of each series.
     """
 
@@ -66,7 +66,7 @@ class SeriesJob:
     overwrite: bool = False
     resume: bool = False
     keep_private: bool = False
-    check_against: Path | None = None
+    check: bool = False
     qc_folder: Path | None = None
     series_numbers: Mapping[str, int] = field(default_factory=dict)
 

@@ -79,8 +79,8 @@ def denoise_series(
         without_report = job.qc_folder is not None and not (job.qc_folder / f"{result.derived}.json").exists()
         if found == expected and not without_report:
             result.status = "kept"
-            if job.check_against is not None:
-                _check(result, job)
+            if job.check:
+                _check(result, series, job)
             return result
         # what holds slices that are no longer in the export is not replaced unasked
         if found <= expected:
@@ -110,8 +110,8 @@ def denoise_series(
                 result.quality_warnings = quality.write(
                     job.qc_folder, _facts(result, job, denoiser), name=result.derived
                 ).warnings
-        if job.check_against is not None:
-            _check(result, job)
+        if job.check:
+            _check(result, series, job)
     except (CtclipError, OSError, MemoryError) as error:
         result.status, result.message = "failed", one_line(error)
     result.seconds = time.monotonic() - start
@@ -143,12 +143,12 @@ def _facts(result: SeriesResult, job: SeriesJob, denoiser: Denoiser) -> dict[str
     }
 
 
-def _check(result: SeriesResult, job: SeriesJob) -> None:
+def _check(result: SeriesResult, series: Series, job: SeriesJob) -> None:
     """Turn the result into a failed one when the written series breaks a rule; it stays there to be looked at."""
-    from ctclip.verification import check_series
+    from ctclip.verification import check_against
 
     try:
-        broken = [each for each in check_series(job.target / result.derived, job.check_against) if not each.passed]
+        broken = [each for each in check_against(job.target / result.derived, [series]) if not each.passed]
     except (CtclipError, OSError) as error:
         result.status, result.message = "failed", f"written, but not checked: {one_line(error)}"
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,11 @@ def test_a_slice_that_another_has_replaced_since_the_scan_fails_the_series(tmp_p
 
 
 def test_a_series_that_cannot_be_checked_is_a_failure(tmp_path: Path) -> None:
-    write_stack(tmp_path / "in", [0, 2])
-    job = SeriesJob(tmp_path / "out", 1, check_against=tmp_path / "gone")
-    result = denoise_series(scan(tmp_path / "in").series[0], job, Recorder())
+    paths = write_stack(tmp_path / "in", [0, 2])
+    job, series = SeriesJob(tmp_path / "out", 1, resume=True), scan(tmp_path / "in").series[0]
+    assert denoise_series(series, job, Recorder()).status == "done"
+    paths[0].unlink()
+    result = denoise_series(series, replace(job, check=True), Recorder())
     assert result.status == "failed"
     assert result.message.startswith("written, but not checked: ")
 
