@@ -70,6 +70,7 @@ _HEADER_KEYWORDS = [
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "DerivationDescription",
+    "PatientID",
 ]
 
 
@@ -164,6 +165,7 @@ class _Header:
     is_denoised: bool
     unsuitable: str | None
     may_be_slice: bool
+    patient_id: str
 
 
 def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) -> Scan:
@@ -315,6 +317,7 @@ def _summarise(path: Path, dataset: pydicom.Dataset, marked: bool) -> _Header | 
         is_denoised=DENOISED_BY in text_of(dataset, "DerivationDescription"),
         unsuitable=unsuitable,
         may_be_slice=may_be_slice(dataset),
+        patient_id=text_of(dataset, "PatientID"),
     )
 
 
@@ -365,7 +368,7 @@ def _build_series(headers: list[_Header], shared: frozenset[str], left_out: list
         series_number=min(numbers, default=None),
         stacks=tuple(tuple(_slice_file(header) for header in stack) for stack in stacks),
         study_uid=min(header.study_uid for header in headers),
-        warnings=(*_series_warnings(headers[0], stacks), *_repetition(headers)),
+        warnings=(*_series_warnings(headers[0], stacks), *_patients(headers), *_repetition(headers)),
         skip_reason=skip_reason,
         selectable=selectable,
         left_out=tuple(left_out),
@@ -431,6 +434,12 @@ def _series_warnings(first: _Header, stacks: list[list[_Header]]) -> list[str]:
         where = f"group {number}: " if len(placed) > 1 else ""
         warnings.extend(where + text for text in stack_warnings([header.geometry for header in stack]))
     return warnings
+
+
+def _patients(headers: list[_Header]) -> list[str]:
+    """Say that slices state several patients; never which."""
+    count = len({header.patient_id for header in headers} - {""})
+    return [f"{count} PatientIDs under one SeriesInstanceUID: check whose slices they are"] if count > 1 else []
 
 
 def _repetition(headers: list[_Header]) -> list[str]:

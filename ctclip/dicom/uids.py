@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import uuid
 from pathlib import Path
 
 import pydicom
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
 from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
@@ -28,6 +28,11 @@ __all__ = [
 CTCLIP_NAMESPACE = uuid.UUID("6b1d5c5e-3f0a-5d0c-9a57-0c7a6a1f2e43")
 """Namespace of all UIDs that ctclip makes. Changing it changes every derived UID, so a re-run would no longer be
 idempotent."""
+
+PIXEL_DATA_HEADER_BYTES = 12
+"""Tag, VR and length in explicit VR (PS3.5 7.1.2), in which derived slices are written, uncompressed."""
+
+_PIXEL_COUNT = ["Rows", "Columns", "BitsAllocated"]
 
 _UID_PATTERN = re.compile(r"[0-9.]{1,64}")
 
@@ -70,17 +75,21 @@ def sop_instance_uid(header: pydicom.Dataset) -> str:
     return text_of(header, "SOPInstanceUID") or _meta_text(header, "MediaStorageSOPInstanceUID")
 
 
-def instance_uids(folder: Path) -> frozenset[str]:
-    """SOPInstanceUIDs of the ``*.dcm`` files of a folder, by their file meta; "" for a file without a readable one."""
+def instance_uids(folder: Path) -> dict[str, bool]:
+    """SOPInstanceUIDs of the ``*.dcm`` files of a derived series, by their file meta, and whether the files have their
+    whole length. A file without a readable header is left out."""
     with quiet_pydicom():
-        return frozenset(_instance_uid(path) for path in folder.glob("*.dcm"))
+        return dict(found for path in folder.glob("*.dcm") for found in _instance(path))
 
 
-def _instance_uid(path: Path) -> str:
+def _instance(path: Path) -> list[tuple[str, bool]]:
     try:
-        return text_of(read_file_meta_info(path), "MediaStorageSOPInstanceUID")
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_PIXEL_COUNT)
+            end = file.tell() + PIXEL_DATA_HEADER_BYTES + header.Rows * header.Columns * header.BitsAllocated // 8
+            return [(_meta_text(header, "MediaStorageSOPInstanceUID"), end <= file.seek(0, os.SEEK_END))]
     except Exception:  # a damaged file makes pydicom raise nearly anything
-        return ""
+        return []
 
 
 def source_series_uid(header: pydicom.Dataset) -> str:

@@ -76,15 +76,16 @@ def denoise_series(
     if job.resume and final.is_dir():
         expected = {derived_instance_uid(item.sop_instance_uid, derivation) for item in series.slices}
         found = instance_uids(final)
+        whole = {uid for uid, complete in found.items() if complete}
         without_report = job.qc_folder is not None and not (job.qc_folder / f"{result.derived}.json").exists()
-        if found == expected and not without_report:
+        if whole == expected == found.keys() and not without_report:
             result.status = "kept"
             if job.check:
                 _check(result, series, job)
             return result
         # what holds slices that are no longer in the export is not replaced unasked
-        if found <= expected:
-            lacking = f"{len(found)} of now {series.slice_count} slices" if found != expected else "no quality report"
+        if found.keys() <= expected:
+            lacking = f"{len(whole)} of now {series.slice_count} slices" if whole != expected else "no quality report"
             again = f"an earlier run had {lacking}; made again"
             logger.warning("series %s: %s", series.uid, again)
             result.warnings += (again,)

@@ -382,6 +382,15 @@ class TestSkippedFiles:
         assert series.skip_reason == "2 studies under one SeriesInstanceUID: export again"
         assert not series.selectable
 
+    @pytest.mark.parametrize(("ids", "several"), [(("A", "A"), False), (("A", None), False), (("A", "B"), True)])
+    def test_several_patients_under_one_series_uid_are_said(
+        self, tmp_path: Path, ids: tuple[str | None, ...], several: bool
+    ) -> None:
+        for number, patient in enumerate(ids, start=1):
+            write(fake_slice(2.0 * number, number, PatientID=patient), tmp_path / f"{number}")
+        expected = ("2 PatientIDs under one SeriesInstanceUID: check whose slices they are",) if several else ()
+        assert only_series(tmp_path).warnings == expected
+
     @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
     @pytest.mark.parametrize("text", [PATIENT, "../../etc", "1.2.3\x1b[31m"])
     def test_a_series_uid_that_is_none_is_neither_shown_nor_a_path(self, tmp_path: Path, text: str) -> None:

@@ -209,6 +209,21 @@ def test_a_finished_series_is_kept_and_not_read_again(series: Series, denoiser: 
     assert other.status == "failed", "another strength is another series, whose source is gone"
 
 
+@pytest.mark.parametrize("length", [0, 200, 3000, -1])
+def test_a_result_that_was_cut_off_is_made_again(
+    series: Series, denoiser: Denoiser, tmp_path: Path, length: int
+) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    cut = tmp_path / "out" / denoise_series(series, job, denoiser).derived / "0002.dcm"
+    stored = read_slice(cut).stored
+    cut.write_bytes(cut.read_bytes()[:length])
+    again = denoise_series(series, job, denoiser)
+    assert again.status == "done"
+    assert "an earlier run had 1 of now 2 slices; made again" in again.warnings
+    np.testing.assert_array_equal(read_slice(cut).stored, stored)
+    assert denoise_series(series, job, denoiser).status == "kept"
+
+
 def test_the_report_names_where_the_series_were_denoised(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
     result = denoise_series(series, SeriesJob(tmp_path / "out", 0.5), denoiser)
     result.device, result.settings = "cuda:0", "precision=bf16 roi=none"
