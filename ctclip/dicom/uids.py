@@ -11,7 +11,7 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import UID
 
-from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
+from ctclip.dicom.lenient import int_of, items_of, quiet_pydicom, text_of, texts_of
 
 __all__ = [
     "derived_uid",
@@ -19,10 +19,12 @@ __all__ = [
     "instance_uids",
     "is_uid",
     "patient_key",
+    "printable_name",
     "printable_uid",
     "sop_class_uid",
     "sop_instance_uid",
     "source_series_uid",
+    "split_from",
 ]
 
 CTCLIP_NAMESPACE = uuid.UUID("6b1d5c5e-3f0a-5d0c-9a57-0c7a6a1f2e43")
@@ -53,6 +55,28 @@ def derived_uid(*parts: str) -> str:
 def frame_uid(instance_uid: str, frame: int) -> str:
     """The SOPInstanceUID under which ctclip reads one frame, counted from 1, of a multi-frame object."""
     return derived_uid("frame", instance_uid, str(frame))
+
+
+def split_from(header: pydicom.Dataset) -> pydicom.Dataset | None:
+    """The reference to the frame of an Enhanced object that ctclip read as this image; None for a file of its own.
+
+    A file may name a frame too, when another program converted it: then the file is the source.
+    """
+    origin = next(iter(items_of(header, "ConversionSourceAttributesSequence")), None)
+    frame = None if origin is None else int_of(origin, "ReferencedFrameNumber")
+    if origin is None or not frame:
+        return None
+    is_ours = sop_instance_uid(header) == frame_uid(text_of(origin, "ReferencedSOPInstanceUID"), frame)
+    return origin if is_ours else None
+
+
+def printable_name(header: pydicom.Dataset) -> str:
+    """What a message calls a slice: its SOPInstanceUID, or that of the Enhanced object and the number of the frame."""
+    origin = split_from(header)
+    if origin is None:
+        return printable_uid(sop_instance_uid(header))
+    uid = printable_uid(text_of(origin, "ReferencedSOPInstanceUID"))
+    return f"{uid}, frame {int_of(origin, 'ReferencedFrameNumber')}"
 
 
 def is_uid(text: str) -> bool:
