@@ -60,8 +60,8 @@ class SeriesFacts:
         CTDIvol: mGy.
         noise_sd_hu: median over some slices, in flat soft tissue; ``None`` without any.
         noise_correlation: of neighbouring pixels, likewise.
-        action: "denoise" or "skip".
-        reason: why it is skipped; also when one of the slices that are read here cannot be.
+        action: "denoise", "skip", or "fail" for a series that denoise would take and refuse.
+        reason: why it is skipped or fails, as far as the slices that are read here tell.
         remark: what to expect of denoising.
         warnings: what is unusual.
     """
@@ -91,18 +91,17 @@ def inspect_series(series: Series) -> SeriesFacts:
     stack = series.stacks[0]
     middle = stack[len(stack) // 2]
     header = _header(middle.path)
-    reason, warnings = series.skip_reason or "", series.warnings
+    failure, warnings = "", series.warnings
     noise: tuple[float | None, float | None] = (None, None)
     remark = ""
     try:
         measured = [read_slice(stack[index].path) for index in evenly_spread(len(stack), MEASURED_SLICES)]
-    except SeriesError as error:
-        reason = reason or str(error)
-    else:
         noise, remark = _noise([ct.without_padding(ct.hu) for ct in measured])
-        if min(ct.hu.min() for ct in measured) >= 0:
-            warnings += ("no value below 0 HU in the slices that were read: not HU, or a mask; denoise refuses such",)
         warnings += _mixtures([ct.header for ct in measured])
+        if min(ct.hu.min() for ct in measured) >= 0 and not _reaches_below_zero(series):
+            failure = "no value below 0 HU: not HU, or a mask"
+    except SeriesError as error:
+        failure = str(error)
     steps = np.diff([item.position_mm for item in stack])
     steps = steps[~(np.abs(steps) < POSITION_TOLERANCE_MM)]  # without those of slices at one position
     return SeriesFacts(
@@ -120,11 +119,15 @@ def inspect_series(series: Series) -> SeriesFacts:
         CTDIvol=float_of(header, "CTDIvol"),
         noise_sd_hu=noise[0],
         noise_correlation=noise[1],
-        action="skip" if reason else "denoise",
-        reason=reason,
+        action="skip" if series.skip_reason else "fail" if failure else "denoise",
+        reason=series.skip_reason or failure,
         remark="; ".join(part for part in (remark, *_unfamiliar(header)) if part),
         warnings=warnings,
     )
+
+
+def _reaches_below_zero(series: Series) -> bool:
+    return any(read_slice(item.path).hu.min() < 0 for item in series.slices)
 
 
 def inspection_report(facts: list[SeriesFacts], found: Scan) -> dict[str, Any]:

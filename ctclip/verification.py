@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from ctclip.dicom import CTSlice, Scan, frame_uid, opened_export, read_slice, scan
-from ctclip.dicom.lenient import int_of, text_of, texts_of, value_of
+from ctclip.dicom import CTSlice, Series, frame_uid, opened_export, read_slice, scan
+from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.uids import printable_uid, sop_instance_uid
 from ctclip.errors import CtclipError, SeriesError
 from ctclip.metrics.noise import compare_noise
@@ -34,8 +37,18 @@ QUOTED = re.compile(r"<.*>|\".*\"")
 LENGTH = re.compile(r"(Length invalid\D*)\d+")
 """A value, and the length of one, in a complaint of dciodvfy."""
 
+TOO_LONG = re.compile(
+    r"\(0x(\w{4}),0x(\w{4})\) (?:SH|LO|ST|LT|PN) .*Length invalid for this VR = \d+, expected <= (\d+)"
+)
+"""A complaint of dciodvfy about a text: it counts bytes, where the standard counts characters (PS3.5 6.2)."""
+
+SUMMARY = "Error - Dicom dataset contains invalid data values"
+"""Of complaints about values, each of which has a line of its own."""
+
 MAX_LO = 64
 SOURCE_IMAGE, PROCESSING_EQUIPMENT = "121322", "109102"
+
+ONE_PER_SERIES = ("SeriesNumber", "SeriesDescription")
 
 COPIED = (
     "PatientID",
@@ -94,25 +107,37 @@ def check_series(derived: Path, source: Path | None = None) -> list[Finding]:
     Raises:
         SeriesError: when the folder holds no series, or several, or when a source slice cannot be read.
     """
-    paths = _only_series(derived)
-    with nullcontext(None) if source is None else opened_export(source) as found:
-        files = {} if found is None else _slices_by_uid(found)
-        own: list[_Check] = [_UniqueUIDs(), *(_Every(rule, _own(holds)) for rule, holds in OWN_RULES.items())]
-        complete = None if found is None else _Complete(found)
-        compared: list[_Check] = [] if found is None else _comparisons()
-        validated: list[_Check] = [_Validated()] if shutil.which("dciodvfy") else []
-        checks = (*own, *([complete] if complete else []), *compared, *validated)
-        try:
-            for path in paths:
-                _check_slice(path, files, checks)
-        except _UnreadableError as error:
-            return [Finding(DECODED, False, str(error))]
-        findings = [Finding(DECODED, True), *(check.finding() for check in own)]
-        if complete:
-            findings += complete.findings()
-            # without its sources nothing can be said of a series
-            findings += [check.finding() for check in compared if complete.has_sources]
-        return findings + [check.finding() for check in validated]
+    if source is None:
+        return _findings(derived, None)
+    with opened_export(source) as found:
+        return check_against(derived, found.series)
+
+
+def check_against(derived: Path, sources: Sequence[Series]) -> list[Finding]:
+    """As :func:`check_series`, for a source that has been scanned already."""
+    return _findings(derived, sources)
+
+
+def _findings(derived: Path, sources: Sequence[Series] | None) -> list[Finding]:
+    paths, only_slices = _only_series(derived)
+    files = _slices_by_uid(sources or ())
+    own: list[_Check] = [_UniqueUIDs(), *(_Every(rule, _own(holds)) for rule, holds in OWN_RULES.items())]
+    own += [_OneValue(keyword) for keyword in ONE_PER_SERIES]
+    complete = None if sources is None else _Complete(sources)
+    compared: list[_Check] = [] if sources is None else _comparisons()
+    validated: list[_Check] = [_Validated()] if shutil.which("dciodvfy") else []
+    checks = (*own, *([complete] if complete else []), *compared, *validated)
+    try:
+        for path in paths:
+            _check_slice(path, files, checks)
+    except _UnreadableError as error:
+        return [only_slices, Finding(DECODED, False, str(error))]
+    findings = [only_slices, Finding(DECODED, True), *(check.finding() for check in own)]
+    if complete:
+        findings += complete.findings()
+        # without its sources nothing can be said of a series
+        findings += [check.finding() for check in compared if complete.has_sources]
+    return findings + [check.finding() for check in validated]
 
 
 def _check_slice(path: Path, files: Mapping[str, Path], checks: Iterable[_Check]) -> None:
@@ -151,15 +176,20 @@ class _Check(Protocol):
         """What came out, after the last slice."""
 
 
-def _slices_by_uid(found: Scan) -> dict[str, Path]:
-    return {item.sop_instance_uid: item.path for series in found.series for item in series.slices}
+def _slices_by_uid(sources: Iterable[Series]) -> dict[str, Path]:
+    return {item.sop_instance_uid: item.path for series in sources for item in series.slices}
 
 
-def _only_series(folder: Path) -> list[Path]:
-    found = scan(folder).series
-    if len(found) != 1:
-        raise SeriesError(f"expected the folder of one derived series, found {len(found)} series")
-    return [item.path for item in found[0].slices]
+def _only_series(folder: Path) -> tuple[list[Path], Finding]:
+    """The slices of the series, and whether there is nothing else beside them: it may be a slice that was lost."""
+    found = scan(folder)
+    if len(found.series) != 1:
+        raise SeriesError(f"expected the folder of one derived series, found {len(found.series)} series")
+    paths = [item.path for item in found.series[0].slices]
+    places = {path.parent for path in paths}
+    others = Counter(item.reason for item in found.skipped if item.path.parent in places)
+    detail = "; ".join(f"{count} x {reason}" for reason, count in others.items())
+    return paths, Finding("every file in the folder is a slice of the series", not others, detail)
 
 
 class _Every:
@@ -202,6 +232,22 @@ class _UniqueUIDs:
         passed = len(self._uids) == self._count and len(self._studies) == 1 and "" not in self._studies
         detail = f"{self._count} slices, {len(self._uids)} SOPInstanceUIDs, {len(self._studies)} StudyInstanceUIDs"
         return Finding("each slice has its own SOPInstanceUID, all have one StudyInstanceUID", passed, detail)
+
+
+class _OneValue:
+    """An element that all slices of a series have in common, as far as their sources have."""
+
+    def __init__(self, keyword: str) -> None:
+        self._keyword = keyword
+        self._values: dict[tuple[str, ...], set[tuple[str, ...]]] = defaultdict(set)
+
+    def add(self, pair: _Pair) -> None:
+        of_source = () if pair.source is None else texts_of(pair.source.header, self._keyword)
+        self._values[of_source].add(texts_of(pair.derived.header, self._keyword))
+
+    def finding(self) -> Finding:
+        most = max((len(values) for values in self._values.values()), default=0)
+        return Finding(f"all slices have one {self._keyword}", most <= 1, f"{most} values" if most > 1 else "")
 
 
 def _has_code(ct: CTSlice, sequence: str, purpose: str) -> bool:
@@ -252,8 +298,8 @@ def _source_uid(header: Dataset) -> str:
 class _Complete:
     """One derived slice for each slice of the source series, and the other way round."""
 
-    def __init__(self, found: Scan) -> None:
-        self._found = found
+    def __init__(self, sources: Sequence[Series]) -> None:
+        self._sources = sources
         self._named: list[str] = []
         self._missing = 0
 
@@ -276,7 +322,7 @@ class _Complete:
 
     def _nothing_left_out(self) -> Finding:
         named = set(self._named)
-        by_series = ({item.sop_instance_uid for item in series.slices} for series in self._found.series)
+        by_series = ({item.sop_instance_uid for item in series.slices} for series in self._sources)
         left_out = sum(len(slices - named) for slices in by_series if slices & named)
         detail = f"{left_out} source slices have none" if left_out else ""
         return Finding("every slice of the source series has a derived slice", not left_out, detail)
@@ -371,14 +417,33 @@ def _errors(path: Path) -> Iterator[str]:
     """Error lines, such that the same error in source and derived slice gives the same line.
 
     A wrong UID is wrong wherever it is referred to, so complaints about it lose the place. Other complaints lose the
-    value and its length: a description that breaks a rule does so with ctclip's name behind it as well.
+    value and its length: a description that breaks a rule does so with ctclip's name behind it as well. Texts that are
+    too long in bytes only, as those in Chinese letters, are no errors.
     """
     done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode < 0:
         yield f"Error: dciodvfy was ended by signal {-done.returncode}"
     for line in (done.stdout + done.stderr).splitlines():
-        if line.startswith("Error"):
+        if line.startswith("Error") and not line.startswith(SUMMARY) and not _counts_bytes(line, path):
             if " for UID - " in line:
                 yield UID_PLACE.sub("UI", line.split(" in (0x")[0])
             else:
                 yield LENGTH.sub(r"\1N", QUOTED.sub("<...>", UID_PLACE.sub("UI", line.strip())))
+
+
+def _counts_bytes(line: str, path: Path) -> bool:
+    """Whether a complaint about the length of a text is wrong: each of its values is short enough in characters."""
+    complaint = TOO_LONG.search(line)
+    if complaint is None:
+        return False
+    group, element, limit = complaint.groups()
+    tag = Tag(int(group, 16), int(element, 16))
+    try:
+        with quiet_pydicom():
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+            found = [each.value for each in header.iterall() if each.tag == tag]
+    except Exception:  # damaged values make pydicom raise nearly anything
+        return False
+    values = [value for each in found for value in (each if isinstance(each, MultiValue) else [each])]
+    # a name has up to three forms, each with the limit
+    return all(len(form) <= int(limit) for value in values for form in str(value).split("="))

@@ -139,7 +139,7 @@ def denoise(
                 overwrite=overwrite,
                 resume=resume,
                 keep_private=keep_private,
-                check_against=source if check else None,
+                check=check,
                 qc_folder=qc,
             )
             chosen = choose_series(found, series)

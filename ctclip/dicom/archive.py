@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ctclip.errors import SeriesError
 from ctclip.temporary import temporary_folder
@@ -45,7 +45,7 @@ def unpacked(source: Path) -> Iterator[Path]:
 def _unpack(source: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(source) as archive:
-            members = [member for member in archive.infolist() if not member.is_dir()]
+            members = [member for member in archive.infolist() if not (member.is_dir() or _only_marks(member))]
             _require_harmless(members, source.stat().st_size, shutil.disk_usage(folder).free)
             for number, member in enumerate(members, start=1):
                 with archive.open(member) as packed, (folder / f"{number:06d}").open("wb") as file:
@@ -61,6 +61,11 @@ def _unpack(source: Path, folder: Path) -> None:
             f"the zip file is damaged or of an unknown kind ({type(error).__name__}); "
             "unpack it by hand and give the folder"
         ) from error
+
+
+def _only_marks(member: zipfile.ZipInfo) -> bool:
+    """Whether it is hidden and empty; the scan, which sees no names of an archive, would take it for a lost slice."""
+    return member.file_size == 0 and PurePosixPath(member.filename).name.startswith(".")
 
 
 def _require_harmless(members: list[zipfile.ZipInfo], packed_bytes: int, free_bytes: int) -> None:

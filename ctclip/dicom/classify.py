@@ -9,7 +9,16 @@ from pydicom.valuerep import VR
 from ctclip.dicom.lenient import int_of, text_of, texts_of
 from ctclip.dicom.uids import sop_class_uid, sop_instance_uid
 
-__all__ = ["ENHANCED", "START_BYTES", "looks_like_dicom", "why_unsuitable"]
+__all__ = [
+    "ENHANCED",
+    "NO_INSTANCE_UID",
+    "START_BYTES",
+    "has_mark",
+    "looks_like_dicom",
+    "may_be_slice",
+    "starts_empty",
+    "why_unsuitable",
+]
 
 PREAMBLE_BYTES = 128
 """A DICOM file starts with this many free bytes, then "DICM" (PS3.10 7.1)."""
@@ -28,6 +37,8 @@ SECONDARY_CAPTURE_PREFIX = "1.2.840.10008.5.1.4.1.1.7"
 
 ENHANCED = "Enhanced multi-frame CT: to be split into frames"
 """What the scan says of an object that :mod:`ctclip.dicom.export` makes slices of."""
+
+NO_INSTANCE_UID = "no SOPInstanceUID"
 
 HU_RESCALE_TYPES = ("", "HU", "US")
 """RescaleType of images in HU: it may be missing, and US (unspecified) is what some scanners write."""
@@ -50,9 +61,19 @@ KNOWN_RESCALE_TYPES = frozenset(("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "
 _VRS = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
 
 
+def has_mark(start: bytes) -> bool:
+    """Whether the DICM mark stands where a DICOM file has it."""
+    return start[PREAMBLE_BYTES:START_BYTES] == b"DICM"
+
+
+def starts_empty(start: bytes) -> bool:
+    """Whether there is nothing, or nothing but zeros, where the preamble of a DICOM file stands."""
+    return not start[:PREAMBLE_BYTES].strip(b"\0")
+
+
 def looks_like_dicom(start: bytes) -> bool:
     """Whether a file starts as DICOM: with the DICM mark, or without it with an element of group 0002 or 0008."""
-    if start[PREAMBLE_BYTES:] == b"DICM":
+    if has_mark(start):
         return True
     if len(start) < 8 or start[:2] not in (b"\x02\x00", b"\x08\x00"):
         return False
@@ -77,6 +98,15 @@ def why_unsuitable(dataset: pydicom.Dataset) -> str | None:
     return _unsuitable_image(dataset)
 
 
+def may_be_slice(dataset: pydicom.Dataset) -> bool:
+    """Whether an unsuitable file may be a slice of its series all the same: a CT image that is no localizer."""
+    return sop_class_uid(dataset) in ("", CTImageStorage) and not _is_localizer(dataset)
+
+
+def _is_localizer(dataset: pydicom.Dataset) -> bool:
+    return "LOCALIZER" in texts_of(dataset, "ImageType")[2:3]
+
+
 def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:
     if (int_of(dataset, "NumberOfFrames") or 1) > 1:
         return "multi-frame image: not supported yet"
@@ -85,11 +115,11 @@ def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:
     photometric = text_of(dataset, "PhotometricInterpretation")
     if photometric and photometric not in MONOCHROME:
         return "not monochrome"
-    if "LOCALIZER" in texts_of(dataset, "ImageType")[2:3]:
+    if _is_localizer(dataset):
         return "localizer"
     rescale_type = text_of(dataset, "RescaleType").upper()
     if rescale_type not in HU_RESCALE_TYPES:
         # material density, effective atomic number and the like of spectral CT
         shown = rescale_type if rescale_type in KNOWN_RESCALE_TYPES else "unknown"
         return f"RescaleType {shown}: not HU"
-    return None if sop_instance_uid(dataset) else "no SOPInstanceUID"
+    return None if sop_instance_uid(dataset) else NO_INSTANCE_UID

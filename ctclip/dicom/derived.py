@@ -24,7 +24,7 @@ from ctclip.dicom.derivation import Code, Derivation, derived_instance_uid, deri
 from ctclip.dicom.elements import copy_header, drop_stale, make_explicit
 from ctclip.dicom.lenient import int_of, items_of, quiet_pydicom, text_of, texts_of
 from ctclip.dicom.slices import CTSlice, pixel_format
-from ctclip.dicom.uids import derived_uid, frame_uid, sop_class_uid, sop_instance_uid, source_series_uid
+from ctclip.dicom.uids import derived_uid, sop_class_uid, sop_instance_uid, source_series_uid, split_from
 from ctclip.errors import SeriesError
 
 __all__ = ["derive_slice", "save_slice"]
@@ -201,7 +201,7 @@ def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, n
 
 def _source_item(source: Dataset) -> Dataset:
     item = Dataset()
-    origin = _split_from(source)
+    origin = split_from(source)
     if origin is not None:
         # nobody but ctclip knows the single image that the frame was read as
         item.ReferencedSOPClassUID = text_of(origin, "ReferencedSOPClassUID")
@@ -213,19 +213,6 @@ def _source_item(source: Dataset) -> Dataset:
     item.SpatialLocationsPreserved = "YES"
     item.PurposeOfReferenceCodeSequence = [_code(SOURCE_IMAGE)]
     return item
-
-
-def _split_from(source: Dataset) -> Dataset | None:
-    """The reference to the frame of an Enhanced object that ctclip read as this image; None for a file of its own.
-
-    A file may name a frame too, when another program converted it: then the file is the source.
-    """
-    origin = next(iter(items_of(source, "ConversionSourceAttributesSequence")), None)
-    frame = None if origin is None else int_of(origin, "ReferencedFrameNumber")
-    if origin is None or not frame:
-        return None
-    is_ours = sop_instance_uid(source) == frame_uid(text_of(origin, "ReferencedSOPInstanceUID"), frame)
-    return origin if is_ours else None
 
 
 def _equipment_item(derivation: Derivation, now: datetime) -> Dataset:

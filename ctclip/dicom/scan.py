@@ -17,8 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import RawDataElement
 
-from ctclip.dicom.classify import START_BYTES, looks_like_dicom, why_unsuitable
+from ctclip.dicom.classify import (
+    NO_INSTANCE_UID,
+    START_BYTES,
+    has_mark,
+    looks_like_dicom,
+    may_be_slice,
+    starts_empty,
+    why_unsuitable,
+)
 from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.dicom.geometry import Geometry, geometry_of, is_axial, same_stack, stack_warnings
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of
@@ -31,11 +40,17 @@ __all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "scan"]
 
 UNREADABLE = "unreadable DICOM header"
 
+EMPTY = "empty, or zeros where a DICOM file starts"
+"""What a full disk or a broken transfer leaves of a slice."""
+
 DUPLICATE = "duplicate SOPInstanceUID"
 """Why a copy of a slice is skipped."""
 
 SHARED_UID = "share their SOPInstanceUID with a different slice"
 """Why a series is, whose slices nobody can tell apart."""
+
+UNDEFINED = 0xFFFFFFFF
+"""Length of an element that ends with a mark of its own (PS3.5 7.1)."""
 
 _HEADER_KEYWORDS = [
     *SERIES_TRAITS,
@@ -55,6 +70,7 @@ _HEADER_KEYWORDS = [
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "DerivationDescription",
+    "PatientID",
 ]
 
 
@@ -97,6 +113,7 @@ class Series:
         warnings: what is unusual, for information only.
         skip_reason: None for a series that is denoised by default, otherwise why it is not.
         selectable: whether the user may ask for the series in spite of ``skip_reason``.
+        left_out: for each skipped CT image of this series that is no localizer, why it is: perhaps a slice, and a hole.
     """
 
     uid: str
@@ -106,6 +123,7 @@ class Series:
     warnings: tuple[str, ...] = ()
     skip_reason: str | None = None
     selectable: bool = True
+    left_out: tuple[str, ...] = ()
 
     @property
     def slices(self) -> tuple[SliceFile, ...]:
@@ -146,6 +164,8 @@ class _Header:
     geometry: Geometry
     is_denoised: bool
     unsuitable: str | None
+    may_be_slice: bool
+    patient_id: str
 
 
 def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) -> Scan:
@@ -183,9 +203,13 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
     by_uid: dict[str, list[_Header]] = defaultdict(list)
     for header in usable:
         by_uid[header.series_uid].append(header)
-    series = sorted((_build_series(group, shared) for group in by_uid.values()), key=_series_order)
+    left_out: dict[str, list[str]] = defaultdict(list)
+    for header in headers:
+        if header.unsuitable and header.may_be_slice:
+            left_out[header.series_uid].append(header.unsuitable)
+    series = (_build_series(group, shared, left_out[uid]) for uid, group in by_uid.items())
     return Scan(
-        series=tuple(series),
+        series=tuple(sorted(series, key=_series_order)),
         skipped=tuple(sorted([*skipped, *unsuitable], key=lambda item: item.path.as_posix())),
         series_numbers=frozenset(h.series_number for h in headers if h.series_number is not None),
     )
@@ -240,12 +264,14 @@ def _inspect(path: Path) -> _Header | SkippedFile:
         with path.open("rb") as file:
             start = file.read(START_BYTES)
             if not looks_like_dicom(start):
-                return SkippedFile(path, "not DICOM")
+                return _no_dicom(path, start)
             file.seek(0)
             require_modest_deflate(file)
             # force reads files without the DICM mark
             dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=_HEADER_KEYWORDS)
-            return _summarise(path, dataset)
+            _drop_cut_value(dataset.file_meta)
+            _drop_cut_value(dataset)
+            return _summarise(path, dataset, has_mark(start))
     except OSError:
         return SkippedFile(path, "file cannot be read", damaged=True)
     except SeriesError as error:
@@ -255,10 +281,24 @@ def _inspect(path: Path) -> _Header | SkippedFile:
         return SkippedFile(path, UNREADABLE, damaged=True)
 
 
-def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
+def _no_dicom(path: Path, start: bytes) -> SkippedFile:
+    """What has no mark: a slice that was lost starts with zeros or is empty, as hidden files that mark a folder are."""
+    lost = starts_empty(start) and not (start == b"" and path.name.startswith("."))
+    return SkippedFile(path, EMPTY, damaged=True) if lost else SkippedFile(path, "not DICOM")
+
+
+def _drop_cut_value(dataset: pydicom.Dataset) -> None:
+    """Drop the value in which a file ends; pydicom takes it as it is, and the first half of a UID is another UID."""
+    last = dataset.get_item(max(dataset.keys())) if len(dataset) else None
+    if isinstance(last, RawDataElement) and last.value is not None and len(last.value) < last.length < UNDEFINED:
+        del dataset[last.tag]
+
+
+def _summarise(path: Path, dataset: pydicom.Dataset, marked: bool) -> _Header | SkippedFile:
     if not sop_class_uid(dataset) and not text_of(dataset, "Modality"):
-        # without both, nothing says that this is an image; a text file can start like an element
-        return SkippedFile(path, "neither SOPClassUID nor Modality" if len(dataset) else "not DICOM")
+        # without both, nothing says that this is an image; a text file can start like an element, but has no mark
+        reason = "neither SOPClassUID nor Modality" if marked or len(dataset) else "not DICOM"
+        return SkippedFile(path, reason, damaged=marked)
     geometry = geometry_of(dataset)
     states_series_uid = is_uid(text_of(dataset, "SeriesInstanceUID"))
     unsuitable = why_unsuitable(dataset)
@@ -276,6 +316,8 @@ def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
         geometry=geometry,
         is_denoised=DENOISED_BY in text_of(dataset, "DerivationDescription"),
         unsuitable=unsuitable,
+        may_be_slice=may_be_slice(dataset),
+        patient_id=text_of(dataset, "PatientID"),
     )
 
 
@@ -295,7 +337,7 @@ def _split_usable(headers: Iterable[_Header]) -> tuple[list[_Header], list[Skipp
         if reason is None:
             same_uid[identity] = header
         else:
-            skipped.append(SkippedFile(header.path, reason, damaged=reason == UNREADABLE))
+            skipped.append(SkippedFile(header.path, reason, damaged=reason in (UNREADABLE, NO_INSTANCE_UID)))
     shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
     return [header for slices in usable.values() for header in slices.values()], skipped, shared
 
@@ -314,7 +356,7 @@ def _is_copy(path: Path, other: Path) -> bool:
     return np.array_equal(one.hu, two.hu)
 
 
-def _build_series(headers: list[_Header], shared: frozenset[str]) -> Series:
+def _build_series(headers: list[_Header], shared: frozenset[str], left_out: list[str]) -> Series:
     stacks = _build_stacks(headers)
     skip_reason, selectable = _suitability(stacks)
     confusion = _confusion(headers, shared)
@@ -326,9 +368,10 @@ def _build_series(headers: list[_Header], shared: frozenset[str]) -> Series:
         series_number=min(numbers, default=None),
         stacks=tuple(tuple(_slice_file(header) for header in stack) for stack in stacks),
         study_uid=min(header.study_uid for header in headers),
-        warnings=(*_series_warnings(headers[0], stacks), *_repetition(headers)),
+        warnings=(*_series_warnings(headers[0], stacks), *_patients(headers), *_repetition(headers)),
         skip_reason=skip_reason,
         selectable=selectable,
+        left_out=tuple(left_out),
     )
 
 
@@ -391,6 +434,12 @@ def _series_warnings(first: _Header, stacks: list[list[_Header]]) -> list[str]:
         where = f"group {number}: " if len(placed) > 1 else ""
         warnings.extend(where + text for text in stack_warnings([header.geometry for header in stack]))
     return warnings
+
+
+def _patients(headers: list[_Header]) -> list[str]:
+    """Say that slices state several patients; never which."""
+    count = len({header.patient_id for header in headers} - {""})
+    return [f"{count} PatientIDs under one SeriesInstanceUID: check whose slices they are"] if count > 1 else []
 
 
 def _repetition(headers: list[_Header]) -> list[str]:

@@ -28,7 +28,7 @@ from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, value_of
 from ctclip.dicom.pixels import PixelFormat, infer_padding, outer_padding, padding_range, same_sign, significant_bits
 from ctclip.dicom.streams import declared_image, is_irreversible, require_modest_deflate
-from ctclip.dicom.uids import printable_uid, sop_instance_uid
+from ctclip.dicom.uids import printable_name, printable_uid
 from ctclip.errors import SeriesError
 from ctclip.units import PADDING_HU
 
@@ -206,10 +206,9 @@ def pixel_format(header: pydicom.Dataset) -> PixelFormat:
 
 def _unusable(header: pydicom.Dataset, cause: str, expected: str, remedy: str) -> SeriesError:
     """Build the error for one slice: named by UID and transfer syntax only, since file names may hold patient names."""
-    uid = printable_uid(sop_instance_uid(header))
     syntax = _transfer_syntax(header)
     name = syntax.name if syntax.name != syntax else printable_uid(syntax)
-    return SeriesError(f"Slice {uid} ({name}): {cause}; expected {expected}. {remedy}.")
+    return SeriesError(f"Slice {printable_name(header)} ({name}): {cause}; expected {expected}. {remedy}.")
 
 
 def _read_dataset(path: Path) -> pydicom.Dataset:

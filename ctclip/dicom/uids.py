@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import uuid
 from pathlib import Path
 
 import pydicom
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 
-from ctclip.dicom.lenient import quiet_pydicom, text_of, texts_of
+from ctclip.dicom.lenient import int_of, items_of, quiet_pydicom, text_of, texts_of
 
 __all__ = [
     "derived_uid",
@@ -19,15 +19,22 @@ __all__ = [
     "instance_uids",
     "is_uid",
     "patient_key",
+    "printable_name",
     "printable_uid",
     "sop_class_uid",
     "sop_instance_uid",
     "source_series_uid",
+    "split_from",
 ]
 
 CTCLIP_NAMESPACE = uuid.UUID("6b1d5c5e-3f0a-5d0c-9a57-0c7a6a1f2e43")
 """Namespace of all UIDs that ctclip makes. Changing it changes every derived UID, so a re-run would no longer be
 idempotent."""
+
+PIXEL_DATA_HEADER_BYTES = 12
+"""Tag, VR and length in explicit VR (PS3.5 7.1.2), in which derived slices are written, uncompressed."""
+
+_PIXEL_COUNT = ["Rows", "Columns", "BitsAllocated"]
 
 _UID_PATTERN = re.compile(r"[0-9.]{1,64}")
 
@@ -50,6 +57,28 @@ def frame_uid(instance_uid: str, frame: int) -> str:
     return derived_uid("frame", instance_uid, str(frame))
 
 
+def split_from(header: pydicom.Dataset) -> pydicom.Dataset | None:
+    """The reference to the frame of an Enhanced object that ctclip read as this image; None for a file of its own.
+
+    A file may name a frame too, when another program converted it: then the file is the source.
+    """
+    origin = next(iter(items_of(header, "ConversionSourceAttributesSequence")), None)
+    frame = None if origin is None else int_of(origin, "ReferencedFrameNumber")
+    if origin is None or not frame:
+        return None
+    is_ours = sop_instance_uid(header) == frame_uid(text_of(origin, "ReferencedSOPInstanceUID"), frame)
+    return origin if is_ours else None
+
+
+def printable_name(header: pydicom.Dataset) -> str:
+    """What a message calls a slice: its SOPInstanceUID, or that of the Enhanced object and the number of the frame."""
+    origin = split_from(header)
+    if origin is None:
+        return printable_uid(sop_instance_uid(header))
+    uid = printable_uid(text_of(origin, "ReferencedSOPInstanceUID"))
+    return f"{uid}, frame {int_of(origin, 'ReferencedFrameNumber')}"
+
+
 def is_uid(text: str) -> bool:
     """Whether a text holds nothing but what a UID may."""
     return _UID_PATTERN.fullmatch(text) is not None
@@ -70,17 +99,21 @@ def sop_instance_uid(header: pydicom.Dataset) -> str:
     return text_of(header, "SOPInstanceUID") or _meta_text(header, "MediaStorageSOPInstanceUID")
 
 
-def instance_uids(folder: Path) -> frozenset[str]:
-    """SOPInstanceUIDs of the ``*.dcm`` files of a folder, by their file meta; "" for a file without a readable one."""
+def instance_uids(folder: Path) -> dict[str, bool]:
+    """SOPInstanceUIDs of the ``*.dcm`` files of a derived series, by their file meta, and whether the files have their
+    whole length. A file without a readable header is left out."""
     with quiet_pydicom():
-        return frozenset(_instance_uid(path) for path in folder.glob("*.dcm"))
+        return dict(found for path in folder.glob("*.dcm") for found in _instance(path))
 
 
-def _instance_uid(path: Path) -> str:
+def _instance(path: Path) -> list[tuple[str, bool]]:
     try:
-        return text_of(read_file_meta_info(path), "MediaStorageSOPInstanceUID")
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_PIXEL_COUNT)
+            end = file.tell() + PIXEL_DATA_HEADER_BYTES + header.Rows * header.Columns * header.BitsAllocated // 8
+            return [(_meta_text(header, "MediaStorageSOPInstanceUID"), end <= file.seek(0, os.SEEK_END))]
     except Exception:  # a damaged file makes pydicom raise nearly anything
-        return ""
+        return []
 
 
 def source_series_uid(header: pydicom.Dataset) -> str:

@@ -90,12 +90,18 @@ def require_undamaged(found: Scan) -> None:
 
 
 def require_readable(chosen: Sequence[Series], slice_done: SliceDone | None = None) -> None:
-    """Read every slice of the series, so that nothing is written when one of them is bad.
+    """Read every slice of the series, so that nothing is written when one of them is bad, or left out.
 
     Raises:
-        SeriesError: for the first slice that cannot be read; the message says how.
+        SeriesError: for the first slice that cannot be read, and for a series with CT images that are skipped; the
+            message says why.
     """
     for series in chosen:
+        if series.left_out:
+            raise SeriesError(
+                f"nothing was written: series {series.uid}: {len(series.left_out)} of its CT images are skipped, "
+                f"the first: {series.left_out[0]}"
+            )
         try:
             for _ in map_ahead(read_slice, [item.path for item in series.slices], workers=READING_THREADS):
                 if slice_done:

@@ -53,10 +53,10 @@ class SeriesJob:
             it gets the first one that is free.
         overwrite: replace an earlier result of the same series, model and settings.
         resume: keep such a result when it is of the slices that the source has; its status is "kept". One of fewer, of
-            an export that was not complete then, or without the quality report that is asked for is replaced; one of
-            other slices fails the series.
+            an export that was not complete then, with files that were cut off since, or without the quality report that
+            is asked for is replaced; one of other slices fails the series.
         keep_private: copy private elements.
-        check_against: the export; verifies each derived series against it.
+        check: verify each derived series against its source.
         qc_folder: for a quality report of each series.
     """
 
@@ -66,7 +66,7 @@ class SeriesJob:
     overwrite: bool = False
     resume: bool = False
     keep_private: bool = False
-    check_against: Path | None = None
+    check: bool = False
     qc_folder: Path | None = None
     series_numbers: Mapping[str, int] = field(default_factory=dict)
 

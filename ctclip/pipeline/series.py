@@ -76,15 +76,16 @@ def denoise_series(
     if job.resume and final.is_dir():
         expected = {derived_instance_uid(item.sop_instance_uid, derivation) for item in series.slices}
         found = instance_uids(final)
+        whole = {uid for uid, complete in found.items() if complete}
         without_report = job.qc_folder is not None and not (job.qc_folder / f"{result.derived}.json").exists()
-        if found == expected and not without_report:
+        if whole == expected == found.keys() and not without_report:
             result.status = "kept"
-            if job.check_against is not None:
-                _check(result, job)
+            if job.check:
+                _check(result, series, job)
             return result
         # what holds slices that are no longer in the export is not replaced unasked
-        if found <= expected:
-            lacking = f"{len(found)} of now {series.slice_count} slices" if found != expected else "no quality report"
+        if found.keys() <= expected:
+            lacking = f"{len(whole)} of now {series.slice_count} slices" if whole != expected else "no quality report"
             again = f"an earlier run had {lacking}; made again"
             logger.warning("series %s: %s", series.uid, again)
             result.warnings += (again,)
@@ -110,8 +111,8 @@ def denoise_series(
                 result.quality_warnings = quality.write(
                     job.qc_folder, _facts(result, job, denoiser), name=result.derived
                 ).warnings
-        if job.check_against is not None:
-            _check(result, job)
+        if job.check:
+            _check(result, series, job)
     except (CtclipError, OSError, MemoryError) as error:
         result.status, result.message = "failed", one_line(error)
     result.seconds = time.monotonic() - start
@@ -143,12 +144,12 @@ def _facts(result: SeriesResult, job: SeriesJob, denoiser: Denoiser) -> dict[str
     }
 
 
-def _check(result: SeriesResult, job: SeriesJob) -> None:
+def _check(result: SeriesResult, series: Series, job: SeriesJob) -> None:
     """Turn the result into a failed one when the written series breaks a rule; it stays there to be looked at."""
-    from ctclip.verification import check_series
+    from ctclip.verification import check_against
 
     try:
-        broken = [each for each in check_series(job.target / result.derived, job.check_against) if not each.passed]
+        broken = [each for each in check_against(job.target / result.derived, [series]) if not each.passed]
     except (CtclipError, OSError) as error:
         result.status, result.message = "failed", f"written, but not checked: {one_line(error)}"
         return

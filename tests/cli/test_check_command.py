@@ -9,13 +9,13 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000, ImplicitVRLittleEndian
+from pydicom.uid import JPEG2000, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 from typer.testing import CliRunner, Result
 
 from ctclip import verification
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
-from ctclip.dicom import CTSlice, derive_slice, read_slice, save_slice
+from ctclip.dicom import CTSlice, derive_slice, export, read_slice, save_slice, scan
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.verification import COPIED, check_series
 from tests.dicom.fake import NOW, fake_derivation, fake_pixels, fake_slice, write, write_stack
@@ -200,9 +200,93 @@ def test_a_damaged_slice_is_a_finding(pair: tuple[Path, Path], tmp_path: Path) -
     def cut(ds: Dataset) -> None:
         ds.PixelData = ds.PixelData[:100]
 
-    (finding,) = check_series(_changed(pair, tmp_path, cut), pair[0])
-    assert not finding.passed
-    assert finding.rule == "every slice can be decoded"
+    others, decoded = check_series(_changed(pair, tmp_path, cut), pair[0])
+    assert others.passed
+    assert (decoded.rule, decoded.passed) == ("every slice can be decoded", False)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (None, "empty, or zeros where a DICOM file starts"),
+        (200, "no SOPInstanceUID"),
+        (_set("Modality", "MR"), "Modality MR"),
+        (_set("ImageType", ["DERIVED", "SECONDARY", "LOCALIZER"]), "localizer"),
+        (_set("RescaleType", "HU_MOD"), "RescaleType HU_MOD: not HU"),
+        (_set("SOPClassUID", SecondaryCaptureImageStorage), "Secondary Capture"),
+    ],
+)
+def test_a_slice_that_is_none_any_more_is_found(
+    pair: tuple[Path, Path], tmp_path: Path, change: Callable[[Dataset], None] | int | None, reason: str
+) -> None:
+    folder = _changed(pair, tmp_path, change if callable(change) else lambda ds: None)
+    if not callable(change):
+        (folder / "0001.dcm").write_bytes((folder / "0001.dcm").read_bytes()[: change or 0])
+    result = _run("check", folder, "--quiet")
+    assert result.exit_code == 1
+    assert result.output.strip() == f"FAILED every file in the folder is a slice of the series (1 x {reason})"
+
+
+def test_what_lies_beside_the_folder_of_the_series_does_not_count(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(pair[1], tmp_path / "out" / pair[1].name)
+    (tmp_path / "out" / "report.json").write_text("{}")
+    assert _run("check", tmp_path / "out").exit_code == 0
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("SeriesNumber", 77), ("SeriesDescription", "other")])
+def test_a_series_has_one_number_and_one_description(
+    pair: tuple[Path, Path], tmp_path: Path, keyword: str, value: object
+) -> None:
+    folder = _changed(pair, tmp_path, _set(keyword, value))
+    for source in (None, pair[0]):
+        broken = [(each.rule, each.detail) for each in check_series(folder, source) if not each.passed]
+        assert broken == [(f"all slices have one {keyword}", "2 values")]
+
+
+def test_descriptions_that_differ_in_the_source_may_differ(tmp_path: Path) -> None:
+    _derive(tmp_path, *(fake_slice(2.0 * i, i, SeriesDescription=f"part {i}") for i in (1, 2)))
+    rule = "all slices have one SeriesDescription"
+    for source, passed in ((tmp_path / "in", True), (None, False)):
+        findings = check_series(tmp_path / "out", source)
+        assert [each.passed for each in findings if each.rule == rule] == [passed]
+
+
+def _derive(folder: Path, *slices: Dataset) -> None:
+    """Write slices to "in" and what would be derived from them to "out"."""
+    (folder / "out").mkdir()
+    for number, source in enumerate(slices):
+        ct = read_slice(write(source, folder / "in" / f"{number}"))
+        derived = derive_slice(ct, ct.stored, fake_derivation(), series_number=1004, now=NOW)
+        save_slice(derived, folder / "out" / f"{number}.dcm")
+
+
+@pytest.mark.filterwarnings("ignore:The value length")
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+def test_the_length_of_a_text_is_that_in_characters(tmp_path: Path) -> None:
+    """dciodvfy counts bytes, and a Chinese letter has three of them."""
+    _derive(tmp_path, fake_slice(SpecificCharacterSet="ISO_IR 192", SeriesDescription="\u8180" * 20))
+    (path,) = (tmp_path / "out").iterdir()
+    for description, passed in ((None, True), ("\u8180" * 64, True), ("\u8180" * 65, False)):
+        if description:
+            ds = pydicom.dcmread(path)
+            ds.SeriesDescription = description
+            ds.save_as(path)
+        (finding,) = (each for each in check_series(tmp_path / "out", tmp_path / "in") if "dciodvfy" in each.rule)
+        assert finding.passed == passed, finding.detail
+
+
+def test_the_export_is_scanned_once_however_many_series_are_checked(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for series in ("1.2.9.1", "1.2.9.2", "1.2.9.3"):
+        write_stack(tmp_path / "in" / series, [0, 2], series=series)
+    scanned: list[Path] = []
+    for module in (verification, export):
+        monkeypatch.setattr(module, "scan", lambda folder: scanned.append(folder) or scan(folder))
+    _run("denoise", tmp_path / "in", tmp_path / "out", "--check", "--model", tiny_model, "--device", "cpu")
+    derived = list((tmp_path / "out").iterdir())
+    assert len(derived) == 3
+    assert sorted(scanned) == sorted([tmp_path / "in", *derived])
 
 
 def test_denoise_checks_its_own_output_on_request(

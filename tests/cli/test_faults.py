@@ -169,6 +169,32 @@ def test_strict_refuses_files_that_may_be_lost_slices(export: Path, tiny_model: 
     assert "skipped 1 files: unreadable DICOM header" in listed.output
 
 
+def test_strict_refuses_a_series_whose_ct_images_are_skipped(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    odd = pydicom.dcmread(export / "second" / "0002.dcm")
+    odd.RescaleType = "HU_MOD"
+    odd.save_as(export / "second" / "0002.dcm")
+    options = ["--model", tiny_model, "--device", "cpu"]
+    result = _run("denoise", export, tmp_path / "out", "--strict", *options)
+    assert result.exit_code == 1
+    said = f"series {odd.SeriesInstanceUID}: 1 of its CT images are skipped, the first: RescaleType HU_MOD: not HU"
+    assert said in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+    assert _run("denoise", export, tmp_path / "out", *options).exit_code == 0, "without --strict it is listed"
+
+
+@pytest.mark.parametrize("kind", ["empty", "zeros", "cut"])
+def test_strict_refuses_a_slice_that_was_lost(export: Path, tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    lost = export / "second" / "0002.dcm"
+    lost.write_bytes({"empty": b"", "zeros": b"\0" * 4096, "cut": lost.read_bytes()[:200]}[kind])
+    (export / ".nomedia").touch()
+    archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", export))
+    for source in (export, archive):
+        result = _run("denoise", source, tmp_path / "out", "--strict", "--model", tiny_model)
+        assert result.exit_code == 1
+        assert "nothing was written: 1 files may be lost slices" in " ".join(result.output.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_killed_run_leaves_nothing_half_done(export: Path, tiny_model: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     source_before = {path: path.read_bytes() for path in sorted(export.rglob("*.dcm"))}

@@ -11,8 +11,10 @@ from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
 from ctclip.dicom import printable_kernel
+from ctclip.inspection import MEASURED_SLICES
 from ctclip.metrics.noise import noise_correlation
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.sampling import evenly_spread
 from ctclip.simulation.correlated import correlated_noise
 from tests.dicom.fake import PATIENT, SAGITTAL, fake_slice, write
 
@@ -137,9 +139,21 @@ def test_what_denoise_would_refuse_is_said(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-1000])
     result = _run(tmp_path, "--json")
     damaged, mask = json.loads(result.output)["series"]
-    assert damaged["action"] == "skip"
+    assert damaged["action"] == mask["action"] == "fail"
     assert "PixelData" in damaged["reason"]
-    assert any("no value below 0 HU" in warning for warning in mask["warnings"])
+    assert mask["reason"] == "no value below 0 HU: not HU, or a mask"
+    assert result.exit_code == 1, "nothing can be denoised"
+
+
+def test_one_value_below_0_hu_in_a_slice_that_is_not_measured_is_enough(tmp_path: Path) -> None:
+    hu = np.ones((3 * MEASURED_SLICES, 32, 32))
+    index = 0
+    assert index not in set(evenly_spread(len(hu), MEASURED_SLICES))
+    hu[index, 0, 0] = -1
+    _series(tmp_path, hu, "1.2.1")
+    result = _run(tmp_path, "--json")
+    assert json.loads(result.output)["series"][0]["action"] == "denoise"
+    assert result.exit_code == 0
 
 
 def test_padding_with_the_value_of_tissue_is_not_measured(tmp_path: Path) -> None:

@@ -151,6 +151,16 @@ def test_frames_that_are_no_hu_are_skipped(source: Path, frames: list[np.ndarray
         assert found.skip_summary() == {"RescaleType MGML: not HU": 3}
 
 
+def test_an_error_names_object_and_frame(source: Path, frames: list[np.ndarray]) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    del ds.PerFrameFunctionalGroupsSequence[1].PixelValueTransformationSequence
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        broken = found.series[0].slices[0]
+        with pytest.raises(SeriesError, match=rf"^Slice {ENHANCED_UID}, frame 2 \("):
+            read_slice(broken.path)
+
+
 def test_an_object_that_breaks_half_way_leaves_no_frame(
     source: Path, frames: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

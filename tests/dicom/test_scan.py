@@ -246,16 +246,57 @@ class TestSkippedFiles:
         found = scan(tmp_path)
         assert found.series == ()
         assert found.skip_summary() == {"no SOPInstanceUID": 2}
+        assert all(item.damaged for item in found.skipped)
 
     def test_files_that_are_no_dicom(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2])
         (tmp_path / "readme.txt").write_text("Muster, Eva")
-        (tmp_path / "empty").touch()
+        (tmp_path / ".nomedia").touch()
+        (tmp_path / "._IM1").write_bytes(b"\0\x05\x16\x07\0\x02\0\0" + b"\0" * 200)  # what macOS leaves
         (tmp_path / "binary").write_bytes(b"\x08\x00" * 100)
         found = scan(tmp_path)
-        assert found.skip_summary() == {"not DICOM": 3}
+        assert found.skip_summary() == {"not DICOM": 4}
         assert not any(item.damaged for item in found.skipped), "none of them can be a slice"
         assert found.series[0].slice_count == 2
+
+    def test_a_slice_that_is_cut_off_anywhere_is_no_hole(self, tmp_path: Path) -> None:
+        """It may be lost, or stays in its series and fails it; half of a UID is no other series."""
+        _, cut = write_stack(tmp_path, [0, 2])
+        content = cut.read_bytes()
+        for length in range(0, len(content), 7):
+            cut.write_bytes(content[:length])
+            found = scan(tmp_path)
+            lost = [(item.path, item.damaged) for item in found.skipped]
+            assert [series.slice_count for series in found.series] == [1 if lost else 2], length
+            assert lost in ([], [(cut, True)]), length
+
+    @pytest.mark.parametrize("kept", [0, 128, 132, 300])
+    def test_a_slice_of_zeros_may_be_lost(self, tmp_path: Path, kept: int) -> None:
+        path = write_stack(tmp_path, [0, 2])[0]
+        path.write_bytes(path.read_bytes()[:kept] + b"\0" * 1024)
+        assert [(item.path, item.damaged) for item in scan(tmp_path).skipped] == [(path, True)]
+
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+    @pytest.mark.parametrize(
+        ("overrides", "left_out"),
+        [
+            ({"Modality": "OT"}, ("Modality OT",)),
+            ({"RescaleType": "HU_MOD"}, ("RescaleType HU_MOD: not HU",)),
+            ({"NumberOfFrames": 2}, ("multi-frame image: not supported yet",)),
+            ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, ()),
+            ({"SOPClassUID": SECONDARY_CAPTURE}, ()),
+            ({"SOPClassUID": BASIC_TEXT_SR, "Modality": "SR"}, ()),
+            ({"Modality": "OT", "SeriesInstanceUID": "1.2.9.9"}, ()),
+        ],
+    )
+    def test_a_ct_image_that_is_skipped_may_be_a_slice_of_the_series_that_it_names(
+        self, tmp_path: Path, overrides: dict[str, object], left_out: tuple[str, ...]
+    ) -> None:
+        write_stack(tmp_path, [0, 2])
+        write(fake_slice(4, 3, **overrides), tmp_path / "odd")
+        assert only_series(tmp_path).left_out == left_out
+        (skipped,) = scan(tmp_path).skipped
+        assert not skipped.damaged
 
     def test_unreadable_header(self, tmp_path: Path) -> None:
         path = write(fake_slice(), tmp_path / "a")
@@ -340,6 +381,15 @@ class TestSkippedFiles:
         series = only_series(tmp_path)
         assert series.skip_reason == "2 studies under one SeriesInstanceUID: export again"
         assert not series.selectable
+
+    @pytest.mark.parametrize(("ids", "several"), [(("A", "A"), False), (("A", None), False), (("A", "B"), True)])
+    def test_several_patients_under_one_series_uid_are_said(
+        self, tmp_path: Path, ids: tuple[str | None, ...], several: bool
+    ) -> None:
+        for number, patient in enumerate(ids, start=1):
+            write(fake_slice(2.0 * number, number, PatientID=patient), tmp_path / f"{number}")
+        expected = ("2 PatientIDs under one SeriesInstanceUID: check whose slices they are",) if several else ()
+        assert only_series(tmp_path).warnings == expected
 
     @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
     @pytest.mark.parametrize("text", [PATIENT, "../../etc", "1.2.3\x1b[31m"])

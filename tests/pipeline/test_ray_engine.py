@@ -123,10 +123,10 @@ class TestOnTwoWorkers:
         assert cluster.is_initialized(), "a cluster that was there stays"
 
     def test_a_killed_worker_is_replaced_and_what_it_completed_is_kept(
-        self, chosen: tuple[Series, ...], export: Path, tiny_model: Path, marks: str, tmp_path: Path
+        self, chosen: tuple[Series, ...], tiny_model: Path, marks: str, tmp_path: Path
     ) -> None:
         spec = FaultySpec(str(tiny_model), marks=marks, after_writing=True)
-        job = SeriesJob(tmp_path / "out", 0.5, check_against=export)
+        job = SeriesJob(tmp_path / "out", 0.5, check=True)
         progress: list[SeriesResult] = []
         results = denoise_on_ray(chosen[:2], job, spec, progress.append)
         assert len(os.listdir(marks)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,11 @@ def test_a_slice_that_another_has_replaced_since_the_scan_fails_the_series(tmp_p
 
 
 def test_a_series_that_cannot_be_checked_is_a_failure(tmp_path: Path) -> None:
-    write_stack(tmp_path / "in", [0, 2])
-    job = SeriesJob(tmp_path / "out", 1, check_against=tmp_path / "gone")
-    result = denoise_series(scan(tmp_path / "in").series[0], job, Recorder())
+    paths = write_stack(tmp_path / "in", [0, 2])
+    job, series = SeriesJob(tmp_path / "out", 1, resume=True), scan(tmp_path / "in").series[0]
+    assert denoise_series(series, job, Recorder()).status == "done"
+    paths[0].unlink()
+    result = denoise_series(series, replace(job, check=True), Recorder())
     assert result.status == "failed"
     assert result.message.startswith("written, but not checked: ")
 
@@ -204,6 +207,21 @@ def test_a_finished_series_is_kept_and_not_read_again(series: Series, denoiser: 
     assert (first.status, again.status, again.derived) == ("done", "kept", first.derived)
     other = denoise_series(series, SeriesJob(tmp_path / "out", 0.6, resume=True), denoiser)
     assert other.status == "failed", "another strength is another series, whose source is gone"
+
+
+@pytest.mark.parametrize("length", [0, 200, 3000, -1])
+def test_a_result_that_was_cut_off_is_made_again(
+    series: Series, denoiser: Denoiser, tmp_path: Path, length: int
+) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    cut = tmp_path / "out" / denoise_series(series, job, denoiser).derived / "0002.dcm"
+    stored = read_slice(cut).stored
+    cut.write_bytes(cut.read_bytes()[:length])
+    again = denoise_series(series, job, denoiser)
+    assert again.status == "done"
+    assert "an earlier run had 1 of now 2 slices; made again" in again.warnings
+    np.testing.assert_array_equal(read_slice(cut).stored, stored)
+    assert denoise_series(series, job, denoiser).status == "kept"
 
 
 def test_the_report_names_where_the_series_were_denoised(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
