@@ -124,3 +124,23 @@ def test_a_series_goes_through_and_says_how_it_was_made(tmp_path: Path) -> None:
         assert part in description
     with pytest.raises(DataError, match="the volume has 2 slices, its series 3"):
         SaveImageCTd("pred", "image", str(tmp_path / "out"), "any", "")({**item, "pred": item["pred"][..., :2]})
+
+
+def test_a_path_is_saved_as_its_name_is(tmp_path: Path) -> None:
+    source = tmp_path / "ct.nii.gz"
+    write_volume(source, Volume(np.full((3, 4, 5), -50.0, np.float32), np.diag([-1.0, -1, 2, 1]), np.dtype(np.int16)))
+    loaded = LoadImageCTd("image")({"image": source})
+    SaveImageCTd("image", "source", str(tmp_path / "out"), "any", "")({**loaded, "source": source})
+    assert (read_volume(tmp_path / "out" / "ct.nii.gz").hu == -50).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (5, 4, 3)])
+def test_only_a_volume_with_one_channel_is_saved(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    save = SaveImageCTd("pred", "source", str(tmp_path), "any", "")
+    with pytest.raises(DataError, match=r"expected a volume with one channel, \(1, X, Y, Z\), found shape"):
+        save({"pred": torch.zeros(shape), "source": "ct.nii.gz"})
+
+
+def test_several_volumes_are_no_series() -> None:
+    with pytest.raises(DataError, match="found a list of 2 files with volumes among them, expected one volume's file"):
+        CTReader().read(["a.nii.gz", "b.nii"])
