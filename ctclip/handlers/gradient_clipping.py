@@ -42,7 +42,7 @@ class GradientClippingHandler:
         if self._optimizer_steps(engine):
             scaler = getattr(engine, "scaler", None)
             if getattr(engine, "amp", False) and scaler is not None:  # as MONAI's trainer decides
-                scaler.unscale_(engine.optimizer)
+                scaler.unscale_(engine.optimizer)  # type: ignore[attr-defined]  # the trainer's
             torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
 
     def _optimizer_steps(self, engine: Engine) -> bool:
