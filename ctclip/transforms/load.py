@@ -79,6 +79,11 @@ def _read_volume_in_hu(path: Path) -> Volume:
 class LoadImageCTd(LoadImaged):
     """MONAI's ``LoadImaged`` with :class:`CTReader` and nothing to fall back on: what it cannot read is an error.
 
+    The last of (1, X, Y, Z) is the axis along the body, whatever the order in the file, and the affine says so: a
+    sagittal file of (6, 48, 64) voxels becomes (1, 48, 64, 6). ``LoadImaged`` keeps the file's order, so load what
+    belongs together with this one, or bring both into one order with MONAI's ``Orientationd``.
+    :class:`~ctclip.transforms.SaveImageCTd` restores the file's order.
+
     Args:
         keys: items with a file name, or the file names of a DICOM series.
         allow_missing_keys: do not raise when a key is missing.
