@@ -94,7 +94,7 @@ def write_volume(path: Path, volume: Volume) -> None:
             else:
                 _write_itk(partial, stored)
         except (OSError, RuntimeError) as error:
-            raise DataError(f"cannot write {path}: {_last_line(error)}") from error
+            raise DataError(f"cannot write {path}: {_lines(error)[-1]}") from error  # ITK's begin with its sources
 
 
 def _axial(volume: Volume) -> Volume:
@@ -148,7 +148,7 @@ def _read_nifti(path: Path) -> Volume:
         if path.suffix.lower() == ".gz":
             _check_sum(path)
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, nib.filebasedimages.ImageFileError) as error:
-        raise DataError(f"{path.name} cannot be read as NIfTI: {_last_line(error)}") from error
+        raise DataError(f"{path.name} cannot be read as NIfTI: {_lines(error)[0]}") from error
     except MemoryError as error:
         raise DataError(f"{path.name} does not fit into memory: its header states {image.shape} voxels") from error
     if values.dtype.kind not in "iuf":
@@ -222,5 +222,5 @@ def _write_itk(path: Path, volume: Volume) -> None:
     sitk.WriteImage(image, str(path), useCompression=True)
 
 
-def _last_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1]
+def _lines(error: Exception) -> list[str]:
+    return (str(error).strip() or type(error).__name__).splitlines()
