@@ -40,7 +40,7 @@ def restore_outside_window(denoised_hu: Array, original_hu: Array, window: HUWin
     inside = denoised_hu.clip(low, high)
     if isinstance(original_hu, np.ndarray):
         return np.where(outside, original_hu, inside)
-    return original_hu.where(outside, inside)
+    return inside.where(~outside, original_hu)  # MONAI's tensors keep the meta data of the first
 
 
 def require_finite(volume: np.ndarray) -> None:

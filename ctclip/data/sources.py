@@ -15,6 +15,7 @@ from ctclip.data.layouts import find_layout, hashed
 from ctclip.data.pairs import find_pairs
 from ctclip.data.volumes import is_volume
 from ctclip.dicom import SliceFile, patient_key, scan
+from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.errors import DataError, SeriesError
 
 logger = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     AAPM-Mayo 2016, TCIA    each pair of low-dose and full-dose folders: image and label, paired by position, see
                             :func:`~ctclip.data.pairs.find_pairs`
     volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name
-    DICOM                   each axial CT series (its largest group of slices); the patient is the PatientID,
-                            or else the study
+    DICOM                   each axial CT series (its largest group of slices) whose slices lie at different
+                            places; the patient is the PatientID, or else the study
     ======================  =======================================================================================
 
     Args:
@@ -202,11 +203,23 @@ def _from_dicom(root: Path) -> list[Item]:
         found = scan(root).series
     except SeriesError as error:
         raise DataError(f"nothing to use in {root}: {error}") from error
+    usable = [series for series in found if series.skip_reason is None]
+    volumes = [series for series in usable if not _repeats_a_position(series.stacks[0])]
+    if len(volumes) < len(usable):
+        logger.warning(
+            "left out, since slices lie at one place: %d of %d series; ctclip denoise takes them",
+            len(usable) - len(volumes),
+            len(usable),
+        )
     return [
         {"image": _paths(series.stacks[0]), "patient": hashed(patient_key(series.slices[0].path) or series.uid)}
-        for series in found
-        if series.skip_reason is None
+        for series in volumes
     ]
+
+
+def _repeats_a_position(stack: Sequence[SliceFile]) -> bool:
+    """Whether a series is several volumes, such as the phases of a heart beat, and so none for training."""
+    return bool((np.diff([item.position_mm for item in stack]) <= POSITION_TOLERANCE_MM).any())
 
 
 def _paths(stack: Sequence[SliceFile]) -> list[str]:

@@ -40,9 +40,9 @@ class Volume:
         hu: (slices, rows, columns); float32. Slices follow each other along the axis that runs most along the body;
             rows and columns are as the file orders them.
         affine: (4, 4) from (column, row, slice) to millimetres, RAS+.
-        dtype: of the file's values; float32 when the file scales its integers.
+        dtype: of the file's values; float32 when the file scales its integers. Between file and file they are float32.
         axes: which of the file's axes the columns, rows and slices are.
-        header: of a NIfTI file; ``None`` for other formats.
+        header: of a NIfTI file, with its shape; ``None`` for other formats.
     """
 
     hu: np.ndarray
@@ -61,15 +61,25 @@ def read_volume(path: Path) -> Volume:
     """Read a 3D volume, or a 2D image as one slice, with one channel.
 
     Raises:
-        DataError: when the file cannot be read or is no such volume.
+        DataError: when the file cannot be read, is no such volume or has no place in space.
     """
     if not path.is_file():
         raise DataError(f"no such file: {path}")
-    return _axial(_read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_itk(path))
+    volume = _read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_itk(path)
+    steps = volume.affine[:3, :3]
+    if not np.isfinite(volume.affine).all() or np.linalg.matrix_rank(steps) < 3:
+        raise DataError(
+            f"{path.name} has an affine that is no grid: found the steps {steps.round(3).tolist()} mm, expected finite "
+            "numbers and three directions; correct its header"
+        )
+    return _axial(volume)
 
 
 def write_volume(path: Path, volume: Volume) -> None:
     """Write a volume in its data type and its file's order of axes; integers are rounded and clipped, never wrapped.
+
+    A NIfTI file with a header has the header's shape; an image of two axes or a series of one volume becomes a volume
+    of three axes in the other formats.
 
     Raises:
         DataError: for an unknown extension, a grid that the format cannot hold, or when writing fails.
@@ -77,15 +87,14 @@ def write_volume(path: Path, volume: Volume) -> None:
     if not is_volume(path):
         raise DataError(f"cannot write {path.name}: expected one of {', '.join(VOLUME_SUFFIXES)}")
     stored = _in_file_order(volume)
-    values = _as_dtype(stored.hu, stored.dtype)
     with atomic_path(path) as partial:
         try:
             if path.name.lower().endswith(NIFTI_SUFFIXES):
-                _write_nifti(partial, values, stored.affine, stored.header)
+                _write_nifti(partial, stored)
             else:
-                _write_itk(partial, values, stored.affine)
+                _write_itk(partial, stored)
         except (OSError, RuntimeError) as error:
-            raise DataError(f"cannot write {path}: {_first_line(error)}") from error
+            raise DataError(f"cannot write {path}: {_lines(error)[-1]}") from error  # ITK's begin with its sources
 
 
 def _axial(volume: Volume) -> Volume:
@@ -97,7 +106,8 @@ def _axial(volume: Volume) -> Volume:
     # The file's own last axis where two are equally far along, as in an affine that says nothing.
     last = max(FILE_ORDER, key=lambda axis: (round(along_body[axis], 6), axis))
     columns, rows = (axis for axis in FILE_ORDER if axis != last)
-    return replace(_permuted(volume, (columns, rows, last)), axes=(columns, rows, last))
+    axial = _permuted(volume, (columns, rows, last))
+    return replace(axial, hu=np.ascontiguousarray(axial.hu), axes=(columns, rows, last))
 
 
 def _in_file_order(volume: Volume) -> Volume:
@@ -105,16 +115,19 @@ def _in_file_order(volume: Volume) -> Volume:
 
 
 def _permuted(volume: Volume, axes: Sequence[int]) -> Volume:
-    """Columns, rows and slices from other axes of the same volume; the array's own order is the reverse."""
-    hu = np.ascontiguousarray(volume.hu.T.transpose(axes).T)
-    return replace(volume, hu=hu, affine=volume.affine[:, [*axes, 3]])
+    """Columns, rows and slices from other axes of the same values; the array's own order is the reverse."""
+    return replace(volume, hu=volume.hu.T.transpose(axes).T, affine=volume.affine[:, [*axes, 3]])
 
 
 def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if not np.issubdtype(dtype, np.integer):
-        return values.astype(dtype)
+        return np.ascontiguousarray(values, dtype)
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    stored = np.empty(values.shape, dtype)
+    for target, plane in zip(stored, values, strict=True):  # a copy of one plane at a time
+        # float32 holds no int32 limit
+        target[...] = np.rint(plane.astype(np.float64)).clip(limits.min, limits.max)
+    return stored
 
 
 def _slices(values: np.ndarray, name: str) -> np.ndarray:
@@ -135,15 +148,19 @@ def _read_nifti(path: Path) -> Volume:
         if path.suffix.lower() == ".gz":
             _check_sum(path)
     except (OSError, EOFError, ValueError, OverflowError, zlib.error, nib.filebasedimages.ImageFileError) as error:
-        raise DataError(f"{path.name} cannot be read as NIfTI: {_first_line(error)}") from error
+        raise DataError(f"{path.name} cannot be read as NIfTI: {_lines(error)[0]}") from error
     except MemoryError as error:
         raise DataError(f"{path.name} does not fit into memory: its header states {image.shape} voxels") from error
     if values.dtype.kind not in "iuf":
         raise DataError(f"{path.name} holds colours or complex numbers ({values.dtype}), expected one value per voxel")
-    # nibabel gives integers only when the file does not scale them.
-    dtype = values.dtype if np.issubdtype(values.dtype, np.integer) else np.dtype(np.float32)
+    dtype = _dtype(values, image.get_data_dtype().newbyteorder("="))
     header = image.header if isinstance(image.header, nib.Nifti1Header) else None
     return Volume(_slices(values, path.name), image.affine, dtype, header=header)
+
+
+def _dtype(values: np.ndarray, stored: np.dtype) -> np.dtype:
+    """What to write: integers that the file does not scale, which come as integers, and float64 as they are."""
+    return stored if values.dtype.kind in "iu" or stored == np.float64 else np.dtype(np.float32)
 
 
 def _check_sum(path: Path) -> None:
@@ -153,13 +170,17 @@ def _check_sum(path: Path) -> None:
             pass
 
 
-def _write_nifti(path: Path, values: np.ndarray, affine: np.ndarray, header: Any) -> None:
-    """With the units, the codes of the affine and the version of a header that is given."""
+def _write_nifti(path: Path, volume: Volume) -> None:
+    """With the shape, the units, the codes of the affine and the version of a header that is given."""
     import nibabel as nib
 
-    dtype = np.int32 if values.dtype.itemsize > 4 else values.dtype  # NIfTI's int64 is not read by every tool
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = kind(values.T.astype(dtype), affine, header)
+    wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 4
+    dtype = np.dtype(np.int32) if wide else volume.dtype  # NIfTI's int64 is not read by every tool
+    values = _as_dtype(volume.hu, dtype).T
+    if volume.header is not None:
+        values = values.reshape(volume.header.get_data_shape(), order="F")
+    kind = nib.Nifti2Image if isinstance(volume.header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(values, volume.affine, volume.header)
     image.set_data_dtype(dtype)
     nib.save(image, path)
 
@@ -170,33 +191,36 @@ def _read_itk(path: Path) -> Volume:
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
-        raise DataError(f"{path.name} cannot be read: expected a {' or '.join(ITK_SUFFIXES)} volume") from error
+        # the library's own words name its source files and the folder
+        raise DataError(
+            f"{path.name} cannot be read as {path.suffix}: it is damaged, cut short or of another format; get it again"
+        ) from error
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise DataError(f"{path.name} has {image.GetNumberOfComponentsPerPixel()} values per pixel, expected one")
     values = sitk.GetArrayFromImage(image)
     dims = image.GetDimension()
+    directions = np.reshape(image.GetDirection(), (dims, dims)) * image.GetSpacing()
+    space = min(dims, 3)  # a fourth axis is time
     affine = np.eye(4)
-    if dims <= 3:
-        affine[:dims, :dims] = np.reshape(image.GetDirection(), (dims, dims)) * image.GetSpacing()
-        affine[:dims, 3] = image.GetOrigin()
-    dtype = values.dtype if np.issubdtype(values.dtype, np.integer) else np.dtype(np.float32)
-    return Volume(_slices(values.T, path.name), LPS_TO_RAS @ affine, dtype)
+    affine[:space, :space] = directions[:space, :space]
+    affine[:space, 3] = image.GetOrigin()[:space]
+    return Volume(_slices(values.T, path.name), LPS_TO_RAS @ affine, _dtype(values, values.dtype))
 
 
-def _write_itk(path: Path, values: np.ndarray, affine: np.ndarray) -> None:
+def _write_itk(path: Path, volume: Volume) -> None:
     import SimpleITK as sitk
 
-    lps = LPS_TO_RAS @ affine
+    lps = LPS_TO_RAS @ volume.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     direction = lps[:3, :3] / spacing
     if not np.allclose(direction.T @ direction, np.eye(3), atol=ORTHOGONAL_TOLERANCE):
         raise DataError(f"the grid is sheared, which {path.suffix} cannot hold; write .nii.gz")
-    image = sitk.GetImageFromArray(values)
+    image = sitk.GetImageFromArray(_as_dtype(volume.hu, volume.dtype))
     image.SetSpacing(spacing.tolist())
     image.SetDirection(direction.ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     sitk.WriteImage(image, str(path), useCompression=True)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _lines(error: Exception) -> list[str]:
+    return (str(error).strip() or type(error).__name__).splitlines()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -27,11 +30,17 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
         ``psnr_db`` (infinite for equal slices), ``ssim``, ``rmse_hu`` and ``mae_hu``, (slices,) float64 each.
 
     Raises:
-        DataError: for slices that are smaller than the window of SSIM.
+        DataError: for slices that are smaller than the window of SSIM, and other shapes or windows than above.
     """
     from monai.metrics import MAEMetric, PSNRMetric, RMSEMetric, SSIMMetric
 
+    if pred_hu.ndim != 3 or pred_hu.shape != reference_hu.shape:
+        raise DataError(
+            f"expected prediction and reference as (slices, rows, columns) of one shape, found {pred_hu.shape} and "
+            f"{reference_hu.shape}"
+        )
     require_ssim_size(pred_hu)
+    require_window(window_hu)
     low, high = window_hu
     pred, reference = (torch.as_tensor(np.clip(x, low, high) - low).float()[:, None] for x in (pred_hu, reference_hu))
     span = high - low
@@ -44,6 +53,16 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
     return {
         name: torch.as_tensor(metric(pred, reference)).double().flatten().numpy() for name, metric in metrics.items()
     }
+
+
+def require_window(window_hu: Sequence[float]) -> None:
+    """Refuse a window in which nothing can be measured.
+
+    Raises:
+        DataError: unless its ends are finite, the lower one first.
+    """
+    if len(window_hu) != 2 or not -math.inf < window_hu[0] < window_hu[1] < math.inf:
+        raise DataError(f"an HU window needs two finite ends, the lower one first, found {list(window_hu)}")
 
 
 def require_ssim_size(volume_hu: np.ndarray) -> None:

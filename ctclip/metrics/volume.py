@@ -8,6 +8,7 @@ import torch
 
 from ctclip.errors import DataError
 from ctclip.hu_window import require_finite_result
+from ctclip.metrics.image import require_window
 
 Output = Sequence[Mapping[str, torch.Tensor]]
 Slices = list[torch.Tensor]
@@ -28,7 +29,11 @@ def windowed_slices(key: str, window_hu: Sequence[float]) -> Callable[[Output], 
         function from an engine's decollated output to two lists of (1, X, Y) slices in HU above the window's lower end.
         It raises DataError when "label" differs in size, for values that are not finite, which MONAI's metrics would
         leave out, and when no slice is left.
+
+    Raises:
+        DataError: for a window that is empty, upside down or not finite.
     """
+    require_window(window_hu)
     low, high = window_hu
 
     def slices(volume: torch.Tensor) -> Slices:

@@ -4,7 +4,7 @@ from ctclip.pipeline.choose import check_folders, choose_series, require_readabl
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.report import report
 from ctclip.pipeline.series import denoise_series
-from ctclip.pipeline.volume import denoise_volume_file
+from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
 
 __all__ = [
     "DenoiserSpec",
@@ -17,4 +17,5 @@ __all__ = [
     "report",
     "require_readable",
     "require_undamaged",
+    "require_volume_target",
 ]

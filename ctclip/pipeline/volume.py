@@ -35,12 +35,7 @@ def denoise_volume_file(
         ConfigError: when the target is the source or a folder, or exists and ``overwrite`` is not given.
         DataError: when the source cannot be read or is not in HU.
     """
-    if source.resolve() == target.resolve():
-        raise ConfigError("the output is the input, which is never modified; choose another file")
-    if target.is_dir():
-        raise ConfigError(f"{target} is a folder, expected a file")
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} exists; give --overwrite to replace it")
+    require_volume_target(source, target, overwrite=overwrite)
     start = time.monotonic()
     volume = read_volume(source)
     target.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
@@ -51,4 +46,20 @@ def denoise_volume_file(
     for pair in zip(volume.hu, np.asarray(denoised), strict=True):
         noise.add(partial(tuple, pair))
     noise.put_into(result)
+    # Afterwards: when memory runs out the device changes on the way.
+    result.device, result.settings = str(denoiser.device), denoiser.parameters
     return result
+
+
+def require_volume_target(source: Path, target: Path, *, overwrite: bool = False) -> None:
+    """Refuse a target that :func:`denoise_volume_file` could not write, before a model is loaded.
+
+    Raises:
+        ConfigError: when the target is the source or a folder, or exists and ``overwrite`` is not given.
+    """
+    if source.resolve() == target.resolve():
+        raise ConfigError("the output is the input, which is never modified; choose another file")
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder, expected a file")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists; give --overwrite to replace it")

@@ -9,7 +9,7 @@ from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
 from monai.data.meta_obj import get_track_meta
 from monai.transforms import InvertibleTransform, MapTransform, Transform
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_dst_type, convert_to_tensor
 from monai.utils.enums import TransformBackends
 
 from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
@@ -95,9 +95,13 @@ class RestoreOutsideHUWindow(Transform):
     def __call__(  # type: ignore[override]  # MONAI's array transforms with a second input do the same
         self, denoised_hu: NdarrayOrTensor, original_hu: NdarrayOrTensor
     ) -> NdarrayOrTensor:
-        """``original_hu`` where it lies outside [a_min, a_max], elsewhere ``denoised_hu`` clipped to the window."""
+        """``original_hu`` where it lies outside [a_min, a_max], elsewhere ``denoised_hu`` clipped to the window.
+
+        The result is of the kind of ``denoised_hu``, array or tensor, with its meta data and applied operations.
+        """
+        original, *_ = convert_to_dst_type(original_hu, denoised_hu, dtype=original_hu.dtype)
         window = (self.a_min, self.a_max)
-        return restore_outside_window(denoised_hu, original_hu, window)  # type: ignore[type-var]  # both of one kind
+        return restore_outside_window(denoised_hu, original, window)  # type: ignore[type-var]  # both of one kind
 
 
 class RestoreOutsideHUWindowd(MapTransform):

@@ -38,7 +38,7 @@ class _RandUnitNoise(RandNoise):
 
 
 class RandSpatialGaussianNoise(RandNoise):
-    """White Gaussian noise, averaged over 3x3 pixels: its SD is a third of ``sigma``.
+    """White Gaussian noise, averaged over 3x3 pixels: its SD is a third of ``sigma``. Images are (C, H, W).
 
     Args:
         prob: probability that noise is added at all.
@@ -49,6 +49,8 @@ class RandSpatialGaussianNoise(RandNoise):
         super().__init__(prob, sigma=sigma)
 
     def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:
+        if image.ndim != 3:
+            raise ValueError(f"RandSpatialGaussianNoise needs an image (C, H, W), found shape {tuple(image.shape)}")
         channels, rows, columns = image.shape
         white = torch.randn(
             (channels, rows + BOX_SIDE - 1, columns + BOX_SIDE - 1), generator=generator, device=image.device

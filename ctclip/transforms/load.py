@@ -37,7 +37,7 @@ class CTReader(ImageReader):
 
         Raises:
             DataError: when a volume cannot be read or is not in HU, and for a folder.
-            SeriesError: when a slice cannot be read or slices differ in size.
+            SeriesError: when a slice cannot be read, or the slices are no volume.
         """
         names = [Path(data)] if isinstance(data, (str, os.PathLike)) else [Path(name) for name in data]
         if any(name.is_dir() for name in names):
@@ -47,6 +47,11 @@ class CTReader(ImageReader):
             )
         if len(names) == 1 and is_volume(names[0]):
             return _read_volume_in_hu(names[0])
+        if any(is_volume(name) for name in names):
+            raise DataError(
+                f"found a list of {len(names)} files with volumes among them, expected one volume's file or the files "
+                "of one DICOM series; give each volume as an item of its own"
+            )
         return read_series(names)
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
@@ -73,6 +78,11 @@ def _read_volume_in_hu(path: Path) -> Volume:
 
 class LoadImageCTd(LoadImaged):
     """MONAI's ``LoadImaged`` with :class:`CTReader` and nothing to fall back on: what it cannot read is an error.
+
+    The last of (1, X, Y, Z) is the axis along the body, whatever the order in the file, and the affine says so: a
+    sagittal file of (6, 48, 64) voxels becomes (1, 48, 64, 6). ``LoadImaged`` keeps the file's order, so load what
+    belongs together with this one, or bring both into one order with MONAI's ``Orientationd``.
+    :class:`~ctclip.transforms.SaveImageCTd` restores the file's order.
 
     Args:
         keys: items with a file name, or the file names of a DICOM series.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.config.type_definitions import NdarrayOrTensor
 from monai.transforms import MapTransform
 from monai.utils.enums import TransformBackends
 
@@ -37,7 +38,8 @@ class SaveImageCTd(MapTransform):
     """Writes (1, X, Y, Z) volumes in HU in the form that they were read from.
 
     A volume file becomes a file of the same name, format and data type, in the same folder below ``output_dir`` as the
-    source has below ``data_root_dir``; two sources are never written to one file. A DICOM series becomes a derived
+    source has below ``data_root_dir``, its axes in the order of the source; two sources are never written to one file.
+    A DICOM series becomes a derived
     series, ``<output_dir>/<derived SeriesInstanceUID>/0001.dcm ...``, with the same elements as those of ``ctclip
     denoise``. Integers are rounded and clipped, never wrapped; nothing incomplete keeps a final name. A volume must
     have the grid of its source: another number of slices, rows or columns is a DataError, and so are values that are
@@ -91,9 +93,9 @@ class SaveImageCTd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         names = data[self.source_key]
-        sources = [Path(names)] if isinstance(names, str) else [Path(name) for name in names]
+        sources = [Path(names)] if isinstance(names, (str, os.PathLike)) else [Path(name) for name in names]
         for key in self.key_iterator(dict(data)):
-            volume_hu = torch.as_tensor(data[key]).detach().cpu().float().numpy()[0].T
+            volume_hu = _slices_of(data[key])
             if len(sources) == 1 and is_volume(sources[0]):
                 self._save_volume(volume_hu, sources[0])
             else:
@@ -141,6 +143,13 @@ class SaveImageCTd(MapTransform):
             slices = _with_source(sources, volume_hu)
             for _ in write_derived_slices(slices, folder, self.derivation, series_number=number):
                 pass
+
+
+def _slices_of(image: NdarrayOrTensor) -> np.ndarray:
+    """(1, X, Y, Z) as (slices, rows, columns)."""
+    if image.ndim != 4 or image.shape[0] != 1:
+        raise DataError(f"expected a volume with one channel, (1, X, Y, Z), found shape {tuple(image.shape)}")
+    return torch.as_tensor(image).detach().cpu().float().numpy()[0].T
 
 
 def _folder(data: Path) -> Path:

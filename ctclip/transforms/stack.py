@@ -34,6 +34,9 @@ class StackNeighborSlices(Transform):
         slices: torch.Tensor = convert_to_tensor(volume, track_meta=True)
         if slices.shape[0] != 1:
             raise ValueError(f"stacking slices needs a volume with one channel, found shape {tuple(slices.shape)}")
+        spatial_dims = slices.ndim - 1
+        if not -spatial_dims <= self.slice_dim < spatial_dims:
+            raise ValueError(f"slice_dim must be one of the {spatial_dims} spatial dimensions, found {self.slice_dim}")
         dim = self.slice_dim if self.slice_dim < 0 else self.slice_dim + 1
         count, reach = slices.shape[dim], self.num_slices // 2
         index = torch.arange(count, device=slices.device)

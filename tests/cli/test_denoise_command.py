@@ -434,3 +434,26 @@ print(code, sorted({HEAVY_MODULES!r} & set(sys.modules)))
     arguments = [str(each) for each in ("denoise", export, tmp_path / "out", "--model", tiny_model)]
     run = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_volume_that_cannot_be_written_is_found_before_the_model_is_loaded(tmp_path: Path) -> None:
+    for name in ("in.nii.gz", "out.nii.gz"):
+        write_volume(tmp_path / name, Volume(np.full((2, 8, 8), -100, np.float32), np.eye(4), np.dtype(np.int16)))
+    for target, message in (("in.nii.gz", "the output is the input"), ("out.nii.gz", "exists; give --overwrite")):
+        for how in (("--model", "no-such-model"), ("--dry-run",)):
+            result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / target, *how)
+            assert result.exit_code == 2
+            assert message in " ".join(result.output.split())
+
+
+def test_the_report_of_a_volume_names_device_and_settings(tmp_path: Path) -> None:
+    hu = low_dose(body_phantom_hu(1, 64), 30)
+    write_volume(tmp_path / "in.nii.gz", Volume(hu, np.eye(4), np.dtype(np.int16)))
+    options = ("--device", "cpu", "--precision", "fp32", "--backend", "eager", "--report", tmp_path / "report.json")
+    result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", *options)
+    assert result.exit_code == 0, result.output
+    written = json.loads((tmp_path / "report.json").read_text())
+    (volume,) = written["series"]
+    assert volume["device"] == written["device"] == "cpu"
+    assert volume["settings"] == written["settings"]
+    assert "precision=fp32" in volume["settings"]

@@ -13,8 +13,9 @@ import torch
 from ctclip.checks import or_exit
 from ctclip.data.images import find_images
 from ctclip.data.sources import are_pairs, find_items, normal_dose, patient_weights, split_by_patient
-from ctclip.errors import DataError
+from ctclip.errors import DataError, SeriesError
 from ctclip.transforms import LoadImageCTd
+from ctclip.transforms.load import CTReader
 from ctclip.units import PADDING_HU
 from tests.dicom.fake import write_stack
 
@@ -212,3 +213,34 @@ def test_real_exports_load_with_padding_below_every_window(shared_data: Path) ->
     inside = image[0].numpy() > -1024
     np.testing.assert_allclose(image[0].numpy()[inside], reference.get_fdata()[..., :24][inside])
     np.testing.assert_allclose(image.affine, reference.affine, atol=0.05)
+
+
+def test_slices_that_are_no_volume_are_refused(tmp_path: Path) -> None:
+    a = [str(path) for path in write_stack(tmp_path / "a", [0.0, 2.0, 4.0])]
+    b = [str(path) for path in write_stack(tmp_path / "b", [6.0, 8.0], series="1.2.3.9")]
+    c = [str(path) for path in write_stack(tmp_path / "c", [6.0], PixelSpacing=[0.6, 0.6])]
+    reader = CTReader()
+    for files, message in (
+        (a[:2] + b, "slices of 2 series cannot be one volume; give the files of one series$"),
+        ([*a, *c], "1 of 4 slices differ from the first in size, orientation, PixelSpacing or"),
+        ([a[0], a[0]], "found steps of 0.00 to 0.00 mm, expected each file once, in the order"),
+        ([a[0], a[1], a[1], a[2]], "found steps of 0.00 to 2.00 mm"),
+        ([a[0], a[2], a[1]], "found steps of -2.00 to 4.00 mm"),
+        ([], "slices of 0 series"),
+    ):
+        with pytest.raises(SeriesError, match=message):
+            reader.read(files)
+    np.testing.assert_allclose(reader.read(a).affine[:3, 2], [0, 0, 2])
+    np.testing.assert_allclose(reader.read(a[::-1]).affine[:3, 2], [0, 0, -2])
+    with pytest.raises(SeriesError, match="ImagePositionPatient or ImageOrientationPatient is missing"):
+        reader.read(write_stack(tmp_path / "d", [0.0], ImagePositionPatient=None))
+
+
+def test_a_series_of_several_phases_is_left_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_stack(tmp_path / "phases", [0.0, 0.0, 2.0, 2.0])
+    write_stack(tmp_path / "one", [0.0, 2.0], series="1.2.3.9")
+    (item,) = find_items(tmp_path)
+    assert LoadImageCTd("image")(item)["image"].shape[-1] == 2
+    assert "slices lie at one place: 1 of 2 series" in caplog.text

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ctclip.data.volumes import read_volume, write_volume
+from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.errors import DataError
 
 SPACING_MM = (0.7, 0.8, 2.5)
@@ -170,3 +170,88 @@ def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wrong.nii").write_bytes(content)
     with pytest.raises(DataError, match=r"wrong\.nii cannot be read as NIfTI"):
         read_volume(tmp_path / "wrong.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_series_of_one_volume_keeps_its_place_and_is_denoised_in_axial_slices(tmp_path: Path, suffix: str) -> None:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(HU.transpose(1, 2, 0).T))  # y, z, x: sagittal planes
+    image.SetSpacing((0.8, 2.5, 0.7))
+    image.SetOrigin((10.0, -20.0, 30.0))
+    image.SetDirection(np.eye(3)[:, [1, 2, 0]].ravel().tolist())
+    sitk.WriteImage(image, str(tmp_path / f"3d{suffix}"))
+    sitk.WriteImage(sitk.JoinSeries([image]), str(tmp_path / f"4d{suffix}"))
+    volume, expected = read_volume(tmp_path / f"4d{suffix}"), read_volume(tmp_path / f"3d{suffix}")
+    assert volume.axes == expected.axes == (0, 2, 1)
+    np.testing.assert_array_equal(volume.hu, expected.hu)
+    np.testing.assert_allclose(volume.affine, expected.affine)
+    np.testing.assert_allclose(volume.affine[:, 3], [-10, 20, 30, 1])
+    np.testing.assert_allclose(np.linalg.norm(volume.affine[:3, :3], axis=0), [0.8, 0.7, 2.5])
+
+
+@pytest.mark.parametrize("row", [[np.nan] * 4, [0.0] * 4, [1.0, 0, 0, np.inf]])
+def test_an_affine_that_is_no_grid_is_refused(tmp_path: Path, row: list[float]) -> None:
+    image = nib.Nifti1Image(HU, np.eye(4))
+    image.header["srow_x"] = row
+    image.header["sform_code"] = 1
+    (tmp_path / "in.nii").write_bytes(image.header.binaryblock + bytes(4) + HU.tobytes(order="F"))
+    with pytest.raises(DataError, match=r"in\.nii has an affine that is no grid: .* correct its header$"):
+        read_volume(tmp_path / "in.nii")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        (".nrrd", "it is damaged, cut short"),
+        (".mha", "it is damaged, cut short"),
+        (".nii", "Expected 240 bytes, got 140"),
+    ],
+)
+def test_half_a_file_is_said_to_be_cut_short(tmp_path: Path, suffix: str, message: str) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(HU), str(tmp_path / f"in{suffix}"))
+    content = (tmp_path / f"in{suffix}").read_bytes()
+    (tmp_path / f"in{suffix}").write_bytes(content[: len(content) - 100])
+    with pytest.raises(DataError, match=rf"^in{suffix} cannot be read as .*: {message}"):
+        read_volume(tmp_path / f"in{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint16, np.int32])
+def test_the_data_type_of_the_file_stays(tmp_path: Path, suffix: str, dtype: type) -> None:
+    image = sitk.GetImageFromArray((HU + 100).astype(dtype))
+    sitk.WriteImage(image, str(tmp_path / f"in{suffix}"))
+    write_volume(tmp_path / f"out{suffix}", read_volume(tmp_path / f"in{suffix}"))
+    written = sitk.ReadImage(str(tmp_path / f"out{suffix}"))
+    assert written.GetPixelID() == image.GetPixelID()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(written), HU + 100)
+
+
+def test_the_largest_integers_are_not_wrapped(tmp_path: Path) -> None:
+    """No float32 lies between 2^31 - 129 and 2^31."""
+    hu = np.array([[[3e9, -3e9]]], np.float32)
+    for dtype in (np.int32, np.int64):
+        write_volume(tmp_path / "out.nii", Volume(hu, np.eye(4), np.dtype(dtype)))
+        assert nib.load(tmp_path / "out.nii").get_fdata().ravel().tolist() == [2**31 - 1, -(2**31)]
+
+
+def test_a_big_endian_file_becomes_a_volume_of_another_format(tmp_path: Path) -> None:
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.int16)
+    nib.save(nib.Nifti1Image(HU, np.eye(4), header), tmp_path / "in.nii")
+    volume = read_volume(tmp_path / "in.nii")
+    write_volume(tmp_path / "out.mha", volume)
+    np.testing.assert_array_equal(read_volume(tmp_path / "out.mha").hu, volume.hu)
+    write_volume(tmp_path / "out.nii", volume)
+    written = nib.load(tmp_path / "out.nii")
+    assert written.get_data_dtype() == np.dtype(">i2")
+    np.testing.assert_array_equal(written.get_fdata(), HU)
+
+
+@pytest.mark.parametrize("hu", [HU[:, :, 0], HU[..., None], HU[:, :, :1]])
+def test_a_nifti_keeps_its_shape(tmp_path: Path, hu: np.ndarray) -> None:
+    nib.save(nib.Nifti1Image(hu, np.diag([0.7, 0.8, 2.5, 1])), tmp_path / "in.nii")
+    write_volume(tmp_path / "out.nii", read_volume(tmp_path / "in.nii"))
+    before, after = nib.load(tmp_path / "in.nii"), nib.load(tmp_path / "out.nii")
+    assert after.shape == hu.shape
+    np.testing.assert_array_equal(after.get_fdata(), hu)
+    np.testing.assert_array_equal(after.affine, before.affine)
+    np.testing.assert_array_equal(after.header["pixdim"], before.header["pixdim"])

@@ -25,8 +25,38 @@ def test_gradients_are_clipped_together() -> None:
     GradientClippingHandler(parameters, 0.5)(_state(iteration=1, epoch_length=10))
     torch.testing.assert_close(parameters[0].grad, torch.tensor([0.3, 0.0]))
     torch.testing.assert_close(parameters[1].grad, torch.tensor([0.4]))
-    with pytest.raises(ValueError, match="max_norm"):
-        GradientClippingHandler(parameters, 0)
+    for max_norm in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="max_norm must be positive"):
+            GradientClippingHandler(parameters, max_norm)
+    with pytest.raises(ValueError, match="accumulation_steps must be at least 1, found 0"):
+        GradientClippingHandler(parameters, 1.0, accumulation_steps=0)
+    with pytest.raises(ValueError, match="found no parameters"):
+        GradientClippingHandler(iter([]), 1.0)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, float("inf")])
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_gradients_are_clipped_in_their_own_unit_when_the_trainer_scales_them(
+    max_norm: float, accumulation_steps: int
+) -> None:
+    """The gradient of the mean of w is the mean of the image, 2 here; averaged over accumulated steps it stays 2."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    before = network.weight.item()
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[{"image": torch.full((1, 1), 2.0), "label": torch.zeros(1, 1)}] * accumulation_steps,
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        loss_function=lambda pred, label: pred.mean(),
+        accumulation_steps=accumulation_steps,
+    )
+    trainer.amp = True
+    # The trainer makes it for CUDA.
+    trainer.add_event_handler(Events.STARTED, lambda engine: setattr(engine, "scaler", torch.amp.GradScaler("cpu")))
+    GradientClippingHandler(network.parameters(), max_norm, accumulation_steps).attach(trainer)
+    trainer.run()
+    assert before - network.weight.item() == pytest.approx(min(2.0, max_norm), rel=1e-4)
 
 
 @pytest.mark.parametrize(

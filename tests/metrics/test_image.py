@@ -6,6 +6,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ctclip.errors import DataError
 from ctclip.metrics.image import slice_quality
+from ctclip.metrics.volume import windowed_slices
 
 
 def test_the_figures_are_those_of_scikit_image_counted_from_the_lower_end_of_the_window() -> None:
@@ -29,3 +30,19 @@ def test_ssim_needs_its_window() -> None:
     assert slice_quality(square, square, (-160, 240))["ssim"] == 1
     with pytest.raises(DataError, match="a slice of 20 x 10 is too small for SSIM; expected 11"):
         slice_quality(np.zeros((1, 20, 10)), np.zeros((1, 20, 10)), (-160, 240))
+
+
+@pytest.mark.parametrize("shapes", [((20, 20), (20, 20)), ((2, 20, 20), (1, 20, 20))])
+def test_shapes_that_are_no_volumes_on_one_grid_are_refused(shapes: tuple) -> None:
+    one, other = map(np.zeros, shapes)
+    with pytest.raises(DataError, match=r"as \(slices, rows, columns\) of one shape, found \("):
+        slice_quality(one, other, (-160, 240))
+
+
+@pytest.mark.parametrize("window", [(240, -160), (0, 0), (-np.inf, 0), (0, np.nan), (0,)])
+def test_windows_in_which_nothing_can_be_measured_are_refused(window: tuple) -> None:
+    square = np.zeros((1, 11, 11))
+    with pytest.raises(DataError, match="an HU window needs two finite ends, the lower one first, found"):
+        slice_quality(square, square, window)
+    with pytest.raises(DataError, match="an HU window needs two finite ends"):
+        windowed_slices("pred", window)

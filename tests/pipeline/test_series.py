@@ -312,6 +312,8 @@ def test_a_volume_is_denoised_as_strongly_as_asked_for_and_its_noise_measured(tm
     noisy = low_dose(truth, 30)
 
     class Oracle:
+        device, parameters = "cpu", "precision=fp32"
+
         def denoise(self, hu: np.ndarray, *, strength: float, progress: object) -> np.ndarray:
             return (hu + strength * (truth - hu)).astype(np.float32)
 
@@ -324,6 +326,7 @@ def test_a_volume_is_denoised_as_strongly_as_asked_for_and_its_noise_measured(tm
     assert result.noise_after_hu == pytest.approx(np.median([each.after_hu for each in measured]), rel=1e-3)
     assert result.noise_after_hu < result.noise_before_hu
     assert result.slices == 2
+    assert (result.device, result.settings) == ("cpu", "precision=fp32")
 
 
 def test_the_report_says_what_was_left_out_and_why(denoiser: Denoiser) -> None:

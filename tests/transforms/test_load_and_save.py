@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import torch
-from monai.transforms import Compose
+from monai.transforms import Compose, LoadImaged, Orientationd
 
 from ctclip.data.sources import find_items
 from ctclip.data.volumes import Volume, read_volume, write_volume
@@ -124,3 +125,44 @@ def test_a_series_goes_through_and_says_how_it_was_made(tmp_path: Path) -> None:
         assert part in description
     with pytest.raises(DataError, match="the volume has 2 slices, its series 3"):
         SaveImageCTd("pred", "image", str(tmp_path / "out"), "any", "")({**item, "pred": item["pred"][..., :2]})
+
+
+def test_a_path_is_saved_as_its_name_is(tmp_path: Path) -> None:
+    source = tmp_path / "ct.nii.gz"
+    write_volume(source, Volume(np.full((3, 4, 5), -50.0, np.float32), np.diag([-1.0, -1, 2, 1]), np.dtype(np.int16)))
+    loaded = LoadImageCTd("image")({"image": source})
+    SaveImageCTd("image", "source", str(tmp_path / "out"), "any", "")({**loaded, "source": source})
+    assert (read_volume(tmp_path / "out" / "ct.nii.gz").hu == -50).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3), (5, 4, 3)])
+def test_only_a_volume_with_one_channel_is_saved(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    save = SaveImageCTd("pred", "source", str(tmp_path), "any", "")
+    with pytest.raises(DataError, match=r"expected a volume with one channel, \(1, X, Y, Z\), found shape"):
+        save({"pred": torch.zeros(shape), "source": "ct.nii.gz"})
+
+
+def test_several_volumes_are_no_series() -> None:
+    with pytest.raises(DataError, match="found a list of 2 files with volumes among them, expected one volume's file"):
+        CTReader().read(["a.nii.gz", "b.nii"])
+
+
+def test_the_axis_along_the_body_is_the_last_and_saved_in_its_place(tmp_path: Path) -> None:
+    values = np.arange(-100, 20, dtype=np.int16).reshape(4, 5, 6)
+    sagittal = np.diag([-1.0, -2.0, 3.0, 1.0])[:, [2, 0, 1, 3]]  # z, x, y
+    nib.save(nib.Nifti1Image(values, sagittal), tmp_path / "ct.nii")
+    nib.save(nib.Nifti1Image(values, sagittal), tmp_path / "mask.nii")
+    source = str(tmp_path / "ct.nii")
+    image = LoadImageCTd("image")({"image": source})["image"]
+    np.testing.assert_array_equal(image[0].numpy(), values.transpose(1, 2, 0))
+    np.testing.assert_allclose(image.affine, np.diag([-1, -2, 3, 1]))
+    SaveImageCTd("image", "source", str(tmp_path / "out"), "any", "")({"image": image, "source": source})
+    saved = nib.load(tmp_path / "out" / "ct.nii")
+    np.testing.assert_array_equal(saved.get_fdata(), values)
+    np.testing.assert_allclose(saved.affine, sagittal)
+    mask = LoadImaged("mask", ensure_channel_first=True)({"mask": str(tmp_path / "mask.nii")})["mask"]
+    assert mask.shape == (1, 4, 5, 6)
+    both = Orientationd(["image", "mask"], axcodes="LPS")({"image": image, "mask": mask})
+    np.testing.assert_array_equal(both["mask"].numpy(), both["image"].numpy())
+    np.testing.assert_allclose(both["mask"].affine, both["image"].affine)
+    np.testing.assert_array_equal(both["image"].numpy(), image.numpy(), "rows and columns as they were")

@@ -159,3 +159,9 @@ def test_noise_is_drawn_on_the_device_of_the_image() -> None:
     noisy = RandCorrelatedNoise(sd_hu=(40, 40)).set_random_state(0)(torch.zeros(1, 512, 512, device="cuda"))
     assert noisy.is_cuda
     assert noisy.std().item() == pytest.approx(40, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8, 8)])
+def test_noise_that_is_averaged_needs_an_image(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"needs an image \(C, H, W\), found shape \("):
+        RandSpatialGaussianNoise()(torch.zeros(shape))

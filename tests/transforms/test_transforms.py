@@ -5,13 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from monai.transforms import ScaleIntensityRange
+from monai.data import MetaTensor
+from monai.transforms import Flip, ScaleIntensityRange
 
 from ctclip.errors import DataError
 from ctclip.hu_window import hu_to_unit, unit_to_hu
 from ctclip.transforms import (
     NeighborAverage,
     RandLesionsd,
+    RestoreOutsideHUWindow,
     RestoreOutsideHUWindowd,
     ScaleHUWindow,
     ScaleHUWindowd,
@@ -161,3 +163,32 @@ def test_lesions_lie_everywhere_in_an_oblong_slice_and_are_as_many_as_asked_for(
     assert rows.min() > 0
     alone = [each.max() for each, size in zip(fields, pixels, strict=True) if 0 < size <= 30]
     assert np.median(alone) == pytest.approx(20, rel=0.2), "contrast is log-uniform"
+
+
+@pytest.mark.parametrize("slice_dim", [3, 7, -4])
+def test_a_dimension_that_is_not_there_is_refused(slice_dim: int) -> None:
+    with pytest.raises(ValueError, match=f"slice_dim must be one of the 3 spatial dimensions, found {slice_dim}"):
+        StackNeighborSlices(3, slice_dim=slice_dim)(torch.zeros(1, 4, 5, 6))
+
+
+@pytest.mark.parametrize("reference", [torch.Tensor.clone, torch.Tensor.numpy, MetaTensor])
+def test_what_is_restored_has_the_meta_data_of_the_prediction(reference: Callable) -> None:
+    """An Invertd that follows needs the prediction's operations, whatever the reference knows."""
+    original = torch.tensor([-2000.0, 0, 5000]).expand(1, 2, 2, 3)
+    pred = Flip(0)(MetaTensor(torch.full((1, 2, 2, 3), 7.0), affine=torch.diag(torch.tensor([2.0, 2, 3, 1]))))
+    item = {"pred": pred, "original": reference(original)}
+    restored = RestoreOutsideHUWindowd("pred", ref_key="original")(item)["pred"]
+    assert restored[0, 0, 0].tolist() == [-2000, 7, 5000]
+    assert torch.equal(restored.affine, pred.affine)
+    assert [each["class"] for each in restored.applied_operations] == ["Flip"]
+
+
+def test_what_is_restored_is_of_the_kind_of_the_prediction() -> None:
+    pred, original = np.full((1, 2), 7, np.float32), np.array([[0, 5000]], np.int16)
+    found = RestoreOutsideHUWindow()(pred, torch.from_numpy(original))
+    assert isinstance(found, np.ndarray)
+    assert found.tolist() == [[7, 5000]]
+    found = RestoreOutsideHUWindow()(torch.from_numpy(pred), original)
+    assert isinstance(found, torch.Tensor)
+    assert found.tolist() == [[7, 5000]]
+    assert type(RestoreOutsideHUWindow()(torch.from_numpy(pred), MetaTensor(original))) is torch.Tensor
