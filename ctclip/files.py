@@ -35,6 +35,18 @@ TOKEN_LENGTH = 8
 """Hexadecimal digits after either."""
 
 
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it, each once, with the names of their files; links are followed."""
+    visited = set()
+    for folder, below, names in os.walk(top, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in visited:
+            below.clear()  # a link may lead back to a folder above
+            continue
+        visited.add(place)
+        yield Path(folder), names
+
+
 def partial_name(path: Path) -> Path:
     """A name beside ``path``, with its extensions, for something that is not complete yet."""
     return _hidden_name(path, PARTIAL_PREFIX)

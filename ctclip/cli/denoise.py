@@ -86,11 +86,11 @@ def denoise(
             from ctclip.dicom import derived_series_numbers, opened_export
             from ctclip.errors import ConfigError
             from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
-            from ctclip.natural.files import holds_images_only, is_image
+            from ctclip.natural.files import holds_images_only, is_photograph
             from ctclip.natural.methods import MethodSpec
             from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
 
-        photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
+        photographs = holds_images_only(source) if source.is_dir() else is_photograph(source)
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
         for_series = {
             "series": series,

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.data.volumes import is_volume
 from ctclip.dicom import Scan, Series, read_slice
 from ctclip.errors import ConfigError, CtclipError, SeriesError, one_line
@@ -46,6 +47,8 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
         reasons += [f"series of {series.slice_count} slices: {series.skip_reason}" for series in found.series]
         if any(is_volume(item.path) for item in found.skipped):
             reasons.append("volumes are taken one at a time: give the file")
+        if any(item.path.suffix.lower() in IMAGE_SUFFIXES for item in found.skipped):
+            reasons.append("photographs are taken from a folder that holds nothing else, or give the file")
         raise SeriesError(f"no axial CT series in the input; found {'; '.join(reasons) or 'no DICOM files'}")
     return chosen
 

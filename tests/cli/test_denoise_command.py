@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -394,6 +395,30 @@ def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "not HU" in result.output
     assert not (tmp_path / "out.nii.gz").exists()
+
+
+def test_pictures_do_not_hide_an_export(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    cd, named = tmp_path / "cd", tmp_path / "named"
+    shutil.copytree(export, cd / "DICOM")
+    Image.new("L", (8, 8)).save(cd / "logo.jpg")
+    named.mkdir()
+    for number, path in enumerate(sorted(export.iterdir()), start=1):
+        shutil.copy(path, named / f"{number}.jpg")
+    for source, slices in ((cd, 3), (named, 3), (named / "1.jpg", 1)):
+        target = tmp_path / f"out of {source.name}"
+        result = _run("denoise", source, target, "--model", tiny_model)
+        assert result.exit_code == 0, result.output
+        assert len(list(target.rglob("*.dcm"))) == slices
+        assert not list(target.rglob("*.jpg"))
+
+
+def test_pictures_among_other_files_are_told_where_they_belong(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "readme.txt").write_text("hello")
+    result = _run("denoise", tmp_path / "in", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "photographs are taken from a folder that holds nothing else, or give the file" in result.output
 
 
 def test_a_dry_run_writes_nothing(export: Path, tmp_path: Path) -> None:
