@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ctclip.errors import ConfigError
@@ -146,11 +147,14 @@ def require_replaceable(folder: Path, own_names: Collection[str]) -> None:
     """Refuse to replace a folder that holds more than an earlier result.
 
     Raises:
-        ConfigError: when it holds anything but files of these names.
+        ConfigError: when it holds anything but files of these names, which may be patterns.
     """
-    others = [path for path in folder.iterdir() if path.name not in own_names] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    others = sum(not any(fnmatchcase(name, own) for own in own_names) for name in names)
     if others:
-        raise ConfigError(f"{folder} holds {len(others)} files or folders that are no earlier result; choose another")
+        raise ConfigError(
+            f"{folder} holds {others} files or folders that are no earlier result; move them away or choose another"
+        )
 
 
 def _is_empty(folder: Path) -> bool:

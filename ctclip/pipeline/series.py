@@ -24,9 +24,10 @@ from ctclip.dicom import (
     sop_instance_uid,
     write_derived_slices,
 )
+from ctclip.dicom.series import SLICE_FILES
 from ctclip.dicom.uids import instance_uids, printable_uid
 from ctclip.errors import CtclipError, DataError, SeriesError, one_line
-from ctclip.files import atomic_folder, put_back
+from ctclip.files import atomic_folder, put_back, require_replaceable
 from ctclip.pipeline.choose import READING_THREADS, SliceDone
 from ctclip.pipeline.job import SeriesJob, SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
@@ -90,8 +91,11 @@ def denoise_series(
             result.warnings += (again,)
     number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number, job.taken_numbers)
     guessed = 0
+    overwrite = job.overwrite or bool(again)
     try:
-        with atomic_folder(final, overwrite=job.overwrite or bool(again)) as folder:
+        if overwrite:
+            require_replaceable(final, SLICE_FILES)
+        with atomic_folder(final, overwrite=overwrite) as folder:
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)

@@ -108,6 +108,22 @@ def test_existing_output_is_kept_unless_asked(export: Path, tmp_path: Path) -> N
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_a_series_with_files_of_others_is_not_replaced(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = ["denoise", export, tmp_path / "out", "--model", tiny_model]
+    assert _run(*command).exit_code == 0
+    (series,) = (tmp_path / "out").iterdir()
+    (series / "notes.txt").write_text("mine")
+    (series / "0003.dcm").unlink()
+    for option in ("--overwrite", "--resume"):
+        result = _run(*command, option)
+        assert result.exit_code == 1
+        assert "holds 1 files or folders that are no earlier result" in result.output
+        assert (series / "notes.txt").read_text() == "mine"
+    (series / "notes.txt").unlink()
+    assert _run(*command, "--resume").exit_code == 0
+    assert len(list(series.iterdir())) == 3
+
+
 def test_one_bad_series_does_not_stop_the_others(export: Path, tmp_path: Path) -> None:
     write_ct_series(export / "second", low_dose(body_phantom_hu(2, 96), 30))
     for path in (export / "second").iterdir():
