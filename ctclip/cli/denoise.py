@@ -7,8 +7,9 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,11 @@ def denoise(
     resume: bool = typer.Option(False, "--resume", help="Keep series that an earlier run has finished."),
     strict: bool = typer.Option(False, "--strict", help="Read every slice first; write nothing when one is bad."),
     config: Path | None = typer.Option(
-        None, callback=read_config, is_eager=True, help='JSON file with defaults of these options, {"strength": "low"}.'
+        None,
+        parser=path,
+        callback=read_config,
+        is_eager=True,
+        help='JSON file with defaults of these options, {"strength": "low"}.',
     ),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Print warnings about unusual input."),
@@ -88,7 +93,7 @@ def denoise(
             from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
             from ctclip.natural.files import holds_images_only, is_photograph
             from ctclip.natural.methods import MethodSpec
-            from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
+            from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series
 
         photographs = holds_images_only(source) if source.is_dir() else is_photograph(source)
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
@@ -131,29 +136,39 @@ def denoise(
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
         check_folders(source, target, qc=qc, report=report)
-        with opened_export(source) as found:
+        with _reported(None if dry_run else report, share) as run, opened_export(source) as run.found:
             job = SeriesJob(
                 target,
                 strength=share,
-                series_numbers=derived_series_numbers(found),
+                series_numbers=derived_series_numbers(run.found),
                 overwrite=overwrite,
                 resume=resume,
                 keep_private=keep_private,
                 check_against=source if check else None,
                 qc_folder=qc,
             )
-            chosen = choose_series(found, series)
-            _print_scan(console, found, chosen, verbose)
+            run.chosen = choose_series(run.found, series)
+            _print_scan(console, run.found, run.chosen, verbose)
+            if strict:
+                _read_all(console, run.found, run.chosen)
             if dry_run:
                 raise typer.Exit(ALL_DONE)
-            if strict:
-                require_undamaged(found)
-            denoiser = _load(console, spec, engine)
-            results = _run(console, chosen, job, spec, denoiser, engine, strict)
-            _print_results(console, results)
-            _write_report(report, results, denoiser, share, found)
-        failed = sum(result.status == "failed" for result in results)
-        raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
+            run.denoiser = _load(console, spec, engine)
+            run.results = _run(console, run.chosen, job, spec, run.denoiser, engine)
+            _print_results(console, run.results)
+        failed = sum(result.status == "failed" for result in run.results)
+        raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(run.results) else NOTHING_DONE)
+
+
+@dataclass
+class _Outcome:
+    """What there is of a run so far."""
+
+    found: Scan | None = None
+    chosen: list[Series] = field(default_factory=list)
+    denoiser: Denoiser | None = None
+    results: list[SeriesResult] = field(default_factory=list)
+    error: str | None = None
 
 
 def _refuse(context: typer.Context, given: Mapping[str, object], what: str) -> None:
@@ -228,7 +243,7 @@ def _volume(
 ) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError, DataError
-    from ctclip.pipeline import denoise_volume_file
+    from ctclip.pipeline import denoise_volume_file, require_no_file_above
 
     if not source.exists():
         raise DataError(f"no such file: {source}")
@@ -236,22 +251,33 @@ def _volume(
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
         raise ConfigError("--report is the input, the output or a folder, expected a file of its own")
+    require_no_file_above(target, "the output")
     if dry_run:
         console.print("Would denoise one volume")
         return
-    denoiser = _load(console, spec)
+    with _reported(report, strength) as run:
+        run.denoiser = _load(console, spec)
+        with slice_progress(console) as bar:
+            task = bar.add_task("denoising", total=None)
+            result = denoise_volume_file(
+                source,
+                target,
+                run.denoiser,
+                strength=strength,
+                overwrite=overwrite,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        run.results = [result]
+        _print_results(console, run.results)
+
+
+def _read_all(console: Console, found: Scan, chosen: list[Series]) -> None:
+    from ctclip.pipeline import require_readable, require_undamaged
+
+    require_undamaged(found)
     with slice_progress(console) as bar:
-        task = bar.add_task("denoising", total=None)
-        result = denoise_volume_file(
-            source,
-            target,
-            denoiser,
-            strength=strength,
-            overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    _print_results(console, [result])
-    _write_report(report, [result], denoiser, strength, None)
+        task = bar.add_task("reading", total=sum(series.slice_count for series in chosen))
+        require_readable(chosen, partial(bar.advance, task))
 
 
 def _run(
@@ -261,18 +287,14 @@ def _run(
     spec: DenoiserSpec,
     denoiser: Denoiser,
     engine: str,
-    strict: bool,
 ) -> list[SeriesResult]:
-    from ctclip.pipeline import denoise_series, require_readable
+    from ctclip.pipeline import denoise_series
 
     with slice_progress(console) as bar:
-        total = sum(series.slice_count for series in chosen)
-        if strict:
-            require_readable(chosen, partial(bar.advance, bar.add_task("reading", total=total)))
         if engine == RAY:
             from ctclip.pipeline.ray_engine import denoise_on_ray
 
-            task = bar.add_task(f"{len(chosen)} series on Ray", total=total)
+            task = bar.add_task(f"{len(chosen)} series on Ray", total=sum(series.slice_count for series in chosen))
             # One backend for all, so that they give the same.
             spec = replace(spec, backend=denoiser.backend)
             return denoise_on_ray(chosen, job, spec, lambda result: bar.advance(task, result.slices))
@@ -284,8 +306,10 @@ def _run(
 
 
 def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bool) -> None:
+    from ctclip.pipeline import NOT_ASKED_FOR
+
     for series in found.series:
-        what = "denoise" if series in chosen else f"skip ({series.skip_reason or 'not asked for'})"
+        what = "denoise" if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
         console.print(f"series {series.uid}: {series.slice_count} slices, {what}")
         for warning in series.warnings if verbose else ():
             console.print(f"  {warning}")
@@ -322,14 +346,42 @@ def _print_result(console: Console, result: SeriesResult) -> None:
         console.print(f"  quality: {warning}")
 
 
-def _write_report(
-    path: Path | None, results: list[SeriesResult], denoiser: Denoiser, strength: float, found: Scan | None
-) -> None:
+@contextmanager
+def _reported(path: Path | None, strength: float) -> Iterator[_Outcome]:
+    """A run whose report is written whatever becomes of it, and refused before it when that cannot be done.
+
+    Args:
+        path: of the report; ``None`` for none.
+        strength: 0 to 1.
+    """
+    from ctclip.errors import CtclipError, one_line
+    from ctclip.pipeline import SeriesResult, require_writable
+
+    if path is not None:
+        require_writable(path)
+    run = _Outcome()
+    try:
+        yield run
+    except (CtclipError, OSError, MemoryError) as error:
+        run.error = one_line(error)
+        run.results = [SeriesResult(each.uid, each.slice_count, "failed", run.error) for each in run.chosen]
+        _write_report(path, run, strength)
+        raise
+    _write_report(path, run, strength)
+
+
+def _write_report(path: Path | None, run: _Outcome, strength: float) -> None:
+    from ctclip.errors import one_line
     from ctclip.files import atomic_path
     from ctclip.pipeline import report
 
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(report(results, denoiser, strength=strength, found=found), indent=1))
+    content = report(run.results, run.denoiser, strength=strength, found=run.found, error=run.error)
+    try:
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(content, indent=1))
+    except OSError as error:
+        typer.secho(f"ctclip: the report was not written: {one_line(error)}", fg="red", err=True)
+        failed = all(result.status == "failed" for result in run.results)
+        raise typer.Exit(NOTHING_DONE if failed else SOME_FAILED) from None

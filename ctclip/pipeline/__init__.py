@@ -1,12 +1,19 @@
 """One job: find the series, denoise them slice by slice, write derived series, report. Nothing half-written remains."""
 
-from ctclip.pipeline.choose import check_folders, choose_series, require_readable, require_undamaged
+from ctclip.pipeline.choose import (
+    check_folders,
+    choose_series,
+    require_no_file_above,
+    require_readable,
+    require_undamaged,
+)
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
-from ctclip.pipeline.report import report
+from ctclip.pipeline.report import NOT_ASKED_FOR, report, require_writable
 from ctclip.pipeline.series import denoise_series
 from ctclip.pipeline.volume import denoise_volume_file
 
 __all__ = [
+    "NOT_ASKED_FOR",
     "DenoiserSpec",
     "SeriesJob",
     "SeriesResult",
@@ -15,6 +22,8 @@ __all__ = [
     "denoise_series",
     "denoise_volume_file",
     "report",
+    "require_no_file_above",
     "require_readable",
     "require_undamaged",
+    "require_writable",
 ]

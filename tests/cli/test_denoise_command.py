@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -371,7 +372,7 @@ def test_places_that_take_no_volume_are_refused_before_the_work(
     (tmp_path / "folder.nii").mkdir()
     for target, code, message in (
         (tmp_path / "folder.nii", 2, "is a folder, expected a file"),
-        (source / "out.nii", 1, "while reading or writing"),
+        (source / "out.nii", 2, "the output lies below a file"),
     ):
         result = _run("denoise", source, target, "--model", tiny_model, "--overwrite")
         assert (result.exit_code, type(result.exception)) == (code, SystemExit)
@@ -435,6 +436,50 @@ def test_pictures_among_other_files_are_told_where_they_belong(tmp_path: Path) -
     result = _run("denoise", tmp_path / "in", tmp_path / "out")
     assert result.exit_code == 1
     assert "photographs are taken from a folder that holds nothing else, or give the file" in result.output
+
+
+def test_a_report_that_cannot_be_written_is_found_before_the_work(
+    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["denoise", export, tmp_path / "out", "--model", tiny_model, "--report"]
+    (tmp_path / "file").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch", _full_disk)
+        assert (result := _run(*command, tmp_path / "new" / "r.json")).exit_code == 2
+    assert "--report cannot be written: No space left on device" in result.output
+    for report, message in (("file/r.json", "--report lies below a file"), ("out", "--report is a folder")):
+        assert (result := _run(*command, tmp_path / report)).exit_code == 2
+        assert message in result.output
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(Path, "write_text", _full_disk)
+    result = _run(*command, tmp_path / "r.json")
+    assert result.exit_code == 3, "the series is done"
+    assert "the report was not written: No space left on device" in result.output
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 3
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fault", ["bad slice", "unknown model", "no series", "nothing there"])
+def test_a_run_that_fails_has_a_report_too(export: Path, tiny_model: Path, tmp_path: Path, fault: str) -> None:
+    options = ["--strict", "--model", "nope" if fault == "unknown model" else tiny_model]
+    if fault == "bad slice":
+        path = export / "0002.dcm"
+        path.write_bytes(path.read_bytes()[:-3000])
+    elif fault == "no series":
+        options += ["--series", "1.2.3"]
+    source = tmp_path / "nowhere" if fault == "nothing there" else export
+    result = _run("denoise", source, tmp_path / "out", *options, "--report", tmp_path / "r.json")
+    assert result.exit_code == 1
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["error"] in " ".join(result.output.split())
+    if fault in ("bad slice", "unknown model"):
+        assert [row["status"] for row in content["series"]] == ["failed"]
+    else:
+        assert content["series"] == []
+    assert list(content["skipped_series"].values()) == (["not asked for"] if fault == "no series" else [])
 
 
 def test_a_dry_run_writes_nothing(export: Path, tmp_path: Path) -> None:

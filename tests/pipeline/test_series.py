@@ -354,7 +354,17 @@ def test_the_report_says_what_was_left_out_and_why(denoiser: Denoiser) -> None:
         frozenset(),
     )
     written = report([], denoiser, strength=0.5, found=found)
-    assert written["skipped_series"] == {"2": "not axial"}
+    assert written["skipped_series"] == {"1": "not asked for", "2": "not axial"}
+    taken = report([SeriesResult("2", 0)], denoiser, strength=0.5, found=found)
+    assert taken["skipped_series"] == {"1": "not asked for"}, "a series that was asked for is not skipped"
     assert written["skipped_files"] == {"not DICOM": 1}
     assert (written["model_sha256"], written["strength"]) == (denoiser.model_sha256, 0.5)
     assert "Muster" not in str(written)
+
+
+def test_a_report_without_a_model_says_why(denoiser: Denoiser) -> None:
+    written = report([], None, strength=0.5, found=None, error="unknown model")
+    known = report([], denoiser, strength=0.5, found=None)
+    assert written.keys() == known.keys()
+    assert (written["error"], written["model"], written["device"]) == ("unknown model", None, None)
+    assert known["error"] is None
