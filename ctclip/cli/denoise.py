@@ -21,6 +21,7 @@ from ctclip.cli.config_file import read_config, typed
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.imports import without_collecting
+from ctclip.cli.options import path
 from ctclip.cli.progress import slice_progress
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
@@ -38,9 +39,11 @@ LOCAL, RAY = ENGINES = ("local", "ray")
 def denoise(
     context: typer.Context,
     source: Path = typer.Argument(
-        ..., metavar="SRC", help="DICOM folder, file or zip, a NIfTI, NRRD or MHA volume, or images."
+        ..., parser=path, metavar="SRC", help="DICOM folder, file or zip, a NIfTI, NRRD or MHA volume, or images."
     ),
-    target: Path = typer.Argument(..., metavar="DST", help="Folder for the results, or a volume or image file."),
+    target: Path = typer.Argument(
+        ..., parser=path, metavar="DST", help="Folder for the results, or a volume or image file."
+    ),
     series: list[str] = typer.Option([], help="SeriesInstanceUID to denoise, repeatable; 'all' adds non-axial series."),
     model: str = typer.Option(
         "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."
@@ -58,10 +61,12 @@ def denoise(
     overlap: float | None = typer.Option(
         None, min=0.0, max=0.95, help=f"Part of a window shared with the next. Default: {DEFAULT_OVERLAP}."
     ),
-    report: Path | None = typer.Option(None, help="Write a JSON report without patient data."),
+    report: Path | None = typer.Option(None, parser=path, help="Write a JSON report without patient data."),
     keep_private: bool = typer.Option(False, "--keep-private", help="Copy private DICOM elements."),
     check: bool = typer.Option(False, "--check", help="Verify each derived series, as 'ctclip check' does."),
-    qc: Path | None = typer.Option(None, metavar="DIR", help="Write a quality report of each series, HTML and JSON."),
+    qc: Path | None = typer.Option(
+        None, parser=path, metavar="DIR", help="Write a quality report of each series, HTML and JSON."
+    ),
     engine: str = typer.Option(LOCAL, help="local, or ray: series are spread over a Ray cluster."),
     dry_run: bool = typer.Option(False, "--dry-run", "--list", help="List what would be done and write nothing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
