@@ -23,6 +23,7 @@ from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_
 from ctclip.cli.imports import without_collecting
 from ctclip.cli.options import path
 from ctclip.cli.progress import slice_progress
+from ctclip.settings import COMPILED
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 if TYPE_CHECKING:
@@ -153,7 +154,9 @@ def denoise(
                 qc_folder=qc,
             )
             run.chosen = choose_series(run.found, series)
-            _print_scan(console, run.found, run.chosen, verbose)
+            spec.require_settings()
+            plans = _plans(run.chosen, job, spec) if dry_run else {}
+            _print_scan(console, run.found, run.chosen, plans, verbose)
             if strict:
                 _read_all(console, run.found, run.chosen)
             if dry_run:
@@ -193,8 +196,10 @@ def _photographs(
     from ctclip.errors import CtclipError, one_line
     from ctclip.natural.files import denoise_image_file, image_jobs
     from ctclip.natural.methods import make_method
+    from ctclip.settings import require_settings
 
     jobs = image_jobs(source, target, overwrite=overwrite)
+    require_settings(model=spec.name, device=spec.device, precision=spec.precision, backend=spec.backend)
     if dry_run:
         console.print(f"Would denoise {len(jobs)} images")
         return
@@ -224,8 +229,6 @@ def _batch(text: str) -> int | str:
 
 def _load(console: Console, spec: DenoiserSpec, engine: str = LOCAL) -> Denoiser:
     with without_collecting():  # PyTorch and OpenVINO
-        from ctclip.backend import COMPILED
-
         denoiser = spec.load()
     name = denoiser.config.encoder_name
     how = f"{denoiser.device}, {denoiser.precision}, {denoiser.backend}"
@@ -248,7 +251,7 @@ def _volume(
 ) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError, DataError
-    from ctclip.pipeline import denoise_volume_file, require_no_file_above
+    from ctclip.pipeline import denoise_volume_file, require_volume_target
 
     if not source.exists():
         raise DataError(f"no such file: {source}")
@@ -256,11 +259,12 @@ def _volume(
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
         raise ConfigError("--report is the input, the output or a folder, expected a file of its own")
-    require_no_file_above(target, "the output")
-    if dry_run:
-        console.print("Would denoise one volume")
-        return
-    with _reported(report, strength) as run:
+    require_volume_target(source, target, overwrite=overwrite)
+    with _reported(None if dry_run else report, strength) as run:
+        spec.require_settings()
+        if dry_run:
+            console.print("Would denoise one volume")
+            return
         run.denoiser = _load(console, spec)
         with slice_progress(console) as bar:
             task = bar.add_task("denoising", total=None)
@@ -310,11 +314,23 @@ def _run(
         return results
 
 
-def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bool) -> None:
+def _plans(chosen: list[Series], job: SeriesJob, spec: DenoiserSpec) -> dict[str, str]:
+    """What would become of each series. The model, which says what its result is called, is loaded only where there may
+    be one: that takes seconds."""
+    from ctclip.pipeline import planned
+
+    if not (job.target.is_dir() and any(job.target.iterdir())):
+        return {}
+    with without_collecting():
+        denoiser = spec.load()
+    return {each.uid: planned(each, job, denoiser) for each in chosen}
+
+
+def _print_scan(console: Console, found: Scan, chosen: list[Series], plans: Mapping[str, str], verbose: bool) -> None:
     from ctclip.pipeline import NOT_ASKED_FOR
 
     for series in found.series:
-        what = "denoise" if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
+        what = plans.get(series.uid, "denoise") if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
         console.print(f"series {series.uid}: {series.slice_count} slices, {what}")
         for warning in series.warnings if verbose else ():
             console.print(f"  {warning}")

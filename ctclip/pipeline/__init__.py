@@ -3,14 +3,13 @@
 from ctclip.pipeline.choose import (
     check_folders,
     choose_series,
-    require_no_file_above,
     require_readable,
     require_undamaged,
 )
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.report import NOT_ASKED_FOR, report, require_writable
-from ctclip.pipeline.series import denoise_series
-from ctclip.pipeline.volume import denoise_volume_file
+from ctclip.pipeline.series import denoise_series, planned
+from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
 
 __all__ = [
     "NOT_ASKED_FOR",
@@ -21,9 +20,10 @@ __all__ = [
     "choose_series",
     "denoise_series",
     "denoise_volume_file",
+    "planned",
     "report",
-    "require_no_file_above",
     "require_readable",
     "require_undamaged",
+    "require_volume_target",
     "require_writable",
 ]

@@ -15,7 +15,7 @@ from monai.transforms import MapTransform
 from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
-from ctclip.backend import EAGER, pixel_settings
+from ctclip.backend import pixel_settings
 from ctclip.data.volumes import is_volume, read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
@@ -30,6 +30,7 @@ from ctclip.dicom.series import SLICE_FILES
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder, require_replaceable
 from ctclip.hu_window import require_finite_result
+from ctclip.settings import EAGER
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 

@@ -489,6 +489,73 @@ def test_a_dry_run_writes_nothing(export: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "code", "message"),
+    [
+        (("--model", "nope"), 1, "unknown model 'nope'"),
+        (("--device", "gpu"), 2, "unknown device 'gpu'"),
+        (("--precision", "fp16"), 2, "unknown precision 'fp16'"),
+        (("--backend", "tensorrt"), 2, "found 'tensorrt'"),
+        (("--roi", "31"), 2, "at least 32, found 31"),
+    ],
+)
+def test_a_dry_run_refuses_settings_that_a_run_would(
+    export: Path, tmp_path: Path, option: tuple[str, str], code: int, message: str
+) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "in.png")
+    hu = np.full((2, 8, 8), -100, np.float32)
+    write_volume(tmp_path / "in.nii.gz", Volume(hu, np.eye(4), np.dtype(np.int16)))
+    for source, target in ((export, "out"), (tmp_path / "in.nii.gz", "out.nii.gz"), (tmp_path / "in.png", "out.png")):
+        if target == "out.png" and option[0] == "--roi":
+            continue
+        result = _run("denoise", source, tmp_path / target, "--list", *option)
+        assert result.exit_code == code
+        assert message in result.output
+
+
+def test_a_dry_run_says_what_would_become_of_earlier_results(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = ["denoise", export, tmp_path / "out", "--model", tiny_model]
+
+    def listed(*options: str) -> str:
+        before = sorted((tmp_path / "out").rglob("*"))
+        result = _run(*command, *options, "--list")
+        assert result.exit_code == 0, result.output
+        assert sorted((tmp_path / "out").rglob("*")) == before
+        return result.output
+
+    assert "3 slices, denoise\n" in listed()
+    assert _run(*command).exit_code == 0
+    assert "3 slices, fail (its folder exists; give --overwrite to replace it)" in listed()
+    assert "3 slices, keep (done by an earlier run)" in listed("--resume")
+    assert "3 slices, denoise again (replaces an earlier result)" in listed("--overwrite")
+    assert "3 slices, denoise\n" in listed("--strength", "0.5"), "another series"
+    (series,) = (tmp_path / "out").iterdir()
+    (series / "0003.dcm").unlink()
+    assert "3 slices, denoise again (an earlier run had 2 of now 3 slices)" in listed("--resume")
+    (series / "notes.txt").write_text("mine")
+    for option in ("--resume", "--overwrite"):
+        assert "holds 1 files or folders that are no earlier result" in listed(option)
+
+
+def test_a_strict_dry_run_reads_every_slice(export: Path, tmp_path: Path) -> None:
+    strict = ["denoise", export, tmp_path / "out", "--list", "--strict"]
+    assert _run(*strict).exit_code == 0
+    path = export / "0002.dcm"
+    path.write_bytes(path.read_bytes()[:-3000])
+    result = _run(*strict)
+    assert result.exit_code == 1
+    assert "nothing was written: series" in result.output
+
+
+def test_a_dry_run_refuses_a_volume_that_exists(tmp_path: Path) -> None:
+    hu = np.full((2, 8, 8), -100, np.float32)
+    for name in ("in.nii.gz", "out.nii.gz"):
+        write_volume(tmp_path / name, Volume(hu, np.eye(4), np.dtype(np.int16)))
+    command = ["denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", "--list"]
+    assert "exists; give --overwrite" in _run(*command).output
+    assert _run(*command, "--overwrite").exit_code == 0
+
+
 def test_weights_commands() -> None:
     listed, verified = _run("weights", "list"), _run("weights", "verify")
     assert "ct-compact" in listed.output
