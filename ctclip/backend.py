@@ -11,8 +11,7 @@ import torch
 from ctclip.devices import has_fast_bf16
 from ctclip.errors import ConfigError
 from ctclip.files import cache_folder
-
-AUTO, EAGER, COMPILED, OPENVINO = CHOICES = ("auto", "eager", "compiled", "openvino")
+from ctclip.settings import AUTO, COMPILED, EAGER, OPENVINO, require_backend
 
 
 def find_backend(choice: str, device: torch.device, precision: str, *, convertible: bool = True) -> str:
@@ -33,8 +32,7 @@ def find_backend(choice: str, device: torch.device, precision: str, *, convertib
     Raises:
         ConfigError: for an unknown choice, or one that this machine does not have.
     """
-    if choice not in CHOICES:
-        raise ConfigError(f"backend must be one of {', '.join(CHOICES)}, found {choice!r}")
+    require_backend(choice)
     found = _fastest(device, precision, convertible) if choice == AUTO else choice
     if found == COMPILED:
         if shutil.which(os.environ.get("CXX", "g++")) is None:

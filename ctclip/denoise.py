@@ -26,7 +26,7 @@ from ctclip.hu_window import (
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network, has_fast_form, optimized_network
-from ctclip.networks.denoiser import PAD_MULTIPLE
+from ctclip.settings import require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.loading import load_model
@@ -78,8 +78,8 @@ class Denoiser:
         self.precision = find_precision(precision, self.device)
         if batch_size != "auto" and (not _is_whole(batch_size) or batch_size < 1):
             raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
-        if roi_size is not None and (not _is_whole(roi_size) or roi_size < PAD_MULTIPLE):
-            raise ConfigError(f"roi must be a whole number of pixels, at least {PAD_MULTIPLE}, found {roi_size!r}")
+        if roi_size is not None:
+            require_roi(roi_size)
         if not 0 <= overlap < 1:
             raise ConfigError(f"overlap must be at least 0 and below 1, found {overlap}")
         if network.config.out_channels != 1:

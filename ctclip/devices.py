@@ -8,10 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ctclip.errors import ConfigError
-
-DEVICE_TYPES = ("cpu", "cuda", "mps")
-
-PRECISIONS = ("fp32", "bf16")
+from ctclip.settings import require_device, require_precision
 
 AMPERE = (8, 0)
 """Compute capability of NVIDIA's first GPUs with bf16."""
@@ -42,12 +39,8 @@ def find_device(device: str | torch.device) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda, cuda:N or mps") from error
-    if found.type not in DEVICE_TYPES:
-        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda, cuda:N or mps")
+    require_device(str(device))
+    found = torch.device(device)
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
             f"there is no device {str(device)!r}: this machine has {torch.cuda.device_count()} CUDA devices; try cpu"
@@ -81,8 +74,7 @@ def find_precision(precision: str, device: torch.device) -> str:
     """
     if precision == "auto":
         return "bf16" if has_fast_bf16(device) else "fp32"
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}; expected auto, fp32 or bf16")
+    require_precision(precision)
     return precision
 
 

@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ctclip.errors import ConfigError
@@ -33,6 +34,18 @@ REPLACED_PREFIX = ".ctclip-replaced-"
 
 TOKEN_LENGTH = 8
 """Hexadecimal digits after either."""
+
+
+def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all below it, each once, with the names of their files; links are followed."""
+    visited = set()
+    for folder, below, names in os.walk(top, followlinks=True):
+        place = os.path.realpath(folder)
+        if place in visited:
+            below.clear()  # a link may lead back to a folder above
+            continue
+        visited.add(place)
+        yield Path(folder), names
 
 
 def partial_name(path: Path) -> Path:
@@ -134,11 +147,14 @@ def require_replaceable(folder: Path, own_names: Collection[str]) -> None:
     """Refuse to replace a folder that holds more than an earlier result.
 
     Raises:
-        ConfigError: when it holds anything but files of these names.
+        ConfigError: when it holds anything but files of these names, which may be patterns.
     """
-    others = [path for path in folder.iterdir() if path.name not in own_names] if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    others = sum(not any(fnmatchcase(name, own) for own in own_names) for name in names)
     if others:
-        raise ConfigError(f"{folder} holds {len(others)} files or folders that are no earlier result; choose another")
+        raise ConfigError(
+            f"{folder} holds {others} files or folders that are no earlier result; move them away or choose another"
+        )
 
 
 def _is_empty(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from rich.console import Console
 from ctclip.cli.config_file import typed
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
+from ctclip.cli.options import path
 
 if TYPE_CHECKING:
     from ctclip.natural.methods import MethodSpec
@@ -28,8 +29,10 @@ def benchmark() -> None:
 @benchmark_app.command()
 def natural(
     context: typer.Context,
-    data: Path = typer.Option(..., help="Folder with a folder per image set."),
-    output: Path = typer.Option(..., help="Folder for results; an interrupted run goes on where it stopped."),
+    data: Path = typer.Option(..., parser=path, help="Folder with a folder per image set."),
+    output: Path = typer.Option(
+        ..., parser=path, help="Folder for results; an interrupted run goes on where it stopped."
+    ),
     sets: str = typer.Option("CBSD68,Kodak24,McMaster,Urban100", help="Folders of clean images, by name or path."),
     real: str = typer.Option("", help="Folders of pairs with real noise, for example CC,PolyU,SIDD."),
     noise: list[str] = typer.Option(

@@ -8,11 +8,14 @@ import typer
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
+from ctclip.cli.options import path
 
 
 def check(
-    series: Path = typer.Argument(..., metavar="SERIES", help="Folder of one derived series."),
-    source: Path | None = typer.Option(None, help="Folder with the source series: also geometry, padding and HU."),
+    series: Path = typer.Argument(..., parser=path, metavar="SERIES", help="Folder of one derived series."),
+    source: Path | None = typer.Option(
+        None, parser=path, help="Folder with the source series: also geometry, padding and HU."
+    ),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print what fails only."),
 ) -> None:
     """Verify a derived series: what it states, and that it fits its source.

@@ -8,6 +8,9 @@ from typing import Any
 
 import typer
 
+NOT_IN_A_FILE = ("config", "help")
+"""Options without an effect there."""
+
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
     """Take the file's values as the defaults of the command; an option on the command line counts more.
@@ -25,7 +28,12 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise typer.BadParameter(f"no JSON file that can be read ({type(error).__name__})") from error
-    options = {option.removeprefix("--"): each for each in context.command.params for option in each.opts if each.name}
+    options = {
+        option.removeprefix("--"): each
+        for each in context.command.params
+        for option in each.opts
+        if option.startswith("--") and each.name not in NOT_IN_A_FILE
+    }
     if not isinstance(values, dict) or not values.keys() <= options.keys():
         unknown = sorted(values.keys() - options.keys()) if isinstance(values, dict) else type(values).__name__
         raise typer.BadParameter(f"expected an object with names of options, found {unknown}")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
+WIDE = 10_000
+"""Columns where nobody looks: no table breaks a UID that is to be copied or searched for."""
+
 
 def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
     """Prints text as it is: nothing in a file's name is taken for markup, and no line is broken for a pipe to split."""
-    return Console(quiet=quiet, stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    console = Console(quiet=quiet, stderr=stderr, highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console

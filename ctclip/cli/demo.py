@@ -9,10 +9,11 @@ from rich.table import Table
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import NOTHING_DONE, one_line_errors
+from ctclip.cli.options import path
 
 
 def demo(
-    output: Path = typer.Option(Path("demo"), help="Folder to write."),
+    output: Path = typer.Option(Path("demo"), parser=path, help="Folder to write."),
     slices: int = typer.Option(20, min=1, help="Slices of the phantom."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier demonstration."),
 ) -> None:

@@ -7,8 +7,9 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,9 @@ from ctclip.cli.config_file import read_config, typed
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.imports import without_collecting
+from ctclip.cli.options import path
 from ctclip.cli.progress import slice_progress
+from ctclip.settings import COMPILED
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 if TYPE_CHECKING:
@@ -37,9 +40,11 @@ LOCAL, RAY = ENGINES = ("local", "ray")
 def denoise(
     context: typer.Context,
     source: Path = typer.Argument(
-        ..., metavar="SRC", help="DICOM folder, file or zip, a NIfTI, NRRD or MHA volume, or images."
+        ..., parser=path, metavar="SRC", help="DICOM folder, file or zip, a NIfTI, NRRD or MHA volume, or images."
     ),
-    target: Path = typer.Argument(..., metavar="DST", help="Folder for the results, or a volume or image file."),
+    target: Path = typer.Argument(
+        ..., parser=path, metavar="DST", help="Folder for the results, or a volume or image file."
+    ),
     series: list[str] = typer.Option([], help="SeriesInstanceUID to denoise, repeatable; 'all' adds non-axial series."),
     model: str = typer.Option(
         "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."
@@ -57,17 +62,23 @@ def denoise(
     overlap: float | None = typer.Option(
         None, min=0.0, max=0.95, help=f"Part of a window shared with the next. Default: {DEFAULT_OVERLAP}."
     ),
-    report: Path | None = typer.Option(None, help="Write a JSON report without patient data."),
+    report: Path | None = typer.Option(None, parser=path, help="Write a JSON report without patient data."),
     keep_private: bool = typer.Option(False, "--keep-private", help="Copy private DICOM elements."),
     check: bool = typer.Option(False, "--check", help="Verify each derived series, as 'ctclip check' does."),
-    qc: Path | None = typer.Option(None, metavar="DIR", help="Write a quality report of each series, HTML and JSON."),
+    qc: Path | None = typer.Option(
+        None, parser=path, metavar="DIR", help="Write a quality report of each series, HTML and JSON."
+    ),
     engine: str = typer.Option(LOCAL, help="local, or ray: series are spread over a Ray cluster."),
     dry_run: bool = typer.Option(False, "--dry-run", "--list", help="List what would be done and write nothing."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
     resume: bool = typer.Option(False, "--resume", help="Keep series that an earlier run has finished."),
     strict: bool = typer.Option(False, "--strict", help="Read every slice first; write nothing when one is bad."),
     config: Path | None = typer.Option(
-        None, callback=read_config, is_eager=True, help='JSON file with defaults of these options, {"strength": "low"}.'
+        None,
+        parser=path,
+        callback=read_config,
+        is_eager=True,
+        help='JSON file with defaults of these options, {"strength": "low"}.',
     ),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Print warnings about unusual input."),
@@ -86,11 +97,11 @@ def denoise(
             from ctclip.dicom import derived_series_numbers, opened_export
             from ctclip.errors import ConfigError
             from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
-            from ctclip.natural.files import holds_images_only, is_image
+            from ctclip.natural.files import holds_images_only, is_photograph
             from ctclip.natural.methods import MethodSpec
-            from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series, require_undamaged
+            from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series
 
-        photographs = is_image(source) or (source.is_dir() and holds_images_only(source))
+        photographs = holds_images_only(source) if source.is_dir() else is_photograph(source)
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
         for_series = {
             "series": series,
@@ -131,29 +142,41 @@ def denoise(
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
         check_folders(source, target, qc=qc, report=report)
-        with opened_export(source) as found:
+        with _reported(None if dry_run else report, share) as run, opened_export(source) as run.found:
             job = SeriesJob(
                 target,
                 strength=share,
-                series_numbers=derived_series_numbers(found),
+                series_numbers=derived_series_numbers(run.found),
                 overwrite=overwrite,
                 resume=resume,
                 keep_private=keep_private,
                 check=check,
                 qc_folder=qc,
             )
-            chosen = choose_series(found, series)
-            _print_scan(console, found, chosen, verbose)
+            run.chosen = choose_series(run.found, series)
+            spec.require_settings()
+            plans = _plans(run.chosen, job, spec) if dry_run else {}
+            _print_scan(console, run.found, run.chosen, plans, verbose)
+            if strict:
+                _read_all(console, run.found, run.chosen)
             if dry_run:
                 raise typer.Exit(ALL_DONE)
-            if strict:
-                require_undamaged(found)
-            denoiser = _load(console, spec, engine)
-            results = _run(console, chosen, job, spec, denoiser, engine, strict)
-            _print_results(console, results)
-            _write_report(report, results, denoiser, share, found)
-        failed = sum(result.status == "failed" for result in results)
-        raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(results) else NOTHING_DONE)
+            run.denoiser = _load(console, spec, engine)
+            run.results = _run(console, run.chosen, job, spec, run.denoiser, engine)
+            _print_results(console, run.results)
+        failed = sum(result.status == "failed" for result in run.results)
+        raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(run.results) else NOTHING_DONE)
+
+
+@dataclass
+class _Outcome:
+    """What there is of a run so far."""
+
+    found: Scan | None = None
+    chosen: list[Series] = field(default_factory=list)
+    denoiser: Denoiser | None = None
+    results: list[SeriesResult] = field(default_factory=list)
+    error: str | None = None
 
 
 def _refuse(context: typer.Context, given: Mapping[str, object], what: str) -> None:
@@ -173,8 +196,10 @@ def _photographs(
     from ctclip.errors import CtclipError, one_line
     from ctclip.natural.files import denoise_image_file, image_jobs
     from ctclip.natural.methods import make_method
+    from ctclip.settings import require_settings
 
     jobs = image_jobs(source, target, overwrite=overwrite)
+    require_settings(model=spec.name, device=spec.device, precision=spec.precision, backend=spec.backend)
     if dry_run:
         console.print(f"Would denoise {len(jobs)} images")
         return
@@ -204,8 +229,6 @@ def _batch(text: str) -> int | str:
 
 def _load(console: Console, spec: DenoiserSpec, engine: str = LOCAL) -> Denoiser:
     with without_collecting():  # PyTorch and OpenVINO
-        from ctclip.backend import COMPILED
-
         denoiser = spec.load()
     name = denoiser.config.encoder_name
     how = f"{denoiser.device}, {denoiser.precision}, {denoiser.backend}"
@@ -237,22 +260,34 @@ def _volume(
     require_volume_target(source, target, overwrite=overwrite)
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
         raise ConfigError("--report is the input, the output or a folder, expected a file of its own")
-    if dry_run:
-        console.print("Would denoise one volume")
-        return
-    denoiser = _load(console, spec)
+    require_volume_target(source, target, overwrite=overwrite)
+    with _reported(None if dry_run else report, strength) as run:
+        spec.require_settings()
+        if dry_run:
+            console.print("Would denoise one volume")
+            return
+        run.denoiser = _load(console, spec)
+        with slice_progress(console) as bar:
+            task = bar.add_task("denoising", total=None)
+            result = denoise_volume_file(
+                source,
+                target,
+                run.denoiser,
+                strength=strength,
+                overwrite=overwrite,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        run.results = [result]
+        _print_results(console, run.results)
+
+
+def _read_all(console: Console, found: Scan, chosen: list[Series]) -> None:
+    from ctclip.pipeline import require_readable, require_undamaged
+
+    require_undamaged(found)
     with slice_progress(console) as bar:
-        task = bar.add_task("denoising", total=None)
-        result = denoise_volume_file(
-            source,
-            target,
-            denoiser,
-            strength=strength,
-            overwrite=overwrite,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    _print_results(console, [result])
-    _write_report(report, [result], denoiser, strength, None)
+        task = bar.add_task("reading", total=sum(series.slice_count for series in chosen))
+        require_readable(chosen, partial(bar.advance, task))
 
 
 def _run(
@@ -262,18 +297,14 @@ def _run(
     spec: DenoiserSpec,
     denoiser: Denoiser,
     engine: str,
-    strict: bool,
 ) -> list[SeriesResult]:
-    from ctclip.pipeline import denoise_series, require_readable
+    from ctclip.pipeline import denoise_series
 
     with slice_progress(console) as bar:
-        total = sum(series.slice_count for series in chosen)
-        if strict:
-            require_readable(chosen, partial(bar.advance, bar.add_task("reading", total=total)))
         if engine == RAY:
             from ctclip.pipeline.ray_engine import denoise_on_ray
 
-            task = bar.add_task(f"{len(chosen)} series on Ray", total=total)
+            task = bar.add_task(f"{len(chosen)} series on Ray", total=sum(series.slice_count for series in chosen))
             # One backend for all, so that they give the same.
             spec = replace(spec, backend=denoiser.backend)
             return denoise_on_ray(chosen, job, spec, lambda result: bar.advance(task, result.slices))
@@ -284,9 +315,23 @@ def _run(
         return results
 
 
-def _print_scan(console: Console, found: Scan, chosen: list[Series], verbose: bool) -> None:
+def _plans(chosen: list[Series], job: SeriesJob, spec: DenoiserSpec) -> dict[str, str]:
+    """What would become of each series. The model, which says what its result is called, is loaded only where there may
+    be one: that takes seconds."""
+    from ctclip.pipeline import planned
+
+    if not (job.target.is_dir() and any(job.target.iterdir())):
+        return {}
+    with without_collecting():
+        denoiser = spec.load()
+    return {each.uid: planned(each, job, denoiser) for each in chosen}
+
+
+def _print_scan(console: Console, found: Scan, chosen: list[Series], plans: Mapping[str, str], verbose: bool) -> None:
+    from ctclip.pipeline import NOT_ASKED_FOR
+
     for series in found.series:
-        what = "denoise" if series in chosen else f"skip ({series.skip_reason or 'not asked for'})"
+        what = plans.get(series.uid, "denoise") if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
         console.print(f"series {series.uid}: {series.slice_count} slices, {what}")
         for warning in series.warnings if verbose else ():
             console.print(f"  {warning}")
@@ -323,14 +368,42 @@ def _print_result(console: Console, result: SeriesResult) -> None:
         console.print(f"  quality: {warning}")
 
 
-def _write_report(
-    path: Path | None, results: list[SeriesResult], denoiser: Denoiser, strength: float, found: Scan | None
-) -> None:
+@contextmanager
+def _reported(path: Path | None, strength: float) -> Iterator[_Outcome]:
+    """A run whose report is written whatever becomes of it, and refused before it when that cannot be done.
+
+    Args:
+        path: of the report; ``None`` for none.
+        strength: 0 to 1.
+    """
+    from ctclip.errors import CtclipError, one_line
+    from ctclip.pipeline import SeriesResult, require_writable
+
+    if path is not None:
+        require_writable(path)
+    run = _Outcome()
+    try:
+        yield run
+    except (CtclipError, OSError, MemoryError) as error:
+        run.error = one_line(error)
+        run.results = [SeriesResult(each.uid, each.slice_count, "failed", run.error) for each in run.chosen]
+        _write_report(path, run, strength)
+        raise
+    _write_report(path, run, strength)
+
+
+def _write_report(path: Path | None, run: _Outcome, strength: float) -> None:
+    from ctclip.errors import one_line
     from ctclip.files import atomic_path
     from ctclip.pipeline import report
 
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(report(results, denoiser, strength=strength, found=found), indent=1))
+    content = report(run.results, run.denoiser, strength=strength, found=run.found, error=run.error)
+    try:
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(content, indent=1))
+    except OSError as error:
+        typer.secho(f"ctclip: the report was not written: {one_line(error)}", fg="red", err=True)
+        failed = all(result.status == "failed" for result in run.results)
+        raise typer.Exit(NOTHING_DONE if failed else SOME_FAILED) from None

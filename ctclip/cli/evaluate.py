@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
-from ctclip.cli.options import parse_names, parse_windows
+from ctclip.cli.options import parse_names, parse_windows, path
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 if TYPE_CHECKING:
@@ -25,14 +25,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    data: Path = typer.Argument(..., metavar="DATA", help="Folder of a challenge data set, or a list of pairs."),
-    output: Path = typer.Option(..., help="Folder for report.html, results.json and the CSV tables."),
+    data: Path = typer.Argument(
+        ..., parser=path, metavar="DATA", help="Folder of a challenge data set, or a list of pairs."
+    ),
+    output: Path = typer.Option(..., parser=path, help="Folder for report.html, results.json and the CSV tables."),
     layout: str = typer.Option("auto", help="auto, mayo2016, tcia, or pairs (a JSON or CSV list)."),
     model: list[str] = typer.Option([], help="Name or checkpoint file, repeatable; 'none' judges no model."),
     strength: list[str] = typer.Option([DEFAULT_STRENGTH], help="low, medium, high, or 0 to 1; repeatable."),
     encoder_weights: str = typer.Option("", help="CLIP weights for checkpoints that hold no encoder."),
     baseline: str = typer.Option("median,nlm", help="identity, median, nlm, tv, bilateral, bm3d."),
-    prediction: Path | None = typer.Option(None, help="Folder with results of another tool, judged alike."),
+    prediction: Path | None = typer.Option(
+        None, parser=path, help="Folder with results of another tool, judged alike."
+    ),
     windows: str = typer.Option("soft,full", help="soft, lung, brain, bone, full, or LEVEL,WIDTH in HU."),
     patients: str = typer.Option("", help="Folder names or hashes of the patients to use; all when empty."),
     legacy: bool = typer.Option(False, "--legacy", help="Also the figures by the published code's convention."),

@@ -9,11 +9,14 @@ import typer
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import one_line_errors
+from ctclip.cli.options import path
 
 
 def features(
-    source: Path = typer.Argument(..., metavar="SRC", help="Folder of photographs, a DICOM series or a CT volume."),
-    output: Path = typer.Option(..., help="Folder for features.md, .csv, .json and .png."),
+    source: Path = typer.Argument(
+        ..., parser=path, metavar="SRC", help="Folder of photographs, a DICOM series or a CT volume."
+    ),
+    output: Path = typer.Option(..., parser=path, help="Folder for features.md, .csv, .json and .png."),
     encoder: list[str] = typer.Option(
         ["natural-compact", "ct-compact", "random"],
         help="Model, checkpoint, RN50:WEIGHTS, timm:MODEL:WEIGHTS or random; repeatable.",

@@ -11,10 +11,11 @@ from rich.table import Table
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
+from ctclip.cli.options import path
 
 
 def inspect(
-    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder, file or zip."),
+    source: Path = typer.Argument(..., parser=path, metavar="SRC", help="DICOM folder, file or zip."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """List the series in a folder: geometry, kernel, dose, noise, and what would be denoised or skipped and why.

@@ -9,13 +9,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
-from ctclip.cli.options import parse_names, parse_numbers, parse_window
+from ctclip.cli.options import parse_names, parse_numbers, parse_window, path
 from ctclip.strength import find_strength
 
 
 def matrix(
-    data: Path = typer.Argument(..., metavar="DATA", help="Folder or list of CT volumes, DICOM series or pairs."),
-    output: Path = typer.Option(..., help="Folder for matrix.html and matrix.csv."),
+    data: Path = typer.Argument(
+        ..., parser=path, metavar="DATA", help="Folder or list of CT volumes, DICOM series or pairs."
+    ),
+    output: Path = typer.Option(..., parser=path, help="Folder for matrix.html and matrix.csv."),
     noise: str = typer.Option("white,image,projection", help="Kinds of noise, see 'ctclip simulate'."),
     dose: str = typer.Option("1,0.5,0.25,0.1", help="Fractions of the scans' dose; 1 adds nothing."),
     texture: str = typer.Option("standard", help="smooth, standard, sharp."),

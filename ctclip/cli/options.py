@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+
+import typer
 
 from ctclip.errors import ConfigError
 from ctclip.units import WINDOWS_HU, HUWindow
+
+
+def path(value: object) -> Path:
+    """Of a file or folder, as typer's ``parser``; its name is what the help shows.
+
+    Raises:
+        BadParameter: when it is empty, as where a shell does not know a variable, and would mean the current folder.
+    """
+    if not str(value):
+        raise typer.BadParameter("found an empty text, expected a path; is a variable not set?")
+    return Path(str(value))
 
 
 def parse_windows(text: str) -> list[HUWindow]:

@@ -13,6 +13,7 @@ from rich.console import Console
 from ctclip.cli.config_file import typed
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
+from ctclip.cli.options import path
 from ctclip.cli.progress import slice_progress
 
 if TYPE_CHECKING:
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
 def simulate(
     context: typer.Context,
-    source: Path = typer.Argument(..., metavar="SRC", help="DICOM folder or file, or a NIfTI, NRRD or MHA volume."),
-    target: Path = typer.Argument(..., metavar="DST", help="Folder for the derived series, or a volume file."),
+    source: Path = typer.Argument(
+        ..., parser=path, metavar="SRC", help="DICOM folder or file, or a NIfTI, NRRD or MHA volume."
+    ),
+    target: Path = typer.Argument(
+        ..., parser=path, metavar="DST", help="Folder for the derived series, or a volume file."
+    ),
     dose: float | None = typer.Option(None, help="Fraction of the scan's dose, such as 0.25."),
     noise_sd: float | None = typer.Option(None, help="Instead: SD of the added noise in soft tissue, HU."),
     photons: float | None = typer.Option(None, help="Instead: photons per ray without patient, such as 1e5."),

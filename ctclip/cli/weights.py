@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from ctclip.cli.exit_codes import NOTHING_DONE, one_line_errors
+from ctclip.cli.options import path
 
 weights_app = typer.Typer(no_args_is_help=True, help="List, fetch, verify, import and export weights.")
 
@@ -57,8 +58,10 @@ def verify() -> None:
 
 @weights_app.command("import")
 def import_published(
-    source: Path = typer.Argument(..., help="Checkpoint published with the paper, such as net_g_latest.pth."),
-    target: Path = typer.Argument(..., help="ctclip checkpoint to write."),
+    source: Path = typer.Argument(
+        ..., parser=path, help="Checkpoint published with the paper, such as net_g_latest.pth."
+    ),
+    target: Path = typer.Argument(..., parser=path, help="ctclip checkpoint to write."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
 ) -> None:
     """Turn a checkpoint published with the paper into a ctclip checkpoint, BatchNorm buffers included."""
@@ -79,7 +82,9 @@ def import_published(
 @weights_app.command("export")
 def export(
     model: str = typer.Argument(..., help="A model's name, or a ctclip checkpoint."),
-    target: Path = typer.Argument(..., help="File to write: .pt (ctclip checkpoint), .pt2 (torch.export) or .onnx."),
+    target: Path = typer.Argument(
+        ..., parser=path, help="File to write: .pt (ctclip checkpoint), .pt2 (torch.export) or .onnx."
+    ),
     encoder_weights: str | None = typer.Option(None, help="CLIP weights, for checkpoints without an encoder."),
     decoder_only: bool = typer.Option(False, "--decoder-only", help="Leave the encoder out; its SHA-256 is recorded."),
     half: bool = typer.Option(False, "--half", help="Store float16: half the size."),

@@ -15,7 +15,7 @@ from ctclip.dicom.derivation import (
     derived_series_uid,
 )
 from ctclip.dicom.derived import derive_slice, save_slice
-from ctclip.dicom.export import opened_export
+from ctclip.dicom.export import is_dicom_file, opened_export
 from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.numbering import derived_series_number, derived_series_numbers
 from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
@@ -41,6 +41,7 @@ __all__ = [
     "derived_series_uid",
     "derived_uid",
     "frame_uid",
+    "is_dicom_file",
     "opened_export",
     "patient_key",
     "printable_kernel",

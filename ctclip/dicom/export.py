@@ -9,15 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from ctclip.dicom.archive import unpacked
-from ctclip.dicom.classify import ENHANCED
+from ctclip.dicom.classify import ENHANCED, START_BYTES, looks_like_dicom
 from ctclip.dicom.enhanced import split_frames
 from ctclip.dicom.scan import Scan, SkippedFile, scan
 from ctclip.errors import SeriesError
 from ctclip.temporary import remove_abandoned, temporary_folder
 
-__all__ = ["opened_export"]
+__all__ = ["is_dicom_file", "opened_export"]
 
 IN_BOTH = "single and multi-frame images under one SeriesInstanceUID: export again"
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file starts as DICOM, whatever its name; one that cannot be read does not."""
+    try:
+        with path.open("rb") as file:
+            return looks_like_dicom(file.read(START_BYTES))
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -14,6 +14,9 @@ from ctclip.dicom.lenient import quiet_pydicom
 from ctclip.dicom.slices import CTSlice, to_stored
 from ctclip.threads import map_ahead
 
+SLICE_FILES = ("[0-9]" * 4 + ".dcm", "[0-9]" * 5 + ".dcm")
+"""Names of the files of a derived series, as patterns."""
+
 
 def write_derived_slices(
     denoised: Iterable[tuple[CTSlice, np.ndarray]], folder: Path, derivation: Derivation, *, series_number: int

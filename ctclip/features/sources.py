@@ -45,12 +45,9 @@ def holds_images(source: Path) -> bool:
 def _is_ct(path: Path) -> bool:
     """By the name of a volume, or the content of DICOM, whose names mean nothing."""
     from ctclip.data.volumes import is_volume
-    from ctclip.dicom.classify import START_BYTES, looks_like_dicom
+    from ctclip.dicom import is_dicom_file
 
-    if is_volume(path):
-        return True
-    with path.open("rb") as file:
-        return looks_like_dicom(file.read(START_BYTES))
+    return is_volume(path) or is_dicom_file(path)
 
 
 def read_photographs(source: Path, count: int) -> list[np.ndarray]:

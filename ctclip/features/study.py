@@ -11,7 +11,7 @@ import torch
 from ctclip.errors import DataError
 from ctclip.features.similarity import cosine_similarity, linear_cka
 from ctclip.networks import FreezableEncoder
-from ctclip.networks.denoiser import PAD_MULTIPLE
+from ctclip.settings import PAD_MULTIPLE
 
 CROP_PX = 256
 """Largest side of the middle part of an image that is looked at; a multiple of 32."""

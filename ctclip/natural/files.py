@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 
 from ctclip.data.images import IMAGE_SUFFIXES
+from ctclip.dicom import is_dicom_file
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_path
+from ctclip.files import atomic_path, folders_below
 from ctclip.natural.methods import RGB_CHANNELS, ImageMethod
 from ctclip.natural.sets import DEEP_MODES, read_image
 
 JPEG_QUALITY = 95
+
+OF_WINDOWS = ("thumbs.db", "desktop.ini")
+"""Files that Windows puts into folders of images."""
 
 
 def is_image(path: Path) -> bool:
@@ -21,10 +25,27 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_photograph(path: Path) -> bool:
+    """Whether a file, or one that should be there, is an image by its name and no DICOM by its content."""
+    return is_image(path) and not is_dicom_file(path)
+
+
 def holds_images_only(folder: Path) -> bool:
-    """Whether a folder holds photographs, and nothing that could be DICOM, at its top level."""
-    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    return bool(files) and all(is_image(path) for path in files)
+    """Whether a folder holds photographs and, in the folders below it too, no file that is none: it could be DICOM.
+
+    What is hidden does not count, nor what Windows puts beside images.
+    """
+    found = False
+    for place, names in folders_below(folder):
+        if any(part.startswith(".") for part in place.relative_to(folder).parts):
+            continue
+        for name in names:
+            if name.startswith(".") or name.lower() in OF_WINDOWS or not (place / name).is_file():
+                continue
+            if not is_photograph(place / name):
+                return False
+            found = found or place == folder
+    return found
 
 
 def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[tuple[Path, Path]]:

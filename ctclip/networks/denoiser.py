@@ -11,9 +11,7 @@ from ctclip.networks.backbone import BackboneEncoder
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS, DenoiserConfig, config_of_fields
 from ctclip.networks.decoder import DenseFeatureDecoder
 from ctclip.networks.encoder import DenseFeatureEncoder, FreezableEncoder
-
-PAD_MULTIPLE = 32
-"""Sides are padded to a multiple of this, as in the published tests (16 would do without layer4)."""
+from ctclip.settings import PAD_MULTIPLE
 
 
 class DenseFeatureDenoiser(nn.Module):

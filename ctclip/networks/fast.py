@@ -12,8 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ctclip.backend import AUTO, CHOICES, COMPILED, EAGER, OPENVINO
-from ctclip.devices import PRECISIONS
 from ctclip.errors import ConfigError
 from ctclip.networks.build import Network
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
@@ -22,6 +20,7 @@ from ctclip.networks.denoiser import DenseFeatureDenoiser, pad_to_multiple
 from ctclip.networks.encoder import DenseFeatureEncoder
 from ctclip.networks.float32 import exact_float32
 from ctclip.networks.openvino import OpenVINOLayers
+from ctclip.settings import AUTO, BACKENDS, COMPILED, EAGER, OPENVINO, PRECISIONS
 
 GPU_CHANNELS = 8
 """cuDNN multiplies bfloat16 on tensor cores where channels are a multiple of this: with 16 channels, of which seven are
@@ -47,7 +46,7 @@ def optimized_network(network: Network, *, precision: str, backend: str = EAGER,
             as "fp32" and "eager" under another name.
     """
     _require_found("precision", precision, PRECISIONS)
-    _require_found("backend", backend, [choice for choice in CHOICES if choice != AUTO])
+    _require_found("backend", backend, [choice for choice in BACKENDS if choice != AUTO])
     if not has_fast_form(network):
         if backend == OPENVINO:
             raise ConfigError("backend 'openvino' is for networks on CLIP's ResNet; take 'eager'")

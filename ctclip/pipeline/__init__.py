@@ -1,12 +1,18 @@
 """One job: find the series, denoise them slice by slice, write derived series, report. Nothing half-written remains."""
 
-from ctclip.pipeline.choose import check_folders, choose_series, require_readable, require_undamaged
+from ctclip.pipeline.choose import (
+    check_folders,
+    choose_series,
+    require_readable,
+    require_undamaged,
+)
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
-from ctclip.pipeline.report import report
-from ctclip.pipeline.series import denoise_series
+from ctclip.pipeline.report import NOT_ASKED_FOR, report, require_writable
+from ctclip.pipeline.series import denoise_series, planned
 from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
 
 __all__ = [
+    "NOT_ASKED_FOR",
     "DenoiserSpec",
     "SeriesJob",
     "SeriesResult",
@@ -14,8 +20,10 @@ __all__ = [
     "choose_series",
     "denoise_series",
     "denoise_volume_file",
+    "planned",
     "report",
     "require_readable",
     "require_undamaged",
     "require_volume_target",
+    "require_writable",
 ]

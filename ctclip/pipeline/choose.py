@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.data.volumes import is_volume
-from ctclip.dicom import Scan, Series, read_slice
+from ctclip.dicom import Scan, Series, is_dicom_file, read_slice
 from ctclip.errors import ConfigError, CtclipError, SeriesError, one_line
+from ctclip.files import folders_below
 from ctclip.threads import map_ahead
 
 SliceDone = Callable[[], None]
 
 READING_THREADS = 2
+
+ALL = "all"
+"""In place of UIDs: every series that can be denoised."""
 
 
 def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
@@ -21,24 +26,23 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
 
     Args:
         found: of the input.
-        wanted: SeriesInstanceUIDs, or "all", or nothing.
+        wanted: SeriesInstanceUIDs, or "all", or both, or nothing.
 
     Raises:
         SeriesError: when a UID is not there or can never be denoised, or when nothing is left to denoise.
     """
-    if "all" in wanted:
+    by_uid = {series.uid: series for series in found.series}
+    asked = [uid for uid in dict.fromkeys(wanted) if uid != ALL]
+    missing = [uid for uid in asked if uid not in by_uid]
+    if missing:
+        raise SeriesError(f"series {missing[0]} is not in the input; 'ctclip denoise SRC DST --dry-run' lists what is")
+    unusable = [by_uid[uid] for uid in asked if not by_uid[uid].selectable]
+    if unusable:
+        raise SeriesError(f"series {unusable[0].uid} cannot be denoised: {unusable[0].skip_reason}")
+    if ALL in wanted:
         chosen = [series for series in found.series if series.selectable]
-    elif wanted:
-        by_uid = {series.uid: series for series in found.series}
-        missing = [uid for uid in wanted if uid not in by_uid]
-        if missing:
-            raise SeriesError(
-                f"series {missing[0]} is not in the input; 'ctclip denoise SRC DST --dry-run' lists what is"
-            )
-        chosen = [by_uid[uid] for uid in dict.fromkeys(wanted)]
-        unusable = [series for series in chosen if not series.selectable]
-        if unusable:
-            raise SeriesError(f"series {unusable[0].uid} cannot be denoised: {unusable[0].skip_reason}")
+    elif asked:
+        chosen = [by_uid[uid] for uid in asked]
     else:
         chosen = [series for series in found.series if series.skip_reason is None]
     if not chosen:
@@ -46,6 +50,8 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
         reasons += [f"series of {series.slice_count} slices: {series.skip_reason}" for series in found.series]
         if any(is_volume(item.path) for item in found.skipped):
             reasons.append("volumes are taken one at a time: give the file")
+        if any(item.path.suffix.lower() in IMAGE_SUFFIXES for item in found.skipped):
+            reasons.append("photographs are taken from a folder that holds nothing else, or give the file")
         raise SeriesError(f"no axial CT series in the input; found {'; '.join(reasons) or 'no DICOM files'}")
     return chosen
 
@@ -60,22 +66,53 @@ def check_folders(source: Path, target: Path, *, qc: Path | None = None, report:
         report: file for the report.
 
     Raises:
-        ConfigError: when one of them is the source, or lies inside it, or is a file instead of a folder, or the other
-            way round.
+        ConfigError: when one of them is the source, or lies inside it or where a link in it leads, or is a file instead
+            of a folder, or the other way round, or lies below a file. The source of a single DICOM file is its folder.
     """
-    # not Path.resolve, which raises for links in a circle
-    origin = Path(os.path.realpath(source))
-    for written in (Path(os.path.realpath(path)) for path in (target, qc, report) if path is not None):
-        if written == origin or (origin.is_dir() and written.is_relative_to(origin)):
-            raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
+    places = {"the output": target, "--qc": qc, "--report": report}
+    given = {name: path for name, path in places.items() if path is not None}
+    _require_outside(source, given.values())
     if target.is_file():
         raise ConfigError("the output is a file, expected a folder")
     if is_volume(target) and not target.is_dir():
         raise ConfigError(f"the input is DICOM, so the output is a folder of series, found {target.name}")
     if qc is not None and qc.is_file():
         raise ConfigError("--qc is a file, expected a folder for quality reports")
-    if report is not None and report.is_dir():
+    if report is not None and (report.is_dir() or _real(report) in _with_above(target, qc)):
         raise ConfigError("--report is a folder, expected a file")
+    for name, path in given.items():
+        require_no_file_above(path, name)
+
+
+def require_no_file_above(path: Path, name: str) -> None:
+    """Refuse a place that cannot be made because one of its folders is a file.
+
+    Raises:
+        ConfigError: that calls the place by this name.
+    """
+    above = next(folder for folder in _real(path).parents if os.path.exists(folder))
+    if not above.is_dir():
+        raise ConfigError(f"{name} lies below a file, expected a folder; choose another")
+
+
+def _require_outside(source: Path, places: Iterable[Path]) -> None:
+    origin = _real(source.parent if is_dicom_file(source) else source)
+    reached = [_real(folder) for folder, _ in folders_below(source)]
+    for written in map(_real, places):
+        if written == origin or (origin.is_dir() and written.is_relative_to(origin)):
+            raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
+        if any(written.is_relative_to(folder) for folder in reached):
+            raise ConfigError("a link inside the input leads to the output; remove the link or choose another folder")
+
+
+def _with_above(*folders: Path | None) -> set[Path]:
+    """Folders that will be there, with those above them."""
+    return {each for folder in folders if folder is not None for each in (_real(folder), *_real(folder).parents)}
+
+
+def _real(path: Path) -> Path:
+    """Without links. Not Path.resolve, which raises for links in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def require_undamaged(found: Scan) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctclip.settings import require_settings
+
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
 
@@ -24,6 +26,16 @@ class DenoiserSpec:
     roi_size: int | None = None
     overlap: float = 0.25
     backend: str = "auto"
+
+    def require_settings(self) -> None:
+        """What can be refused before anything heavy is imported, see :func:`~ctclip.settings.require_settings`."""
+        require_settings(
+            model=self.model,
+            device=self.device,
+            precision=self.precision,
+            backend=self.backend,
+            roi_size=self.roi_size,
+        )
 
     def load(self) -> Denoiser:
         """The denoiser itself; raises as :meth:`Denoiser.load`."""

@@ -24,9 +24,10 @@ from ctclip.dicom import (
     sop_instance_uid,
     write_derived_slices,
 )
+from ctclip.dicom.series import SLICE_FILES
 from ctclip.dicom.uids import instance_uids, printable_uid
-from ctclip.errors import CtclipError, DataError, SeriesError, one_line
-from ctclip.files import atomic_folder, put_back
+from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError, one_line
+from ctclip.files import atomic_folder, put_back, require_replaceable
 from ctclip.pipeline.choose import READING_THREADS, SliceDone
 from ctclip.pipeline.job import SeriesJob, SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
@@ -59,40 +60,30 @@ def denoise_series(
     """
     result = SeriesResult(series.uid, series.slice_count, warnings=series.warnings)
     start = time.monotonic()
-    derivation = Denoising(
-        model_name=denoiser.model_name,
-        model_sha256=denoiser.model_sha256,
-        strength=job.strength,
-        hu_window=denoiser.hu_window,
-        parameters=denoiser.parameters,
-        version=__version__,
-        keep_private=job.keep_private,
-    )
+    derivation = _derivation(job, denoiser)
     result.derived = derived_series_uid(series.uid, derivation)
     final = job.target / result.derived
     again = ""
     if job.resume:
         put_back(final)
     if job.resume and final.is_dir():
-        expected = {derived_instance_uid(item.sop_instance_uid, derivation) for item in series.slices}
-        found = instance_uids(final)
-        whole = {uid for uid, complete in found.items() if complete}
-        without_report = job.qc_folder is not None and not (job.qc_folder / f"{result.derived}.json").exists()
-        if whole == expected == found.keys() and not without_report:
+        lacking = _lacking(series, job, derivation)
+        if lacking == "":
             result.status = "kept"
             if job.check:
                 _check(result, series, job)
             return result
-        # what holds slices that are no longer in the export is not replaced unasked
-        if found.keys() <= expected:
-            lacking = f"{len(whole)} of now {series.slice_count} slices" if whole != expected else "no quality report"
+        if lacking:
             again = f"an earlier run had {lacking}; made again"
             logger.warning("series %s: %s", series.uid, again)
             result.warnings += (again,)
     number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number, job.taken_numbers)
     guessed = 0
+    overwrite = job.overwrite or bool(again)
     try:
-        with atomic_folder(final, overwrite=job.overwrite or bool(again)) as folder:
+        if overwrite:
+            require_replaceable(final, SLICE_FILES)
+        with atomic_folder(final, overwrite=overwrite) as folder:
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)
@@ -119,6 +110,51 @@ def denoise_series(
     # Afterwards: when memory runs out the device changes on the way.
     result.device, result.settings = str(denoiser.device), denoiser.parameters
     return result
+
+
+def planned(series: Series, job: SeriesJob, denoiser: Denoiser) -> str:
+    """What :func:`denoise_series` would do with a series, in words; nothing is written."""
+    derivation = _derivation(job, denoiser)
+    final = job.target / derived_series_uid(series.uid, derivation)
+    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+        return "denoise"
+    lacking = _lacking(series, job, derivation) if job.resume else None
+    if lacking == "":
+        return "keep (done by an earlier run)"
+    if not job.overwrite and lacking is None:
+        return "fail (its folder exists; give --overwrite to replace it)"
+    try:
+        require_replaceable(final, SLICE_FILES)
+    except ConfigError as error:
+        return f"fail ({error})"
+    return f"denoise again (an earlier run had {lacking})" if lacking else "denoise again (replaces an earlier result)"
+
+
+def _derivation(job: SeriesJob, denoiser: Denoiser) -> Denoising:
+    return Denoising(
+        model_name=denoiser.model_name,
+        model_sha256=denoiser.model_sha256,
+        strength=job.strength,
+        hu_window=denoiser.hu_window,
+        parameters=denoiser.parameters,
+        version=__version__,
+        keep_private=job.keep_private,
+    )
+
+
+def _lacking(series: Series, job: SeriesJob, derivation: Denoising) -> str | None:
+    """What an earlier result lacks, "" when nothing; ``None`` when it holds slices that are no longer in the export: it
+    is not replaced unasked."""
+    derived = derived_series_uid(series.uid, derivation)
+    expected = {derived_instance_uid(item.sop_instance_uid, derivation) for item in series.slices}
+    found = instance_uids(job.target / derived)
+    whole = {uid for uid, complete in found.items() if complete}
+    if not found.keys() <= expected:
+        return None
+    if whole != expected:
+        return f"{len(whole)} of now {series.slice_count} slices"
+    without_report = job.qc_folder is not None and not (job.qc_folder / f"{derived}.json").exists()
+    return "no quality report" if without_report else ""
 
 
 def _quality_control(series: Series, job: SeriesJob) -> QualityControl | None:

@@ -16,7 +16,7 @@ from monai.transforms import MapTransform
 from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
-from ctclip.backend import EAGER, pixel_settings
+from ctclip.backend import pixel_settings
 from ctclip.data.volumes import is_volume, read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
@@ -27,9 +27,11 @@ from ctclip.dicom import (
     source_series_uid,
     write_derived_slices,
 )
+from ctclip.dicom.series import SLICE_FILES
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_folder
+from ctclip.files import atomic_folder, require_replaceable
 from ctclip.hu_window import require_finite_result
+from ctclip.settings import EAGER
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 
@@ -139,6 +141,8 @@ class SaveImageCTd(MapTransform):
         first = read_slice(sources[0]).header
         uid = derived_series_uid(source_series_uid(first), self.derivation)
         number = derived_series_number(first.get("SeriesNumber"), frozenset())
+        if self.overwrite:
+            require_replaceable(self.folder / uid, SLICE_FILES)
         with atomic_folder(self.folder / uid, overwrite=self.overwrite) as folder:
             slices = _with_source(sources, volume_hu)
             for _ in write_derived_slices(slices, folder, self.derivation, series_number=number):

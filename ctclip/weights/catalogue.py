@@ -10,6 +10,7 @@ from pathlib import Path
 from ctclip.errors import WeightsError
 from ctclip.files import atomic_path, cache_folder, file_sha256
 from ctclip.networks.config import DenoiserConfig, open_clip_resnet_shape
+from ctclip.settings import require_model
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,8 @@ def find_model(model: str | Path) -> Path:
                 f"{shipped.path} is not the file that ctclip ships (SHA-256 differs); install ctclip again"
             )
         return shipped.path
-    path = Path(model)
-    if not path.is_file():
-        raise WeightsError(
-            f"unknown model {str(model)!r}: no such file, and the models that come with ctclip are {', '.join(MODELS)}"
-        )
-    return path
+    require_model(model)
+    return Path(model)
 
 
 def find_encoder(weights: str | Path, config: DenoiserConfig) -> Path:

@@ -9,7 +9,7 @@ import torch
 from ctclip.errors import ConfigError
 from ctclip.files import atomic_path
 from ctclip.networks import Network
-from ctclip.networks.denoiser import PAD_MULTIPLE
+from ctclip.settings import PAD_MULTIPLE
 
 EXPORT_SUFFIXES = (".pt2", ".onnx")
 

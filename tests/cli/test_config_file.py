@@ -15,6 +15,8 @@ from ctclip.data.volumes import Volume, write_volume
 from ctclip.demo import write_ct_series
 from ctclip.phantom import body_phantom_hu, low_dose
 
+OF_NO_EFFECT = ("source", "target", "config", "help", "-q", "dry_run")
+
 
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
@@ -42,7 +44,9 @@ def test_the_file_sets_defaults_and_the_command_line_counts_more(export: Path) -
     assert "precision=fp32" in written["settings"]
 
 
-@pytest.mark.parametrize("config", ["{", "[1]", {"strenght": "low"}, {"config.json": 1}])
+@pytest.mark.parametrize(
+    "config", ["{", "[1]", {"strenght": "low"}, {"config.json": 1}, *({name: "x"} for name in OF_NO_EFFECT)]
+)
 def test_a_wrong_file_is_wrong_usage(export: Path, config: Any) -> None:
     result = _run(export, config)
     assert result.exit_code == 2

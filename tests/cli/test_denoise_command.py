@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -105,6 +107,22 @@ def test_existing_output_is_kept_unless_asked(export: Path, tmp_path: Path) -> N
     assert "--overwrite" in refused.output
     assert _run("denoise", export, tmp_path / "out", "--overwrite").exit_code == 0
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_a_series_with_files_of_others_is_not_replaced(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = ["denoise", export, tmp_path / "out", "--model", tiny_model]
+    assert _run(*command).exit_code == 0
+    (series,) = (tmp_path / "out").iterdir()
+    (series / "notes.txt").write_text("mine")
+    (series / "0003.dcm").unlink()
+    for option in ("--overwrite", "--resume"):
+        result = _run(*command, option)
+        assert result.exit_code == 1
+        assert "holds 1 files or folders that are no earlier result" in result.output
+        assert (series / "notes.txt").read_text() == "mine"
+    (series / "notes.txt").unlink()
+    assert _run(*command, "--resume").exit_code == 0
+    assert len(list(series.iterdir())) == 3
 
 
 def test_one_bad_series_does_not_stop_the_others(export: Path, tmp_path: Path) -> None:
@@ -354,7 +372,7 @@ def test_places_that_take_no_volume_are_refused_before_the_work(
     (tmp_path / "folder.nii").mkdir()
     for target, code, message in (
         (tmp_path / "folder.nii", 2, "is a folder, expected a file"),
-        (source / "out.nii", 1, "while reading or writing"),
+        (source / "out.nii", 2, "the output lies below a file"),
     ):
         result = _run("denoise", source, target, "--model", tiny_model, "--overwrite")
         assert (result.exit_code, type(result.exception)) == (code, SystemExit)
@@ -396,11 +414,146 @@ def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.nii.gz").exists()
 
 
+def test_pictures_do_not_hide_an_export(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    cd, named = tmp_path / "cd", tmp_path / "named"
+    shutil.copytree(export, cd / "DICOM")
+    Image.new("L", (8, 8)).save(cd / "logo.jpg")
+    named.mkdir()
+    for number, path in enumerate(sorted(export.iterdir()), start=1):
+        shutil.copy(path, named / f"{number}.jpg")
+    for source, slices in ((cd, 3), (named, 3), (named / "1.jpg", 1)):
+        target = tmp_path / f"out of {source.name}"
+        result = _run("denoise", source, target, "--model", tiny_model)
+        assert result.exit_code == 0, result.output
+        assert len(list(target.rglob("*.dcm"))) == slices
+        assert not list(target.rglob("*.jpg"))
+
+
+def test_pictures_among_other_files_are_told_where_they_belong(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("L", (8, 8)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "readme.txt").write_text("hello")
+    result = _run("denoise", tmp_path / "in", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "photographs are taken from a folder that holds nothing else, or give the file" in result.output
+
+
+def test_a_report_that_cannot_be_written_is_found_before_the_work(
+    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["denoise", export, tmp_path / "out", "--model", tiny_model, "--report"]
+    (tmp_path / "file").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch", _full_disk)
+        assert (result := _run(*command, tmp_path / "new" / "r.json")).exit_code == 2
+    assert "--report cannot be written: No space left on device" in result.output
+    for report, message in (("file/r.json", "--report lies below a file"), ("out", "--report is a folder")):
+        assert (result := _run(*command, tmp_path / report)).exit_code == 2
+        assert message in result.output
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(Path, "write_text", _full_disk)
+    result = _run(*command, tmp_path / "r.json")
+    assert result.exit_code == 3, "the series is done"
+    assert "the report was not written: No space left on device" in result.output
+    assert len(list((tmp_path / "out").rglob("*.dcm"))) == 3
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fault", ["bad slice", "unknown model", "no series", "nothing there"])
+def test_a_run_that_fails_has_a_report_too(export: Path, tiny_model: Path, tmp_path: Path, fault: str) -> None:
+    options = ["--strict", "--model", "nope" if fault == "unknown model" else tiny_model]
+    if fault == "bad slice":
+        path = export / "0002.dcm"
+        path.write_bytes(path.read_bytes()[:-3000])
+    elif fault == "no series":
+        options += ["--series", "1.2.3"]
+    source = tmp_path / "nowhere" if fault == "nothing there" else export
+    result = _run("denoise", source, tmp_path / "out", *options, "--report", tmp_path / "r.json")
+    assert result.exit_code == 1
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["error"] in " ".join(result.output.split())
+    if fault in ("bad slice", "unknown model"):
+        assert [row["status"] for row in content["series"]] == ["failed"]
+    else:
+        assert content["series"] == []
+    assert list(content["skipped_series"].values()) == (["not asked for"] if fault == "no series" else [])
+
+
 def test_a_dry_run_writes_nothing(export: Path, tmp_path: Path) -> None:
     result = _run("denoise", export, tmp_path / "out", "--dry-run")
     assert result.exit_code == 0
     assert "3 slices, denoise" in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "message"),
+    [
+        (("--model", "nope"), 1, "unknown model 'nope'"),
+        (("--device", "gpu"), 2, "unknown device 'gpu'"),
+        (("--precision", "fp16"), 2, "unknown precision 'fp16'"),
+        (("--backend", "tensorrt"), 2, "found 'tensorrt'"),
+        (("--roi", "31"), 2, "at least 32, found 31"),
+    ],
+)
+def test_a_dry_run_refuses_settings_that_a_run_would(
+    export: Path, tmp_path: Path, option: tuple[str, str], code: int, message: str
+) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "in.png")
+    hu = np.full((2, 8, 8), -100, np.float32)
+    write_volume(tmp_path / "in.nii.gz", Volume(hu, np.eye(4), np.dtype(np.int16)))
+    for source, target in ((export, "out"), (tmp_path / "in.nii.gz", "out.nii.gz"), (tmp_path / "in.png", "out.png")):
+        if target == "out.png" and option[0] == "--roi":
+            continue
+        result = _run("denoise", source, tmp_path / target, "--list", *option)
+        assert result.exit_code == code
+        assert message in result.output
+
+
+def test_a_dry_run_says_what_would_become_of_earlier_results(export: Path, tiny_model: Path, tmp_path: Path) -> None:
+    command = ["denoise", export, tmp_path / "out", "--model", tiny_model]
+
+    def listed(*options: str) -> str:
+        before = sorted((tmp_path / "out").rglob("*"))
+        result = _run(*command, *options, "--list")
+        assert result.exit_code == 0, result.output
+        assert sorted((tmp_path / "out").rglob("*")) == before
+        return result.output
+
+    assert "3 slices, denoise\n" in listed()
+    assert _run(*command).exit_code == 0
+    assert "3 slices, fail (its folder exists; give --overwrite to replace it)" in listed()
+    assert "3 slices, keep (done by an earlier run)" in listed("--resume")
+    assert "3 slices, denoise again (replaces an earlier result)" in listed("--overwrite")
+    assert "3 slices, denoise\n" in listed("--strength", "0.5"), "another series"
+    (series,) = (tmp_path / "out").iterdir()
+    (series / "0003.dcm").unlink()
+    assert "3 slices, denoise again (an earlier run had 2 of now 3 slices)" in listed("--resume")
+    (series / "notes.txt").write_text("mine")
+    for option in ("--resume", "--overwrite"):
+        assert "holds 1 files or folders that are no earlier result" in listed(option)
+
+
+def test_a_strict_dry_run_reads_every_slice(export: Path, tmp_path: Path) -> None:
+    strict = ["denoise", export, tmp_path / "out", "--list", "--strict"]
+    assert _run(*strict).exit_code == 0
+    path = export / "0002.dcm"
+    path.write_bytes(path.read_bytes()[:-3000])
+    result = _run(*strict)
+    assert result.exit_code == 1
+    assert "nothing was written: series" in result.output
+
+
+def test_a_dry_run_refuses_a_volume_that_exists(tmp_path: Path) -> None:
+    hu = np.full((2, 8, 8), -100, np.float32)
+    for name in ("in.nii.gz", "out.nii.gz"):
+        write_volume(tmp_path / name, Volume(hu, np.eye(4), np.dtype(np.int16)))
+    command = ["denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", "--list"]
+    assert "exists; give --overwrite" in _run(*command).output
+    assert _run(*command, "--overwrite").exit_code == 0
 
 
 def test_weights_commands() -> None:

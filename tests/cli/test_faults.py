@@ -262,8 +262,9 @@ def test_a_full_disk_leaves_nothing(export: Path, tiny_model: Path, tmp_path: Pa
 def test_a_target_that_cannot_be_made_is_one_line(export: Path, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     result = _run("denoise", export, tmp_path / "file" / "out", "--model", tiny_model)
-    assert result.exit_code == 1
-    assert "Not a directory" in result.output
+    assert result.exit_code == 2
+    assert "the output lies below a file, expected a folder" in result.output
+    assert "Model" not in result.output, "nothing is loaded for nothing"
     assert "Traceback" not in result.output
 
 

@@ -70,6 +70,14 @@ def test_the_table_says_the_same_without_patient_data(export: Path) -> None:
         assert secret not in result.output + _run(export, "--json").output
 
 
+def test_uids_stay_in_one_piece_in_a_pipe(tmp_path: Path) -> None:
+    uid = "1.2.840.113619.2.55.3.1234567890.123.1234567890.123456789012"
+    _series(tmp_path, low_dose(body_phantom_hu(2, 64), 30), uid, SeriesNumber=1)
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path)], env={"COLUMNS": "80"})
+    assert f"1: {uid}" in result.output
+    assert max(map(len, result.output.splitlines())) < 400, "no wider than what stands in it"
+
+
 def test_a_folder_without_ct_exits_with_1(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM")
     result = _run(tmp_path, "--json")

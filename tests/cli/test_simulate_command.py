@@ -261,7 +261,12 @@ def test_pairs_of_earlier_runs_stay_listed(export: Path, tmp_path: Path) -> None
     again = _run("simulate", export, tmp_path / "low", "--noise-sd", 40, *options)
     assert again.exit_code == 1
     assert "exists; give --overwrite" in " ".join(again.output.split())
-    assert _run("simulate", export, tmp_path / "low", "--noise-sd", 40, "--overwrite", *options).exit_code == 0
+    overwrite = ["simulate", export, tmp_path / "low", "--noise-sd", 40, "--overwrite", *options]
+    series = next(path for path in (tmp_path / "low").iterdir() if path.is_dir())
+    (series / "notes.txt").write_text("mine")
+    assert "no earlier result" in _run(*overwrite).output
+    (series / "notes.txt").unlink()
+    assert _run(*overwrite).exit_code == 0
     assert len(json.loads((tmp_path / "low" / "pairs.json").read_text())) == 2
 
 

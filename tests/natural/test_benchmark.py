@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.natural.benchmark import Cell, image_quality, run_cells
-from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, write_like
+from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
@@ -414,6 +414,22 @@ def test_a_folder_that_may_hold_dicom_is_not_one_of_photographs(tmp_path: Path) 
     (tmp_path / ".DS_Store").write_text("of a Mac")
     assert holds_images_only(tmp_path)
     (tmp_path / "IM0001").write_text("perhaps DICOM")
+    assert not holds_images_only(tmp_path)
+
+
+def test_an_export_below_a_picture_or_under_names_of_pictures_is_not_one_of_photographs(tmp_path: Path) -> None:
+    Image.new("L", (4, 3)).save(tmp_path / "logo.jpg")
+    for hidden in ("Thumbs.db", ".cache/index"):
+        (tmp_path / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / hidden).write_text("of a system")
+    (tmp_path / "more").mkdir()
+    Image.new("L", (4, 3)).save(tmp_path / "more" / "b.png")
+    assert holds_images_only(tmp_path)
+    (tmp_path / "more" / "IM0001").write_text("perhaps DICOM")
+    assert not holds_images_only(tmp_path)
+    (tmp_path / "more" / "IM0001").unlink()
+    (tmp_path / "1.jpg").write_bytes(bytes(128) + b"DICM")
+    assert not is_photograph(tmp_path / "1.jpg")
     assert not holds_images_only(tmp_path)
 
 

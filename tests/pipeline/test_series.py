@@ -267,6 +267,11 @@ def test_all_adds_what_is_off_by_default_but_never_what_cannot_be_denoised() -> 
         choose_series(found, ["1", "3"])
     with pytest.raises(SeriesError, match="series 4 is not in the input"):
         choose_series(found, ["1", "4"])
+    with pytest.raises(SeriesError, match="series 4 is not in the input"):
+        choose_series(found, ["all", "4"])
+    with pytest.raises(SeriesError, match="series 3 cannot be denoised: 2 studies"):
+        choose_series(found, ["3", "all"])
+    assert choose_series(found, ["all", "1"]) == [axial, sagittal]
 
 
 def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> None:
@@ -284,6 +289,40 @@ def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> No
     ):
         with pytest.raises(ConfigError, match="the output lies inside the input"):
             check_folders(given, **places)
+
+
+def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_leads(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    write_stack(source, [0, 2])
+    for target in (source, source / "out"):
+        with pytest.raises(ConfigError, match="the output lies inside the input"):
+            check_folders(next(source.iterdir()), target)
+    check_folders(next(source.iterdir()), out)
+    out.mkdir()
+    (source / "sub").mkdir()
+    (source / "sub" / "up").symlink_to(source)
+    check_folders(source, out)
+    (source / "sub" / "results").symlink_to(out)
+    for places in ({"target": out}, {"target": tmp_path / "other", "qc": out / "qc"}):
+        with pytest.raises(ConfigError, match="a link inside the input leads to the output"):
+            check_folders(source, **places)
+
+
+def test_places_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
+    source, file = tmp_path / "in", tmp_path / "file"
+    source.mkdir()
+    file.write_text("mine")
+    for target, places, message in (
+        (file / "a" / "b", {}, "the output lies below a file"),
+        (tmp_path / "out", {"qc": file / "qc"}, "--qc lies below a file"),
+        (tmp_path / "out", {"report": file / "r.json"}, "--report lies below a file"),
+        (tmp_path / "out", {"report": tmp_path / "out"}, "--report is a folder"),
+        (tmp_path / "new" / "out", {"report": tmp_path / "new"}, "--report is a folder"),
+        (tmp_path / "out", {"qc": tmp_path / "qc", "report": tmp_path / "qc"}, "--report is a folder"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check_folders(source, target, **places)
+    check_folders(source, tmp_path / "out", qc=tmp_path / "out", report=tmp_path / "out" / "r.json")
 
 
 def test_a_slice_that_is_gone_is_found_before_anything_is_written(tmp_path: Path) -> None:
@@ -336,7 +375,17 @@ def test_the_report_says_what_was_left_out_and_why(denoiser: Denoiser) -> None:
         frozenset(),
     )
     written = report([], denoiser, strength=0.5, found=found)
-    assert written["skipped_series"] == {"2": "not axial"}
+    assert written["skipped_series"] == {"1": "not asked for", "2": "not axial"}
+    taken = report([SeriesResult("2", 0)], denoiser, strength=0.5, found=found)
+    assert taken["skipped_series"] == {"1": "not asked for"}, "a series that was asked for is not skipped"
     assert written["skipped_files"] == {"not DICOM": 1}
     assert (written["model_sha256"], written["strength"]) == (denoiser.model_sha256, 0.5)
     assert "Muster" not in str(written)
+
+
+def test_a_report_without_a_model_says_why(denoiser: Denoiser) -> None:
+    written = report([], None, strength=0.5, found=None, error="unknown model")
+    known = report([], denoiser, strength=0.5, found=None)
+    assert written.keys() == known.keys()
+    assert (written["error"], written["model"], written["device"]) == ("unknown model", None, None)
+    assert known["error"] is None

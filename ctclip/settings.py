@@ -1,0 +1,69 @@
+"""Names and ranges of settings: what is wrong with them is known before anything heavy is imported."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ctclip.errors import ConfigError, WeightsError
+from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
+
+DEVICES = re.compile(r"auto|(cpu|cuda|mps)(:(0|[1-9]\d?))?")
+
+PRECISIONS = ("fp32", "bf16")
+
+AUTO, EAGER, COMPILED, OPENVINO = BACKENDS = ("auto", "eager", "compiled", "openvino")
+
+PAD_MULTIPLE = 32
+"""Networks pad sides to a multiple of this, as in the published tests (16 would do without layer4); no window is
+smaller."""
+
+
+def require_settings(*, model: str, device: str, precision: str, backend: str, roi_size: int | None = None) -> None:
+    """Refuse settings that no machine could run with. Whether this one has the device, and what is in the model's file,
+    is found out when it is loaded.
+
+    Raises:
+        WeightsError: when there is neither such a model nor such a file.
+        ConfigError: for another setting, with its name.
+    """
+    require_model(model)
+    require_device(device)
+    if precision != AUTO:
+        require_precision(precision)
+    require_backend(backend)
+    if roi_size is not None:
+        require_roi(roi_size)
+
+
+def require_model(model: str | Path) -> None:
+    """Refuse what is neither a model that comes with ctclip nor a file."""
+    known = (DEFAULT_MODEL, NATURAL_MODEL)
+    if str(model) not in known and not Path(model).is_file():
+        raise WeightsError(
+            f"unknown model {str(model)!r}: no such file, and the models that come with ctclip are {', '.join(known)}"
+        )
+
+
+def require_device(device: str) -> None:
+    """Refuse what is no name of a device."""
+    if DEVICES.fullmatch(device) is None:
+        raise ConfigError(f"unknown device {device!r}; expected auto, cpu, cuda, cuda:N or mps")
+
+
+def require_precision(precision: str) -> None:
+    """Refuse what is no precision."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}; expected auto, fp32 or bf16")
+
+
+def require_backend(backend: str) -> None:
+    """Refuse what runs no network."""
+    if backend not in BACKENDS:
+        raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, found {backend!r}")
+
+
+def require_roi(roi_size: object) -> None:
+    """Refuse windows that are too small, or no whole number of pixels."""
+    if not isinstance(roi_size, int) or isinstance(roi_size, bool) or roi_size < PAD_MULTIPLE:
+        raise ConfigError(f"roi must be a whole number of pixels, at least {PAD_MULTIPLE}, found {roi_size!r}")
