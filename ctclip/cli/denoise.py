@@ -40,7 +40,9 @@ def denoise(
         ..., metavar="SRC", help="DICOM folder, file or zip, a NIfTI, NRRD or MHA volume, or images."
     ),
     target: Path = typer.Argument(..., metavar="DST", help="Folder for the results, or a volume or image file."),
-    series: list[str] = typer.Option([], help="SeriesInstanceUID to denoise, repeatable; 'all' adds non-axial series."),
+    series: list[str] = typer.Option(
+        [], help="SeriesInstanceUID to denoise, repeatable; 'all' adds what is off by default."
+    ),
     model: str = typer.Option(
         "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."
     ),

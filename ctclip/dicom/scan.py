@@ -14,12 +14,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
 
 from ctclip.dicom.classify import START_BYTES, looks_like_dicom, why_unsuitable
-from ctclip.dicom.derivation import DENOISED_BY
+from ctclip.dicom.derivation import DENOISED_BY, made_by
 from ctclip.dicom.geometry import Geometry, geometry_of, is_axial, same_stack, stack_warnings
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of
 from ctclip.dicom.slices import read_slice
@@ -27,12 +28,15 @@ from ctclip.dicom.streams import require_modest_deflate
 from ctclip.dicom.uids import SERIES_TRAITS, is_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
 
-__all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "scan"]
+__all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "UsedNumber", "scan"]
 
 UNREADABLE = "unreadable DICOM header"
 
 DUPLICATE = "duplicate SOPInstanceUID"
 """Why a copy of a slice is skipped."""
+
+MADE_BY_CTCLIP = "denoised by ctclip already; name it with --series to take it all the same"
+"""Why an earlier result is left out; simulated low dose is not."""
 
 SHARED_UID = "share their SOPInstanceUID with a different slice"
 """Why a series is, whose slices nobody can tell apart."""
@@ -97,6 +101,7 @@ class Series:
         warnings: what is unusual, for information only.
         skip_reason: None for a series that is denoised by default, otherwise why it is not.
         selectable: whether the user may ask for the series in spite of ``skip_reason``.
+        made_by: what ctclip did last to it, see :func:`~ctclip.dicom.derivation.made_by`.
     """
 
     uid: str
@@ -106,6 +111,7 @@ class Series:
     warnings: tuple[str, ...] = ()
     skip_reason: str | None = None
     selectable: bool = True
+    made_by: str = ""
 
     @property
     def slices(self) -> tuple[SliceFile, ...]:
@@ -118,13 +124,21 @@ class Series:
         return sum(len(stack) for stack in self.stacks)
 
 
+class UsedNumber(NamedTuple):
+    """A SeriesNumber in use: in which study, and by what, see :func:`~ctclip.dicom.derivation.made_by`."""
+
+    study_uid: str
+    number: int
+    made_by: str = ""
+
+
 @dataclass(frozen=True)
 class Scan:
     """What a folder holds: series sorted by number and UID, skipped files sorted by path, all SeriesNumbers in use."""
 
     series: tuple[Series, ...]
     skipped: tuple[SkippedFile, ...]
-    series_numbers: frozenset[int]
+    series_numbers: frozenset[UsedNumber]
 
     def skip_summary(self) -> dict[str, int]:
         """Count the skipped files by reason, most frequent first."""
@@ -144,7 +158,8 @@ class _Header:
     series_number: int | None
     instance_number: int | None
     geometry: Geometry
-    is_denoised: bool
+    made_by: str
+    was_denoised: bool
     unsuitable: str | None
 
 
@@ -187,7 +202,9 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
     return Scan(
         series=tuple(series),
         skipped=tuple(sorted([*skipped, *unsuitable], key=lambda item: item.path.as_posix())),
-        series_numbers=frozenset(h.series_number for h in headers if h.series_number is not None),
+        series_numbers=frozenset(
+            UsedNumber(h.study_uid, h.series_number, h.made_by) for h in headers if h.series_number is not None
+        ),
     )
 
 
@@ -260,6 +277,7 @@ def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
         # without both, nothing says that this is an image; a text file can start like an element
         return SkippedFile(path, "neither SOPClassUID nor Modality" if len(dataset) else "not DICOM")
     geometry = geometry_of(dataset)
+    derivation = text_of(dataset, "DerivationDescription")
     states_series_uid = is_uid(text_of(dataset, "SeriesInstanceUID"))
     unsuitable = why_unsuitable(dataset)
     if unsuitable is None and not states_series_uid and not geometry.is_complete:
@@ -274,7 +292,8 @@ def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
         series_number=int_of(dataset, "SeriesNumber"),
         instance_number=int_of(dataset, "InstanceNumber"),
         geometry=geometry,
-        is_denoised=DENOISED_BY in text_of(dataset, "DerivationDescription"),
+        made_by=made_by(derivation),
+        was_denoised=DENOISED_BY in derivation,
         unsuitable=unsuitable,
     )
 
@@ -329,6 +348,7 @@ def _build_series(headers: list[_Header], shared: frozenset[str]) -> Series:
         warnings=(*_series_warnings(headers[0], stacks), *_repetition(headers)),
         skip_reason=skip_reason,
         selectable=selectable,
+        made_by=max(header.made_by for header in headers),
     )
 
 
@@ -372,6 +392,8 @@ def _suitability(stacks: list[list[_Header]]) -> tuple[str | None, bool]:
     if other:
         total = sum(len(stack) for stack in placed)
         return f"not axial (reformat): {other} of {total} slices", True
+    if any(header.made_by == DENOISED_BY for stack in stacks for header in stack):
+        return MADE_BY_CTCLIP, True
     return None, True
 
 
@@ -394,7 +416,7 @@ def _series_warnings(first: _Header, stacks: list[list[_Header]]) -> list[str]:
 
 
 def _repetition(headers: list[_Header]) -> list[str]:
-    denoised = any(header.is_denoised for header in headers)
+    denoised = any(header.was_denoised for header in headers)
     return ["denoised by ctclip already: denoising it again takes more than its strength says"] if denoised else []
 
 

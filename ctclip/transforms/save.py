@@ -136,7 +136,7 @@ class SaveImageCTd(MapTransform):
             raise DataError(f"the volume has {len(volume_hu)} slices, its series {len(sources)}")
         first = read_slice(sources[0]).header
         uid = derived_series_uid(source_series_uid(first), self.derivation)
-        number = derived_series_number(first.get("SeriesNumber"), frozenset())
+        number = derived_series_number(first.get("SeriesNumber"))
         with atomic_folder(self.folder / uid, overwrite=self.overwrite) as folder:
             slices = _with_source(sources, volume_hu)
             for _ in write_derived_slices(slices, folder, self.derivation, series_number=number):

@@ -36,6 +36,7 @@ from ctclip.dicom import (
     scan,
     to_stored,
 )
+from ctclip.dicom.derivation import NOISE_INSERTED_BY
 from ctclip.errors import ConfigError, SeriesError
 
 from .fake import NOW, PATIENT, SERIES, fake_derivation, fake_pixels, fake_slice, write, write_native
@@ -171,6 +172,30 @@ class TestUIDs:
         write(fake_slice(0, 1, series="1.2.9.9", SeriesNumber=4, StudyInstanceUID="1.2.4"), tmp_path / "other study")
         numbers = derived_series_numbers(scan(tmp_path))
         assert [numbers[f"1.2.9.{index}"] for index in (0, 1, 2, 3, 4, 9)] == [1004, 1006, 1007, 2005, 1000, 1004]
+
+    def test_series_numbers_of_other_studies_do_not_matter(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1, series="1.2.9.1"), tmp_path / "a")
+        write(fake_slice(0, 1, series="1.2.9.2", SeriesNumber=1004, StudyInstanceUID="1.2.4"), tmp_path / "b")
+        assert derived_series_numbers(scan(tmp_path)) == {"1.2.9.1": 1004, "1.2.9.2": 2004}
+
+    def test_earlier_results_in_the_export_change_no_series_number(self, tmp_path: Path) -> None:
+        for index, number in enumerate((4, 1004)):
+            write(fake_slice(0, 1, series=f"1.2.9.{index}", SeriesNumber=number), tmp_path / str(index))
+        first = derived_series_numbers(scan(tmp_path))
+        assert first == {"1.2.9.0": 1005, "1.2.9.1": 2004}
+        done = {"DerivationDescription": fake_derivation().description}
+        for index, number in enumerate(first.values()):
+            write(fake_slice(0, 1, series=f"1.2.8.{index}", SeriesNumber=number, **done), tmp_path / f"done {index}")
+        second = derived_series_numbers(scan(tmp_path))
+        assert {uid: second[uid] for uid in first} == first
+
+    def test_a_simulated_scan_counts_for_what_is_denoised_and_not_for_what_is_simulated(self, tmp_path: Path) -> None:
+        noise = NoiseInsertion("dose 0.25", "seed=0", "0.1.0").description
+        write(fake_slice(0, 1, series="1.2.9.1"), tmp_path / "a")
+        write(fake_slice(0, 1, series="1.2.9.2", SeriesNumber=1004, DerivationDescription=noise), tmp_path / "b")
+        found = scan(tmp_path)
+        assert derived_series_numbers(found)["1.2.9.1"] == 1005
+        assert derived_series_numbers(found, NOISE_INSERTED_BY)["1.2.9.1"] == 1004
 
     @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
     def test_strength_out_of_range(self, strength: float) -> None:

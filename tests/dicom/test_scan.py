@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
-from ctclip.dicom import Series, scan
+from ctclip.dicom import NoiseInsertion, Series, scan
 from ctclip.errors import SeriesError
 
 from .fake import (
@@ -91,7 +91,7 @@ class TestSeparation:
             write(fake_slice(number, number, series="1.2.9.2", SeriesNumber=3), tmp_path / "x" / f"other{number}")
         found = scan(tmp_path)
         assert [(s.uid, s.series_number, s.slice_count) for s in found.series] == [("1.2.9.2", 3, 2), ("1.2.9.1", 7, 3)]
-        assert found.series_numbers == {3, 7}
+        assert {used.number for used in found.series_numbers} == {3, 7}
 
     @pytest.mark.parametrize(
         "different",
@@ -298,10 +298,21 @@ class TestSkippedFiles:
         assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
         assert found.series[0].skip_reason is None
 
-    def test_what_ctclip_has_denoised_is_said(self, tmp_path: Path) -> None:
+    def test_what_ctclip_has_denoised_is_off_by_default_and_warned_of(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2], DerivationDescription=fake_derivation().description)
-        (warning,) = (text for text in only_series(tmp_path).warnings if "ctclip" in text)
+        series = only_series(tmp_path)
+        assert series.skip_reason == "denoised by ctclip already; name it with --series to take it all the same"
+        assert series.selectable
+        (warning,) = (text for text in series.warnings if "ctclip" in text)
         assert warning.startswith("denoised by ctclip already")
+
+    @pytest.mark.parametrize("earlier", ["", f" | {fake_derivation().description}"])
+    def test_simulated_low_dose_is_denoised_by_default(self, tmp_path: Path, earlier: str) -> None:
+        noise = NoiseInsertion("dose 0.25", "seed=0", "0.1.0").description
+        write_stack(tmp_path, [0, 2], DerivationDescription=noise + earlier)
+        series = only_series(tmp_path)
+        assert series.skip_reason is None
+        assert len(series.warnings) == bool(earlier)
 
     @pytest.mark.parametrize("rescale_type", ["MGML", "Z_EFF", "mg/ml Muster"])
     def test_values_that_are_no_hu_by_their_own_word(self, tmp_path: Path, rescale_type: str) -> None:
@@ -359,7 +370,7 @@ class TestSkippedFiles:
     def test_series_numbers_of_skipped_files_are_taken(self, tmp_path: Path) -> None:
         write(fake_slice(0, 1, SeriesNumber=4), tmp_path / "a")
         write(fake_slice(0, 1, series="1.2.9.9", SeriesNumber=1004, Modality="MR"), tmp_path / "b")
-        assert scan(tmp_path).series_numbers == {4, 1004}
+        assert {used.number for used in scan(tmp_path).series_numbers} == {4, 1004}
 
 
 class TestFiles:
