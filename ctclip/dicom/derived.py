@@ -136,6 +136,8 @@ def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, ser
     _put(derived, "SeriesNumber", series_number)
     _put(derived, "SeriesDescription", _series_description(source, derivation.label))
     _put(derived, "Modality", "CT")
+    if text_of(derived, "ContentQualification") == "PRODUCT":
+        _put(derived, "ContentQualification", "RESEARCH")
     if not text_of(source, "StudyInstanceUID"):
         # No PACS accepts an object without: one stand-in for all slices of the source series, reported by the scan
         _put(derived, "StudyInstanceUID", derived_uid("study", source_series_uid(source)))

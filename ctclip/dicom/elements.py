@@ -20,13 +20,17 @@ from ctclip.dicom.lenient import int_of
 __all__ = ["copy_header", "drop_stale", "make_explicit"]
 
 STALE_KEYWORDS = (
-    "IconImageSequence",  # shows the source's pixels
     "HistogramSequence",  # counts the source's pixels
     "SmallestPixelValueInSeries",
     "LargestPixelValueInSeries",
     "SmallestImagePixelValueInPlane",
     "LargestImagePixelValueInPlane",
     "InstanceCreatorUID",  # the device that made the source instance
+    "InstanceCoercionDateTime",  # when elements of the source instance were replaced
+    "SOPInstanceStatus",  # these four authorize the source instance for diagnosis
+    "SOPAuthorizationDateTime",
+    "SOPAuthorizationComment",
+    "AuthorizationEquipmentCertificationNumber",
     "PixelDataProviderURL",  # points to the source's pixels
     "DataSetTrailingPadding",
     "ExtendedOffsetTable",  # these three describe compressed pixels
@@ -41,8 +45,8 @@ STALE_KEYWORDS = (
 )
 """Elements that would be untrue in the derived slice and cannot be recomputed."""
 
-SIGNATURE_TAGS = frozenset({Tag("MACParametersSequence"), Tag("DigitalSignaturesSequence")})
-"""Signatures cover the source's bytes; they may stand in any item."""
+STALE_EVERYWHERE = frozenset(map(Tag, ("IconImageSequence", "MACParametersSequence", "DigitalSignaturesSequence")))
+"""Icons show the pixels before, signatures cover the bytes before; both may stand in any item."""
 
 VR_LENGTH = 2
 """pydicom's dictionary has longer ones too, such as "US or SS"."""
@@ -161,7 +165,7 @@ def drop_stale(dataset: Dataset, *, keep_private: bool) -> None:
     _drop_embedded_overlays(dataset)
     for tag in [tag for tag in dataset.keys() if tag.group in FILE_GROUPS]:  # noqa: SIM118
         del dataset[tag]
-    _drop_everywhere(dataset, lambda tag: tag in SIGNATURE_TAGS or (tag.is_private and not keep_private))
+    _drop_everywhere(dataset, lambda tag: tag in STALE_EVERYWHERE or (tag.is_private and not keep_private))
 
 
 def _drop_everywhere(dataset: Dataset, unwanted: Callable[[BaseTag], bool]) -> None:

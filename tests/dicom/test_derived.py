@@ -606,7 +606,7 @@ class TestDrops:
             *("SmallestImagePixelValueInPlane", "LargestImagePixelValueInPlane"),
         ]
         signed_item = Dataset()
-        signed_item.DigitalSignaturesSequence = [Dataset()]
+        signed_item.DigitalSignaturesSequence = signed_item.IconImageSequence = [Dataset()]
         source = fake_slice(
             IconImageSequence=[Dataset()],
             DigitalSignaturesSequence=[Dataset()],
@@ -623,7 +623,23 @@ class TestDrops:
             assert keyword not in ds
         for keyword in ("DataSetTrailingPadding", "InstanceCreatorUID", "PixelDataProviderURL", *extremes):
             assert keyword not in ds
-        assert "DigitalSignaturesSequence" not in ds.ReferencedImageSequence[0]
+        assert not ds.ReferencedImageSequence[0]
+
+    def test_what_authorizes_or_coerced_the_source_instance(self, read: Callable) -> None:
+        stated = {
+            "SOPInstanceStatus": "AO",
+            "SOPAuthorizationDateTime": "20200101120000",
+            "SOPAuthorizationComment": "authorized",
+            "AuthorizationEquipmentCertificationNumber": "X1",
+            "InstanceCoercionDateTime": "20200101120000",
+        }
+        ds = derive(read(fake_slice(**stated)))
+        assert not [keyword for keyword in stated if keyword in ds]
+
+    @pytest.mark.parametrize(("source", "expected"), [("PRODUCT", "RESEARCH"), ("SERVICE", "SERVICE"), (None, None)])
+    def test_content_is_no_product(self, read: Callable, source: str | None, expected: str | None) -> None:
+        given = {} if source is None else {"ContentQualification": source}
+        assert derive(read(fake_slice(**given))).get("ContentQualification") == expected
 
     def test_embedded_overlay_goes_real_overlay_stays(self, read: Callable) -> None:
         source = fake_slice(pixels=fake_pixels(signed=False), bits=12)
