@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pydicom
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage
 from pydicom.valuerep import VR
@@ -9,7 +11,7 @@ from pydicom.valuerep import VR
 from ctclip.dicom.lenient import int_of, text_of, texts_of
 from ctclip.dicom.uids import sop_class_uid, sop_instance_uid
 
-__all__ = ["ENHANCED", "START_BYTES", "looks_like_dicom", "why_unsuitable"]
+__all__ = ["ENHANCED", "START_BYTES", "looks_like_dicom", "processed_kind", "why_unsuitable"]
 
 PREAMBLE_BYTES = 128
 """A DICOM file starts with this many free bytes, then "DICM" (PS3.10 7.1)."""
@@ -47,6 +49,13 @@ KNOWN_MODALITIES = frozenset(
 KNOWN_RESCALE_TYPES = frozenset(("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"))
 """Further defined terms of RescaleType (PS3.3 C.11.1.1.2)."""
 
+PROJECTION_WORDS = r"MIPS?|MAX[ _-]?IP|MIN[ _-]?IP|MAXIMUM|MINIMUM|PROJECTIONS?"
+MAP_WORDS = r"PERFUSION|CBF|CBV|MTT|TTP|TMAX"
+DIFFERENCE_WORDS = r"SUBTRACTION|SUBTRACTED"
+PROCESSED = re.compile(rf"(?<![A-Z])({PROJECTION_WORDS}|{MAP_WORDS}|{DIFFERENCE_WORDS})(?![A-Z])")
+"""Words of ImageType for images that are no plain slices: projections of slabs, maps and differences. The third value
+of the standard is AXIAL or LOCALIZER (PS3.3 C.8.2.1.1.1); vendors put such words there, or into a further value."""
+
 _VRS = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
 
 
@@ -75,6 +84,17 @@ def why_unsuitable(dataset: pydicom.Dataset) -> str | None:
     if sop_class and sop_class != CTImageStorage:
         return f"no CT image ({sop_class.name if sop_class.name != sop_class else 'unknown SOP class'})"
     return _unsuitable_image(dataset)
+
+
+def processed_kind(dataset: pydicom.Dataset) -> str:
+    """The word of ImageType by which an image is a projection, a map or a difference of others; "" for plain slices.
+
+    An original image may be of a perfusion study: then its pixels are HU as any scan's.
+    """
+    values = [value.upper() for value in texts_of(dataset, "ImageType")]
+    found = [match[0] for value in values if (match := PROCESSED.search(value))]
+    original = values[:1] == ["ORIGINAL"]
+    return next((word for word in found if not (original and re.fullmatch(MAP_WORDS, word))), "")
 
 
 def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:

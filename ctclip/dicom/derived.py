@@ -181,7 +181,9 @@ def _set_times(derived: Dataset, now: datetime) -> None:
 
 
 def _set_image_type(derived: Dataset, *, lossy: bool) -> None:
-    _put(derived, "ImageType", ["DERIVED", "SECONDARY", "AXIAL", *texts_of(derived, "ImageType")[3:]])
+    values = texts_of(derived, "ImageType")
+    replaced = [value for value in values[2:3] if value not in ("", "AXIAL")]  # such as MIP: what the image is
+    _put(derived, "ImageType", ["DERIVED", "SECONDARY", "AXIAL", *values[3:], *replaced])
     # the standard implies HU for original images only (PS3.3 C.8.2.1.1.1)
     _put(derived, "RescaleType", "HU")
     if lossy:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pydicom
 
-from ctclip.dicom.classify import START_BYTES, looks_like_dicom, why_unsuitable
+from ctclip.dicom.classify import START_BYTES, looks_like_dicom, processed_kind, why_unsuitable
 from ctclip.dicom.derivation import DENOISED_BY, made_by
 from ctclip.dicom.geometry import Geometry, geometry_of, is_axial, same_stack, stack_warnings
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of
@@ -158,6 +158,7 @@ class _Header:
     series_number: int | None
     instance_number: int | None
     geometry: Geometry
+    processed: str
     made_by: str
     was_denoised: bool
     unsuitable: str | None
@@ -170,10 +171,10 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
     headers are read, and the result does not depend on the order in which the file system lists the files.
 
     A file becomes part of a series when it is a single-frame monochrome CT Image Storage object of Modality CT that
-    is no localizer. A series whose slices are not axial gets a ``skip_reason``. Of copies of a slice the
-    first by path is used. Different slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID,
-    make their series unusable: nobody can tell what belongs together. Whether the pixels can be decoded is found out by
-    ``read_slice``.
+    is no localizer. A series whose slices are not axial, are projections, maps or differences by their ImageType, or
+    have been denoised by ctclip gets a ``skip_reason``. Of copies of a slice the first by path is used. Different
+    slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID, make their series unusable: nobody
+    can tell what belongs together. Whether the pixels can be decoded is found out by ``read_slice``.
 
     Args:
         source: folder or file.
@@ -292,6 +293,7 @@ def _summarise(path: Path, dataset: pydicom.Dataset) -> _Header | SkippedFile:
         series_number=int_of(dataset, "SeriesNumber"),
         instance_number=int_of(dataset, "InstanceNumber"),
         geometry=geometry,
+        processed=processed_kind(dataset),
         made_by=made_by(derivation),
         was_denoised=DENOISED_BY in derivation,
         unsuitable=unsuitable,
@@ -345,7 +347,7 @@ def _build_series(headers: list[_Header], shared: frozenset[str]) -> Series:
         series_number=min(numbers, default=None),
         stacks=tuple(tuple(_slice_file(header) for header in stack) for stack in stacks),
         study_uid=min(header.study_uid for header in headers),
-        warnings=(*_series_warnings(headers[0], stacks), *_repetition(headers)),
+        warnings=(*_series_warnings(headers[0], stacks), *_processed(headers), *_repetition(headers)),
         skip_reason=skip_reason,
         selectable=selectable,
         made_by=max(header.made_by for header in headers),
@@ -392,6 +394,9 @@ def _suitability(stacks: list[list[_Header]]) -> tuple[str | None, bool]:
     if other:
         total = sum(len(stack) for stack in placed)
         return f"not axial (reformat): {other} of {total} slices", True
+    processed = _processed([header for stack in stacks for header in stack])
+    if processed:
+        return processed[0], True
     if any(header.made_by == DENOISED_BY for stack in stacks for header in stack):
         return MADE_BY_CTCLIP, True
     return None, True
@@ -413,6 +418,12 @@ def _series_warnings(first: _Header, stacks: list[list[_Header]]) -> list[str]:
         where = f"group {number}: " if len(placed) > 1 else ""
         warnings.extend(where + text for text in stack_warnings([header.geometry for header in stack]))
     return warnings
+
+
+def _processed(headers: list[_Header]) -> list[str]:
+    kinds = sorted({header.processed for header in headers if header.processed})
+    count = sum(bool(header.processed) for header in headers)
+    return [f"no plain slices (ImageType {', '.join(kinds)}): {count} of {len(headers)} slices"] if kinds else []
 
 
 def _repetition(headers: list[_Header]) -> list[str]:

@@ -220,7 +220,11 @@ class TestStatements:
         ("source", "expected"),
         [
             (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"], ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI"]),
-            (["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"], ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]),
+            (["DERIVED", "SECONDARY", "MIP"], ["DERIVED", "SECONDARY", "AXIAL", "MIP"]),
+            (
+                ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"],
+                ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE", "REFORMATTED"],
+            ),
             (["ORIGINAL", "PRIMARY"], ["DERIVED", "SECONDARY", "AXIAL"]),
             ("ORIGINAL", ["DERIVED", "SECONDARY", "AXIAL"]),
             (None, ["DERIVED", "SECONDARY", "AXIAL"]),

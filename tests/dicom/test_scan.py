@@ -306,6 +306,43 @@ class TestSkippedFiles:
         (warning,) = (text for text in series.warnings if "ctclip" in text)
         assert warning.startswith("denoised by ctclip already")
 
+    @pytest.mark.parametrize(
+        ("image_type", "word"),
+        [
+            (["DERIVED", "SECONDARY", "MIP"], "MIP"),
+            (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 MIP_THIN"], "MIP"),
+            (["DERIVED", "SECONDARY", "MINIP"], "MINIP"),
+            (["DERIVED", "SECONDARY", "MAXIMUM_IP"], "MAXIMUM"),
+            (["DERIVED", "SECONDARY", "Projection Image"], "PROJECTION"),
+            (["DERIVED", "PRIMARY", "PERFUSION", "MTT"], "PERFUSION"),
+            (["DERIVED", "SECONDARY", "OTHER", "CSA CBF"], "CBF"),
+            (["DERIVED", "SECONDARY", "AXIAL", "SUBTRACTION"], "SUBTRACTION"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+    def test_projections_maps_and_differences_are_off_by_default_and_warned_of(
+        self, tmp_path: Path, image_type: list[str], word: str
+    ) -> None:
+        write_stack(tmp_path, [0, 2], ImageType=image_type)
+        write(fake_slice(4, 3), tmp_path / "plain")
+        series = only_series(tmp_path)
+        assert series.skip_reason == f"no plain slices (ImageType {word}): 2 of 3 slices"
+        assert series.selectable
+        assert series.skip_reason in series.warnings
+
+    @pytest.mark.parametrize(
+        "image_type",
+        [
+            ["ORIGINAL", "PRIMARY", "PERFUSION"],
+            ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"],
+            ["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"],
+            ["DERIVED", "PRIMARY", "AXIAL", "SHIMIPO"],
+        ],
+    )
+    def test_other_image_types_are_plain_slices(self, tmp_path: Path, image_type: list[str]) -> None:
+        write_stack(tmp_path, [0, 2], ImageType=image_type)
+        assert (only_series(tmp_path).skip_reason, only_series(tmp_path).warnings) == (None, ())
+
     @pytest.mark.parametrize("earlier", ["", f" | {fake_derivation().description}"])
     def test_simulated_low_dose_is_denoised_by_default(self, tmp_path: Path, earlier: str) -> None:
         noise = NoiseInsertion("dose 0.25", "seed=0", "0.1.0").description
