@@ -249,6 +249,43 @@ class TestStatements:
         assert description == expected
         assert len(description) <= 64
 
+    @pytest.mark.parametrize(
+        ("character_set", "original"),
+        [
+            ("ISO_IR 13", b"\xb1\xb2\xb3"),
+            (None, "Sch\xc3\x9cdel".encode("latin-1")),
+            ("ISO_IR 192", "Sch\xe4del".encode("latin-1")),
+            ("ISO_IR 192", "Sch\xe4del".encode()),
+            ("GB18030", b"\xff\xff"),
+        ],
+    )
+    def test_descriptions_keep_the_bytes_of_any_character_set(
+        self, tmp_path: Path, character_set: str | None, original: bytes
+    ) -> None:
+        place = b"x" * (len(original) + len(original) % 2)
+        given = {} if character_set is None else {"SpecificCharacterSet": character_set}
+        text = place.decode()
+        path = write(fake_slice(SeriesDescription=text, DerivationDescription=text, **given), tmp_path / "source")
+        path.write_bytes(path.read_bytes().replace(place, original.ljust(len(place))))
+        save_slice(derive(read_slice(path)), tmp_path / "derived")
+        derived = pydicom.dcmread(tmp_path / "derived")
+        assert derived.get_item("SeriesDescription").value.rstrip() == original + b" ctclip 0.5"
+        earlier = derived.get_item("DerivationDescription").value.rstrip()
+        assert earlier.startswith(b"Denoised by ctclip")
+        assert earlier.endswith(b" | " + original)
+
+    def test_a_long_description_in_two_character_sets_ends_at_a_character(self, read: Callable) -> None:
+        source = fake_slice(SpecificCharacterSet=["", "ISO 2022 IR 87"], SeriesDescription="\u80f8" * 60)
+        assert derive(read(source)).SeriesDescription == "\u80f8" * 53 + " ctclip 0.5"
+
+    @pytest.mark.parametrize(("length", "kept"), [(64, 53), (53, 53)])
+    def test_broken_descriptions_fit(self, tmp_path: Path, length: int, kept: int) -> None:
+        path = write(fake_slice(SeriesDescription="x" * length, SpecificCharacterSet="ISO_IR 192"), tmp_path / "source")
+        path.write_bytes(path.read_bytes().replace(b"x" * length, b"\xe4" * length))
+        save_slice(derive(read_slice(path)), tmp_path / "derived")
+        written = pydicom.dcmread(tmp_path / "derived").get_item("SeriesDescription").value
+        assert written == b"\xe4" * kept + b" ctclip 0.5"
+
     def test_times(self, read: Callable) -> None:
         ds = derive(read(fake_slice()))
         for kind in ("Series", "InstanceCreation", "Content"):
