@@ -92,7 +92,7 @@ def processed_kind(dataset: pydicom.Dataset) -> str:
     An original image may be of a perfusion study: then its pixels are HU as any scan's.
     """
     values = [value.upper() for value in texts_of(dataset, "ImageType")]
-    found = [match[0] for value in values if (match := PROCESSED.search(value))]
+    found = [word for value in values for word in PROCESSED.findall(value)]
     original = values[:1] == ["ORIGINAL"]
     return next((word for word in found if not (original and re.fullmatch(MAP_WORDS, word))), "")
 

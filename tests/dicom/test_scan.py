@@ -312,6 +312,7 @@ class TestSkippedFiles:
             (["DERIVED", "SECONDARY", "MIP"], "MIP"),
             (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 MIP_THIN"], "MIP"),
             (["DERIVED", "SECONDARY", "MINIP"], "MINIP"),
+            (["ORIGINAL", "PRIMARY", "PERFUSION MIP"], "MIP"),
             (["DERIVED", "SECONDARY", "MAXIMUM_IP"], "MAXIMUM"),
             (["DERIVED", "SECONDARY", "Projection Image"], "PROJECTION"),
             (["DERIVED", "PRIMARY", "PERFUSION", "MTT"], "PERFUSION"),
