@@ -83,7 +83,7 @@ def denoise_export(source: Path, target: Path, denoiser: Denoiser) -> None:
     from ctclip.pipeline import SeriesJob, choose_series, denoise_series
 
     found = scan(source)
-    job = SeriesJob(target, strength=1.0, taken_numbers=found.series_numbers)
+    job = SeriesJob(target, strength=1.0)
     for series in choose_series(found, []):
         result = denoise_series(series, job, denoiser)
         if result.status != "done":

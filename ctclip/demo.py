@@ -47,7 +47,7 @@ def run_demo(output: Path, *, slices: int = 20, overwrite: bool = False) -> Demo
     truth = body_phantom_hu(slices)
     write_ct_series(noisy_folder, low_dose(truth, SD_HU, seed=SEED))
     found = scan(noisy_folder)
-    job = SeriesJob(output / "denoised", strength=1.0, taken_numbers=found.series_numbers, overwrite=overwrite)
+    job = SeriesJob(output / "denoised", strength=1.0, overwrite=overwrite)
     result = denoise_series(found.series[0], job, Denoiser.load())
     series, picture = output / "denoised" / result.derived, output / "before_after.png"
     if result.status == "failed":

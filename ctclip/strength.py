@@ -27,4 +27,4 @@ def find_strength(strength: str | float) -> float:
         number = float("nan")
     if not 0 <= number <= 1:
         raise ConfigError(f"strength must be {', '.join(STRENGTHS)} or a number from 0 to 1, found {strength!r}")
-    return number
+    return abs(number)  # -0 is in range too, and would show in descriptions and UIDs

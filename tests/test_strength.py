@@ -11,6 +11,7 @@ def test_presets_are_ordered_and_numbers_are_taken_as_they_are() -> None:
     assert set(STRENGTHS) == {"low", "medium", "high"}
     assert find_strength("0.4") == find_strength(0.4) == 0.4
     assert find_strength(0) == 0
+    assert str(find_strength("-0")) == "0.0"
 
 
 def test_presets_are_those_that_the_published_figures_are_for() -> None:

@@ -45,7 +45,9 @@ def denoise(
     target: Path = typer.Argument(
         ..., parser=path, metavar="DST", help="Folder for the results, or a volume or image file."
     ),
-    series: list[str] = typer.Option([], help="SeriesInstanceUID to denoise, repeatable; 'all' adds non-axial series."),
+    series: list[str] = typer.Option(
+        [], help="SeriesInstanceUID to denoise, repeatable; 'all' adds what is off by default."
+    ),
     model: str = typer.Option(
         "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."
     ),
@@ -260,7 +262,6 @@ def _volume(
     require_volume_target(source, target, overwrite=overwrite)
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
         raise ConfigError("--report is the input, the output or a folder, expected a file of its own")
-    require_volume_target(source, target, overwrite=overwrite)
     with _reported(None if dry_run else report, strength) as run:
         spec.require_settings()
         if dry_run:

@@ -34,7 +34,7 @@ def simulate(
     domain: str = typer.Option("projection", help="projection (photons, reconstructed), image (NPS-shaped) or white."),
     texture: str = typer.Option("standard", help="smooth, standard or sharp, as of the reconstruction kernel."),
     seed: int = typer.Option(0, min=0, help="Of the noise."),
-    series: list[str] = typer.Option([], help="SeriesInstanceUID, repeatable; 'all' adds non-axial series."),
+    series: list[str] = typer.Option([], help="SeriesInstanceUID, repeatable; 'all' adds what is off by default."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
@@ -89,6 +89,7 @@ def _dicom(
 ) -> None:
     from ctclip.dicom import derived_series_numbers, scan
     from ctclip.dicom.archive import is_zip
+    from ctclip.dicom.derivation import NOISE_INSERTED_BY
     from ctclip.errors import ConfigError, CtclipError, one_line
     from ctclip.pipeline import check_folders, choose_series
     from ctclip.simulation.files import PAIRS_FILE, earlier_pairs, simulate_series, write_pair
@@ -99,7 +100,7 @@ def _dicom(
     earlier_pairs(target)  # refuses a file of another kind before anything is done
     found = scan(source)
     chosen = choose_series(found, wanted)
-    numbers = derived_series_numbers(found)
+    numbers = derived_series_numbers(found, NOISE_INSERTED_BY)
     made = 0
     with slice_progress(console) as bar:
         for number, each in enumerate(chosen, start=1):

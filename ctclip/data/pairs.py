@@ -155,7 +155,7 @@ class Predictions:
             raise DataError("predicted slices repeat a SOPInstanceUID; give the results of one tool only")
         self.folder = folder
         self.volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
-        self.stacks = [stack for series in found.series if series.skip_reason is None for stack in series.stacks]
+        self.stacks = [stack for series in found.series if series.selectable for stack in series.stacks]
 
     def read(self, pair: ScanPair) -> np.ndarray:
         """The result for a pair, slice by slice.

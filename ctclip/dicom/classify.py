@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pydicom
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, MediaStorageDirectoryStorage
 from pydicom.valuerep import VR
@@ -16,6 +18,7 @@ __all__ = [
     "has_mark",
     "looks_like_dicom",
     "may_be_slice",
+    "processed_kind",
     "starts_empty",
     "why_unsuitable",
 ]
@@ -57,6 +60,13 @@ KNOWN_MODALITIES = frozenset(
 
 KNOWN_RESCALE_TYPES = frozenset(("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"))
 """Further defined terms of RescaleType (PS3.3 C.11.1.1.2)."""
+
+PROJECTION_WORDS = r"MIPS?|MAX[ _-]?IP|MIN[ _-]?IP|MAXIMUM|MINIMUM|PROJECTIONS?"
+MAP_WORDS = r"PERFUSION|CBF|CBV|MTT|TTP|TMAX"
+DIFFERENCE_WORDS = r"SUBTRACTION|SUBTRACTED"
+PROCESSED = re.compile(rf"(?<![A-Z])({PROJECTION_WORDS}|{MAP_WORDS}|{DIFFERENCE_WORDS})(?![A-Z])")
+"""Words of ImageType for images that are no plain slices: projections of slabs, maps and differences. The third value
+of the standard is AXIAL or LOCALIZER (PS3.3 C.8.2.1.1.1); vendors put such words there, or into a further value."""
 
 _VRS = frozenset(vr.value.encode() for vr in VR if len(vr.value) == 2)
 
@@ -105,6 +115,17 @@ def may_be_slice(dataset: pydicom.Dataset) -> bool:
 
 def _is_localizer(dataset: pydicom.Dataset) -> bool:
     return "LOCALIZER" in texts_of(dataset, "ImageType")[2:3]
+
+
+def processed_kind(dataset: pydicom.Dataset) -> str:
+    """The word of ImageType by which an image is a projection, a map or a difference of others; "" for plain slices.
+
+    An original image may be of a perfusion study: then its pixels are HU as any scan's.
+    """
+    values = [value.upper() for value in texts_of(dataset, "ImageType")]
+    found = [word for value in values for word in PROCESSED.findall(value)]
+    original = values[:1] == ["ORIGINAL"]
+    return next((word for word in found if not (original and re.fullmatch(MAP_WORDS, word))), "")
 
 
 def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:

@@ -17,7 +17,8 @@ __all__ = [
 ]
 
 DENOISED_BY = "Denoised by ctclip"
-"""Start of DerivationDescription, by which a series is known for one that ctclip has denoised."""
+NOISE_INSERTED_BY = "Noise inserted by ctclip"
+"""Starts of DerivationDescription, by which a series is known for one that ctclip has made."""
 
 Code = tuple[str, str, str]
 """Value, coding scheme and meaning."""
@@ -147,7 +148,7 @@ class NoiseInsertion:
     @property
     def description(self) -> str:
         """Amount and settings."""
-        return f"Noise inserted by ctclip {self.version}, simulated {self.amount}, {self.parameters}"
+        return f"{NOISE_INSERTED_BY} {self.version}, simulated {self.amount}, {self.parameters}"
 
     @property
     def label(self) -> str:
@@ -163,6 +164,15 @@ class NoiseInsertion:
     def program(self) -> str:
         """Name of the method."""
         return "noise simulation"
+
+
+def made_by(description: str) -> str:
+    """What ctclip did last to an image, by its DerivationDescription: one of the two starts, or "".
+
+    Every step is put in front of the earlier ones; another program may have added a text before or behind.
+    """
+    found = [start for start in (DENOISED_BY, NOISE_INSERTED_BY) if start in description]
+    return min(found, key=description.index, default="")
 
 
 def derived_instance_uid(source_instance_uid: str, derivation: Derivation) -> str:

@@ -21,7 +21,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from ctclip.dicom.classify import PREAMBLE_BYTES
 from ctclip.dicom.derivation import Code, Derivation, derived_instance_uid, derived_series_uid
-from ctclip.dicom.elements import copy_header, drop_stale, make_explicit
+from ctclip.dicom.elements import bytes_of_broken_text, copy_header, drop_stale, make_explicit, put_bytes
 from ctclip.dicom.lenient import int_of, items_of, quiet_pydicom, text_of, texts_of
 from ctclip.dicom.slices import CTSlice, pixel_format
 from ctclip.dicom.uids import derived_uid, sop_class_uid, sop_instance_uid, source_series_uid, split_from
@@ -37,6 +37,9 @@ MAX_ST = 1024
 
 MAX_SH = 16
 """Characters in a Short String (PS3.5 6.2)."""
+
+CONTROL_CHARACTERS = bytes(code for code in (*range(0x20), 0x7F) if code != 0x1B)
+"""Not allowed in a Long String, but for the one that switches character sets (PS3.5 6.1.3 and 6.2)."""
 
 MAX_16_BIT_CONTAINER = 2
 """Bytes per pixel up to which Smallest/LargestImagePixelValue, which are 16-bit elements, can hold the pixels'
@@ -134,8 +137,10 @@ def _set_identity(derived: Dataset, source: Dataset, derivation: Derivation, ser
     _put(derived, "SOPInstanceUID", derived_instance_uid(sop_instance_uid(source), derivation))
     _put(derived, "SeriesInstanceUID", derived_series_uid(source_series_uid(source), derivation))
     _put(derived, "SeriesNumber", series_number)
-    _put(derived, "SeriesDescription", _series_description(source, derivation.label))
+    _set_series_description(derived, f" {derivation.label}")
     _put(derived, "Modality", "CT")
+    if text_of(derived, "ContentQualification") == "PRODUCT":
+        _put(derived, "ContentQualification", "RESEARCH")
     if not text_of(source, "StudyInstanceUID"):
         # No PACS accepts an object without: one stand-in for all slices of the source series, reported by the scan
         _put(derived, "StudyInstanceUID", derived_uid("study", source_series_uid(source)))
@@ -154,11 +159,16 @@ def _file_meta(derived: Dataset, version: str) -> FileMetaDataset:
     return meta
 
 
-def _series_description(source: Dataset, label: str) -> str:
-    suffix = f" {label}"
-    # a backslash would split the value, so pydicom has split it already; control characters are not allowed in LO
-    original = "".join(char for char in " ".join(texts_of(source, "SeriesDescription")) if char.isprintable())
-    return (original[: MAX_LO - len(suffix)].rstrip() + suffix).strip()
+def _set_series_description(derived: Dataset, suffix: str) -> None:
+    broken = bytes_of_broken_text(derived, "SeriesDescription")
+    if broken:
+        kept = broken.translate(None, CONTROL_CHARACTERS)[: MAX_LO - len(suffix)]
+        put_bytes(derived, "SeriesDescription", kept.rstrip() + suffix.encode())
+        return
+    # a backslash would split the value, so pydicom has split it already
+    original = " ".join(texts_of(derived, "SeriesDescription"))
+    original = original.translate(dict.fromkeys(CONTROL_CHARACTERS))
+    _put(derived, "SeriesDescription", (original[: MAX_LO - len(suffix)].rstrip() + suffix).strip())
 
 
 def _in_stated_zone(now: datetime, source: Dataset) -> datetime:
@@ -179,7 +189,9 @@ def _set_times(derived: Dataset, now: datetime) -> None:
 
 
 def _set_image_type(derived: Dataset, *, lossy: bool) -> None:
-    _put(derived, "ImageType", ["DERIVED", "SECONDARY", "AXIAL", *texts_of(derived, "ImageType")[3:]])
+    values = texts_of(derived, "ImageType")
+    replaced = [value for value in values[2:3] if value not in ("", "AXIAL")]  # such as MIP: what the image is
+    _put(derived, "ImageType", ["DERIVED", "SECONDARY", "AXIAL", *values[3:], *replaced])
     # the standard implies HU for original images only (PS3.3 C.8.2.1.1.1)
     _put(derived, "RescaleType", "HU")
     if lossy:
@@ -187,9 +199,7 @@ def _set_image_type(derived: Dataset, *, lossy: bool) -> None:
 
 
 def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, now: datetime) -> None:
-    earlier = text_of(source, "DerivationDescription")
-    description = _plain(derivation.description, MAX_ST) + (f" | {earlier}" if earlier else "")
-    _put(derived, "DerivationDescription", description[:MAX_ST])
+    _set_derivation_description(derived, _plain(derivation.description, MAX_ST))
     if derivation.code:
         codes = items_of(derived, "DerivationCodeSequence")
         others = [code for code in codes if text_of(code, "CodeValue") != derivation.code[0]]
@@ -197,6 +207,16 @@ def _set_provenance(derived: Dataset, source: Dataset, derivation: Derivation, n
     _put(derived, "SourceImageSequence", [_source_item(source)])
     equipment = items_of(derived, "ContributingEquipmentSequence")
     _put(derived, "ContributingEquipmentSequence", [*equipment, _equipment_item(derivation, now)])
+
+
+def _set_derivation_description(derived: Dataset, description: str) -> None:
+    """Put the description in front of an earlier one."""
+    broken = bytes_of_broken_text(derived, "DerivationDescription")
+    if broken:
+        put_bytes(derived, "DerivationDescription", (f"{description} | ".encode() + broken)[:MAX_ST])
+        return
+    earlier = text_of(derived, "DerivationDescription")
+    _put(derived, "DerivationDescription", f"{description} | {earlier}"[:MAX_ST] if earlier else description)
 
 
 def _source_item(source: Dataset) -> Dataset:

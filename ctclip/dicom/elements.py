@@ -7,26 +7,31 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.hooks import raw_element_vr
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import VR
+from pydicom.valuerep import TEXT_VR_DELIMS, VR
 
-from ctclip.dicom.lenient import int_of
+from ctclip.dicom.lenient import int_of, texts_of
 
-__all__ = ["copy_header", "drop_stale", "make_explicit"]
+__all__ = ["bytes_of_broken_text", "copy_header", "drop_stale", "make_explicit", "put_bytes"]
 
 STALE_KEYWORDS = (
-    "IconImageSequence",  # shows the source's pixels
     "HistogramSequence",  # counts the source's pixels
     "SmallestPixelValueInSeries",
     "LargestPixelValueInSeries",
     "SmallestImagePixelValueInPlane",
     "LargestImagePixelValueInPlane",
     "InstanceCreatorUID",  # the device that made the source instance
+    "InstanceCoercionDateTime",  # when elements of the source instance were replaced
+    "SOPInstanceStatus",  # these four authorize the source instance for diagnosis
+    "SOPAuthorizationDateTime",
+    "SOPAuthorizationComment",
+    "AuthorizationEquipmentCertificationNumber",
     "PixelDataProviderURL",  # points to the source's pixels
     "DataSetTrailingPadding",
     "ExtendedOffsetTable",  # these three describe compressed pixels
@@ -41,8 +46,8 @@ STALE_KEYWORDS = (
 )
 """Elements that would be untrue in the derived slice and cannot be recomputed."""
 
-SIGNATURE_TAGS = frozenset({Tag("MACParametersSequence"), Tag("DigitalSignaturesSequence")})
-"""Signatures cover the source's bytes; they may stand in any item."""
+STALE_EVERYWHERE = frozenset(map(Tag, ("IconImageSequence", "MACParametersSequence", "DigitalSignaturesSequence")))
+"""Icons show the pixels before, signatures cover the bytes before; both may stand in any item."""
 
 VR_LENGTH = 2
 """pydicom's dictionary has longer ones too, such as "US or SS"."""
@@ -154,6 +159,33 @@ def _explicit(raw: RawDataElement, vr: str) -> RawDataElement | None:
     return RawDataElement(raw.tag, vr, len(content), content, raw.value_tell, False, True)
 
 
+def bytes_of_broken_text(dataset: Dataset, keyword: str) -> bytes:
+    """The value of an unparsed text that would be damaged by being decoded, put among others and encoded; else b"".
+
+    Texts in another character set than the header names are common, and pydicom puts question marks into some.
+    """
+    element: Any = dataset.get_item(Tag(keyword), keep_deferred=True)
+    if element is None or not element.is_raw:
+        return b""
+    value = bytes(element.value or b"").strip(b" \0")
+    encodings = convert_encodings(list(texts_of(dataset, "SpecificCharacterSet")))
+    try:
+        text = decode_bytes(value, encodings, TEXT_VR_DELIMS)
+        mixed = f"a {text} a"
+        again = decode_bytes(encode_string(mixed, encodings), encodings, TEXT_VR_DELIMS)
+        survives = encode_string(text, encodings) == value and again == mixed
+    except (LookupError, UnicodeError):
+        survives = False
+    return b"" if survives else value
+
+
+def put_bytes(dataset: Dataset, keyword: str, value: bytes) -> None:
+    """Set a text by its bytes in an explicit little endian data set."""
+    tag = Tag(keyword)
+    padded = value + b" " * (len(value) % 2)
+    dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(padded), padded, 0, False, True)
+
+
 def drop_stale(dataset: Dataset, *, keep_private: bool) -> None:
     """Remove what is not true of the derived pixels, and private elements, which nobody can check."""
     for keyword in STALE_KEYWORDS:
@@ -161,7 +193,7 @@ def drop_stale(dataset: Dataset, *, keep_private: bool) -> None:
     _drop_embedded_overlays(dataset)
     for tag in [tag for tag in dataset.keys() if tag.group in FILE_GROUPS]:  # noqa: SIM118
         del dataset[tag]
-    _drop_everywhere(dataset, lambda tag: tag in SIGNATURE_TAGS or (tag.is_private and not keep_private))
+    _drop_everywhere(dataset, lambda tag: tag in STALE_EVERYWHERE or (tag.is_private and not keep_private))
 
 
 def _drop_everywhere(dataset: Dataset, unwanted: Callable[[BaseTag], bool]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import CTImageStorage
 
-from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, texts_of, value_of
+from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.streams import require_modest_deflate
 from ctclip.dicom.uids import frame_uid, sop_class_uid, sop_instance_uid
 from ctclip.errors import SeriesError
@@ -61,9 +62,13 @@ CLASSIC_KEYWORDS = frozenset(
         "DistanceSourceToPatient",
         "ExposureModulationType",
         "EstimatedDoseSaving",
+        "IrradiationEventUID",
+        "TemporalPositionIndex",
+        "NominalPercentageOfCardiacPhase",
     ]
 )
-"""Elements of functional groups that a CT image has at its top level under the same name."""
+"""Elements of functional groups that a CT image has at its top level under the same name. The last two are an extension
+of CT Image Storage (PS3.4 B.5): without them nothing tells the phases of a heart or a perfusion apart."""
 
 RENAMED = {
     "ExposureTimeInms": "ExposureTime",
@@ -95,6 +100,12 @@ MULTI_FRAME_ONLY = (
 
 SECOND_SOURCE = "CTAdditionalXRaySourceSequence"
 """The second tube of a dual-source scanner, with the same elements as the first: a CT image has room for one."""
+
+PLAIN_FRAME_TYPES = ("", "AXIAL", "LOCALIZER", "VOLUME", "NONE")
+"""Values of FrameType behind the second that say no more than that this is a CT image."""
+
+DATE_TIME = re.compile(r"(\d{8})(\d{2}|\d{4}|\d{6}(?:\.\d{1,6})?)(?:[+-]\d{4})?")
+"""Date and time of a DT value that states both."""
 
 TYPE_2 = ("AcquisitionNumber", "KVP", "PositionReferenceIndicator", "PatientPosition")
 """Elements that a CT image must have, if only empty."""
@@ -196,6 +207,7 @@ def _flatten(group: Dataset, image: Dataset) -> None:
             if number is not None:
                 setattr(image, classic, round(number))
         _frame_type(item, image)
+        _frame_time(item, image)
         acquisition: Any = int_of(item, "FrameAcquisitionNumber")
         if acquisition is not None:
             image.AcquisitionNumber = acquisition
@@ -206,4 +218,13 @@ def _frame_type(item: Dataset, image: Dataset) -> None:
     frame_type = texts_of(item, "FrameType")
     if len(frame_type) >= 3:
         third = "LOCALIZER" if frame_type[2] == "LOCALIZER" else "AXIAL"
-        image.ImageType = [*frame_type[:2], third]
+        # projections and maps are known by the others
+        others = (*frame_type[2:], *texts_of(item, "VolumeBasedCalculationTechnique"))
+        image.ImageType = [*frame_type[:2], third, *(value for value in others if value not in PLAIN_FRAME_TYPES)]
+
+
+def _frame_time(item: Dataset, image: Dataset) -> None:
+    """When the frame was acquired, rather than the object: frames of a dynamic scan differ in nothing else."""
+    moment = DATE_TIME.fullmatch(text_of(item, "FrameAcquisitionDateTime"))
+    if moment:
+        image.AcquisitionDateTime, image.AcquisitionDate, image.AcquisitionTime = moment.group(0, 1, 2)

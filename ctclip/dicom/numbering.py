@@ -1,7 +1,10 @@
-"""SeriesNumbers of derived series: none twice in a study, the same in every run."""
+"""SeriesNumbers of derived series: none twice in a study, and the same in the next run."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+
+from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.dicom.scan import Scan
 
 __all__ = ["derived_series_number", "derived_series_numbers"]
@@ -14,7 +17,7 @@ MAX_SERIES_NUMBER = 2**31 - 1
 """Largest number that an Integer String holds (PS3.5 6.2)."""
 
 
-def derived_series_number(source_number: int | None, taken: frozenset[int]) -> int:
+def derived_series_number(source_number: int | None, taken: frozenset[int] = frozenset()) -> int:
     """Return the first free SeriesNumber from the source's number plus 1000 on, from 1000 on without a source number.
 
     Args:
@@ -29,16 +32,24 @@ def derived_series_number(source_number: int | None, taken: frozenset[int]) -> i
     return number
 
 
-def derived_series_numbers(found: Scan) -> dict[str, int]:
+def derived_series_numbers(found: Scan, made_by: str = DENOISED_BY) -> dict[str, int]:
     """SeriesNumber of what is derived from each series of an export, by its UID.
 
-    No two of one study are equal, nor equal to one that the export holds. All series count, whichever are processed, so
-    that a series has the same number in every run.
+    No two of one study are equal, nor equal to one that another series of the study has. Earlier results of the same
+    kind do not count, and all other series do, whichever are processed: a series has the same number in every run, as
+    long as the study gains no other series with that number.
+
+    Args:
+        found: the export.
+        made_by: the kind of the results, a start of their DerivationDescription.
     """
+    taken: dict[str, set[int]] = defaultdict(set)
+    for used in found.series_numbers:
+        if used.made_by != made_by:
+            taken[used.study_uid].add(used.number)
     numbers: dict[str, int] = {}
-    by_study: dict[str, set[int]] = {}
-    for series in found.series:
-        given = by_study.setdefault(series.study_uid, set())
-        numbers[series.uid] = derived_series_number(series.series_number, found.series_numbers | given)
-        given.add(numbers[series.uid])
+    for series in sorted(found.series, key=lambda series: series.made_by == made_by):  # earlier results come last
+        in_study = taken[series.study_uid]
+        numbers[series.uid] = derived_series_number(series.series_number, frozenset(in_study))
+        in_study.add(numbers[series.uid])
     return numbers

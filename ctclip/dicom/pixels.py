@@ -13,7 +13,15 @@ from scipy import ndimage
 from ctclip.dicom.lenient import int_of
 from ctclip.units import MODEL_HU_WINDOW
 
-__all__ = ["PixelFormat", "infer_padding", "outer_padding", "padding_range", "same_sign", "significant_bits"]
+__all__ = [
+    "PixelFormat",
+    "away_from_padding",
+    "infer_padding",
+    "outer_padding",
+    "padding_range",
+    "same_sign",
+    "significant_bits",
+]
 
 PADDING_MAX_HU = -1000.0
 """Below air, padding is what the tag or the corners say; above, the same value may be anatomy."""
@@ -60,6 +68,26 @@ def padding_range(header: pydicom.Dataset, pixels: PixelFormat) -> tuple[int, in
     limit = int_of(header, "PixelPaddingRangeLimit")
     ends = [same_sign(end, pixels) for end in (value, value if limit is None else limit)]
     return min(ends), max(ends)
+
+
+def away_from_padding(
+    stored: np.ndarray, exact: np.ndarray, padding: tuple[int, int], pixels: PixelFormat
+) -> np.ndarray:
+    """Move stored values that fell onto padding values just beside them: to the side that is nearer, if there is one.
+
+    Args:
+        stored: values that are all within ``padding``.
+        exact: the same before they were rounded.
+        padding: lowest and highest padding value.
+        pixels: which values there are.
+    """
+    below, above = padding[0] - 1, padding[1] + 1
+    up = exact >= (padding[0] + padding[1]) / 2
+    if below < pixels.minimum or above > pixels.maximum:  # at an end of the range there is one side only
+        if below < pixels.minimum and above > pixels.maximum:
+            return stored
+        up = np.full_like(up, above <= pixels.maximum)
+    return np.where(up, above, below).astype(stored.dtype)
 
 
 def same_sign(value: int, pixels: PixelFormat) -> int:

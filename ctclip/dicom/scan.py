@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
@@ -25,10 +26,11 @@ from ctclip.dicom.classify import (
     has_mark,
     looks_like_dicom,
     may_be_slice,
+    processed_kind,
     starts_empty,
     why_unsuitable,
 )
-from ctclip.dicom.derivation import DENOISED_BY
+from ctclip.dicom.derivation import DENOISED_BY, made_by
 from ctclip.dicom.geometry import Geometry, geometry_of, is_axial, same_stack, stack_warnings
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of
 from ctclip.dicom.slices import read_slice
@@ -36,7 +38,7 @@ from ctclip.dicom.streams import require_modest_deflate
 from ctclip.dicom.uids import SERIES_TRAITS, is_uid, sop_class_uid, sop_instance_uid, source_series_uid
 from ctclip.errors import SeriesError
 
-__all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "scan"]
+__all__ = ["Scan", "Series", "SkippedFile", "SliceFile", "UsedNumber", "scan"]
 
 UNREADABLE = "unreadable DICOM header"
 
@@ -45,6 +47,9 @@ EMPTY = "empty, or zeros where a DICOM file starts"
 
 DUPLICATE = "duplicate SOPInstanceUID"
 """Why a copy of a slice is skipped."""
+
+MADE_BY_CTCLIP = "denoised by ctclip already; name it with --series to take it all the same"
+"""Why an earlier result is left out; simulated low dose is not."""
 
 SHARED_UID = "share their SOPInstanceUID with a different slice"
 """Why a series is, whose slices nobody can tell apart."""
@@ -114,6 +119,7 @@ class Series:
         skip_reason: None for a series that is denoised by default, otherwise why it is not.
         selectable: whether the user may ask for the series in spite of ``skip_reason``.
         left_out: for each skipped CT image of this series that is no localizer, why it is: perhaps a slice, and a hole.
+        made_by: what ctclip did last to it, see :func:`~ctclip.dicom.derivation.made_by`.
     """
 
     uid: str
@@ -124,6 +130,7 @@ class Series:
     skip_reason: str | None = None
     selectable: bool = True
     left_out: tuple[str, ...] = ()
+    made_by: str = ""
 
     @property
     def slices(self) -> tuple[SliceFile, ...]:
@@ -136,13 +143,21 @@ class Series:
         return sum(len(stack) for stack in self.stacks)
 
 
+class UsedNumber(NamedTuple):
+    """A SeriesNumber in use: in which study, and by what, see :func:`~ctclip.dicom.derivation.made_by`."""
+
+    study_uid: str
+    number: int
+    made_by: str = ""
+
+
 @dataclass(frozen=True)
 class Scan:
     """What a folder holds: series sorted by number and UID, skipped files sorted by path, all SeriesNumbers in use."""
 
     series: tuple[Series, ...]
     skipped: tuple[SkippedFile, ...]
-    series_numbers: frozenset[int]
+    series_numbers: frozenset[UsedNumber]
 
     def skip_summary(self) -> dict[str, int]:
         """Count the skipped files by reason, most frequent first."""
@@ -162,7 +177,9 @@ class _Header:
     series_number: int | None
     instance_number: int | None
     geometry: Geometry
-    is_denoised: bool
+    processed: str
+    made_by: str
+    was_denoised: bool
     unsuitable: str | None
     may_be_slice: bool
     patient_id: str
@@ -175,10 +192,10 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
     headers are read, and the result does not depend on the order in which the file system lists the files.
 
     A file becomes part of a series when it is a single-frame monochrome CT Image Storage object of Modality CT that
-    is no localizer. A series whose slices are not axial gets a ``skip_reason``. Of copies of a slice the
-    first by path is used. Different slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID,
-    make their series unusable: nobody can tell what belongs together. Whether the pixels can be decoded is found out by
-    ``read_slice``.
+    is no localizer. A series whose slices are not axial, are projections, maps or differences by their ImageType, or
+    have been denoised by ctclip gets a ``skip_reason``. Of copies of a slice the first by path is used. Different
+    slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID, make their series unusable: nobody
+    can tell what belongs together. Whether the pixels can be decoded is found out by ``read_slice``.
 
     Args:
         source: folder or file.
@@ -211,7 +228,9 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
     return Scan(
         series=tuple(sorted(series, key=_series_order)),
         skipped=tuple(sorted([*skipped, *unsuitable], key=lambda item: item.path.as_posix())),
-        series_numbers=frozenset(h.series_number for h in headers if h.series_number is not None),
+        series_numbers=frozenset(
+            UsedNumber(h.study_uid, h.series_number, h.made_by) for h in headers if h.series_number is not None
+        ),
     )
 
 
@@ -300,6 +319,7 @@ def _summarise(path: Path, dataset: pydicom.Dataset, marked: bool) -> _Header | 
         reason = "neither SOPClassUID nor Modality" if marked or len(dataset) else "not DICOM"
         return SkippedFile(path, reason, damaged=marked)
     geometry = geometry_of(dataset)
+    derivation = text_of(dataset, "DerivationDescription")
     states_series_uid = is_uid(text_of(dataset, "SeriesInstanceUID"))
     unsuitable = why_unsuitable(dataset)
     if unsuitable is None and not states_series_uid and not geometry.is_complete:
@@ -314,7 +334,9 @@ def _summarise(path: Path, dataset: pydicom.Dataset, marked: bool) -> _Header | 
         series_number=int_of(dataset, "SeriesNumber"),
         instance_number=int_of(dataset, "InstanceNumber"),
         geometry=geometry,
-        is_denoised=DENOISED_BY in text_of(dataset, "DerivationDescription"),
+        processed=processed_kind(dataset),
+        made_by=made_by(derivation),
+        was_denoised=DENOISED_BY in derivation,
         unsuitable=unsuitable,
         may_be_slice=may_be_slice(dataset),
         patient_id=text_of(dataset, "PatientID"),
@@ -368,10 +390,16 @@ def _build_series(headers: list[_Header], shared: frozenset[str], left_out: list
         series_number=min(numbers, default=None),
         stacks=tuple(tuple(_slice_file(header) for header in stack) for stack in stacks),
         study_uid=min(header.study_uid for header in headers),
-        warnings=(*_series_warnings(headers[0], stacks), *_patients(headers), *_repetition(headers)),
+        warnings=(
+            *_series_warnings(headers[0], stacks),
+            *_patients(headers),
+            *_processed(headers),
+            *_repetition(headers),
+        ),
         skip_reason=skip_reason,
         selectable=selectable,
         left_out=tuple(left_out),
+        made_by=max(header.made_by for header in headers),
     )
 
 
@@ -415,6 +443,11 @@ def _suitability(stacks: list[list[_Header]]) -> tuple[str | None, bool]:
     if other:
         total = sum(len(stack) for stack in placed)
         return f"not axial (reformat): {other} of {total} slices", True
+    processed = _processed([header for stack in stacks for header in stack])
+    if processed:
+        return processed[0], True
+    if any(header.made_by == DENOISED_BY for stack in stacks for header in stack):
+        return MADE_BY_CTCLIP, True
     return None, True
 
 
@@ -442,8 +475,14 @@ def _patients(headers: list[_Header]) -> list[str]:
     return [f"{count} PatientIDs under one SeriesInstanceUID: check whose slices they are"] if count > 1 else []
 
 
+def _processed(headers: list[_Header]) -> list[str]:
+    kinds = sorted({header.processed for header in headers if header.processed})
+    count = sum(bool(header.processed) for header in headers)
+    return [f"no plain slices (ImageType {', '.join(kinds)}): {count} of {len(headers)} slices"] if kinds else []
+
+
 def _repetition(headers: list[_Header]) -> list[str]:
-    denoised = any(header.is_denoised for header in headers)
+    denoised = any(header.was_denoised for header in headers)
     return ["denoised by ctclip already: denoising it again takes more than its strength says"] if denoised else []
 
 

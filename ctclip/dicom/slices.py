@@ -26,7 +26,15 @@ from pydicom.valuerep import VR
 
 from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, value_of
-from ctclip.dicom.pixels import PixelFormat, infer_padding, outer_padding, padding_range, same_sign, significant_bits
+from ctclip.dicom.pixels import (
+    PixelFormat,
+    away_from_padding,
+    infer_padding,
+    outer_padding,
+    padding_range,
+    same_sign,
+    significant_bits,
+)
 from ctclip.dicom.streams import declared_image, is_irreversible, require_modest_deflate
 from ctclip.dicom.uids import printable_name, printable_uid
 from ctclip.errors import SeriesError
@@ -155,7 +163,8 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
     """Convert HU back to stored values with the slice's own slope and intercept.
 
     Values are rounded and clipped to the range of BitsStored. Padding, and every pixel whose HU is exactly that of
-    the source, comes back as exactly the source's stored value.
+    the source, comes back as exactly the source's stored value. Others that would get the PixelPaddingValue, or one of
+    its range, get the value beside it: a viewer would take them for padding.
 
     Args:
         ct: the source slice.
@@ -182,6 +191,11 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
         np.rint(values, out=values)
         np.clip(values, pixels.minimum, pixels.maximum, out=values)
         stored = values.astype(ct.stored.dtype)
+    padding = padding_range(ct.header, pixels)
+    if padding is not None:
+        fallen = ~keep & (stored >= padding[0]) & (stored <= padding[1])
+        exact = (hu[fallen].astype(np.float64) - ct.intercept) / ct.slope
+        stored[fallen] = away_from_padding(stored[fallen], exact, padding, pixels)
     np.copyto(stored, ct.stored, where=keep)
     return stored
 

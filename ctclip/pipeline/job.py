@@ -60,9 +60,8 @@ class SeriesJob:
     Args:
         target: folder for derived series; made when missing.
         strength: 0 to 1.
-        taken_numbers: SeriesNumbers in use.
         series_numbers: SeriesNumber of each derived series, by the source's SeriesInstanceUID; a series that is not in
-            it gets the first one that is free.
+            it gets its own plus 1000.
         overwrite: replace an earlier result of the same series, model and settings.
         resume: keep such a result when it is of the slices that the source has; its status is "kept". One of fewer, of
             an export that was not complete then, with files that were cut off since, or without the quality report that
@@ -74,7 +73,6 @@ class SeriesJob:
 
     target: Path
     strength: float
-    taken_numbers: frozenset[int] = frozenset()
     overwrite: bool = False
     resume: bool = False
     keep_private: bool = False

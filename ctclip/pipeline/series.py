@@ -77,7 +77,7 @@ def denoise_series(
             again = f"an earlier run had {lacking}; made again"
             logger.warning("series %s: %s", series.uid, again)
             result.warnings += (again,)
-    number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number, job.taken_numbers)
+    number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number)
     guessed = 0
     overwrite = job.overwrite or bool(again)
     try:

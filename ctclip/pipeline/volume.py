@@ -65,17 +65,3 @@ def denoise_volume_file(
     # Afterwards: when memory runs out the device changes on the way.
     result.device, result.settings = str(denoiser.device), denoiser.parameters
     return result
-
-
-def require_volume_target(source: Path, target: Path, *, overwrite: bool = False) -> None:
-    """Refuse a target that :func:`denoise_volume_file` could not write, before a model is loaded.
-
-    Raises:
-        ConfigError: when the target is the source or a folder, or exists and ``overwrite`` is not given.
-    """
-    if source.resolve() == target.resolve():
-        raise ConfigError("the output is the input, which is never modified; choose another file")
-    if target.is_dir():
-        raise ConfigError(f"{target} is a folder, expected a file")
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} exists; give --overwrite to replace it")

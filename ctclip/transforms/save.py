@@ -27,6 +27,7 @@ from ctclip.dicom import (
     source_series_uid,
     write_derived_slices,
 )
+from ctclip.dicom.lenient import int_of
 from ctclip.dicom.series import SLICE_FILES
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder, require_replaceable
@@ -140,7 +141,7 @@ class SaveImageCTd(MapTransform):
             raise DataError(f"the volume has {len(volume_hu)} slices, its series {len(sources)}")
         first = read_slice(sources[0]).header
         uid = derived_series_uid(source_series_uid(first), self.derivation)
-        number = derived_series_number(first.get("SeriesNumber"), frozenset())
+        number = derived_series_number(int_of(first, "SeriesNumber"))
         if self.overwrite:
             require_replaceable(self.folder / uid, SLICE_FILES)
         with atomic_folder(self.folder / uid, overwrite=self.overwrite) as folder:

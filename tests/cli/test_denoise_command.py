@@ -65,6 +65,22 @@ def test_an_export_becomes_a_derived_series(export: Path, tmp_path: Path) -> Non
     assert "Phantom" not in result.output + (tmp_path / "r.json").read_text().replace("body_phantom", "")
 
 
+def test_an_earlier_result_in_the_export_is_left_out_and_changes_nothing(export: Path, tmp_path: Path) -> None:
+    _run("denoise", export, tmp_path / "first")
+    (first,) = (tmp_path / "first").iterdir()
+    first.rename(export / "earlier")
+    again = _run("denoise", export, tmp_path / "second")
+    assert again.exit_code == 0, again.output
+    assert f"series {first.name}: 3 slices, skip (denoised by ctclip already" in again.output.replace("\n", " ")
+    (second,) = (tmp_path / "second").iterdir()
+    assert second.name == first.name
+    numbers = {pydicom.dcmread(path).SeriesNumber for path in [*second.iterdir(), *(export / "earlier").iterdir()]}
+    assert numbers == {1002}
+    asked = _run("denoise", export, tmp_path / "third", "--series", first.name, "-v")
+    assert asked.exit_code == 0, asked.output
+    assert "denoising it again takes more than its strength says" in asked.output.replace("\n", " ")
+
+
 def test_guessed_padding_is_reported(export: Path, tmp_path: Path) -> None:
     for path in export.iterdir():
         dataset = pydicom.dcmread(path)
@@ -166,8 +182,8 @@ def test_many_studies_in_one_call(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == written
     first = [pydicom.dcmread(tmp_path / "out" / name / "0001.dcm") for name in written]
     assert sorted((ds.StudyInstanceUID, ds.SeriesNumber) for ds in first) == [
+        ("1.2.1", 1003),
         ("1.2.1", 1004),
-        ("1.2.1", 1005),
         ("1.2.2", 1004),
     ]
     path.unlink()

@@ -15,7 +15,7 @@ from ctclip.data.layouts import hashed
 from ctclip.data.pairs import Predictions, find_pairs, read_pair
 from ctclip.errors import ConfigError, DataError
 from ctclip.units import PADDING_HU
-from tests.dicom.fake import SAGITTAL, SHAPE, fake_slice, tilted, write
+from tests.dicom.fake import SAGITTAL, SHAPE, fake_derivation, fake_slice, tilted, write
 
 Z = [0.0, 1.0, 2.0, 3.0]
 
@@ -177,7 +177,11 @@ def test_padding_of_either_is_padding_of_both(tmp_path: Path) -> None:
     expected[0, 0, :2] = PADDING_HU
     np.testing.assert_array_equal(scan.low_hu, expected)
     np.testing.assert_array_equal(scan.full_hu, expected)
-    write(fake_slice(0.0, 1, series="1.2.3.5", pixels=np.full(SHAPE, 1054, np.int16)), tmp_path / "results/a")
+    by_ctclip = fake_derivation().description  # off by default where something is to be denoised
+    result = fake_slice(
+        0.0, 1, series="1.2.3.5", pixels=np.full(SHAPE, 1054, np.int16), DerivationDescription=by_ctclip
+    )
+    write(result, tmp_path / "results/a")
     np.testing.assert_array_equal(Predictions(tmp_path / "results").read(pair), np.where(expected, expected, 30))
 
 

@@ -36,6 +36,7 @@ from ctclip.dicom import (
     scan,
     to_stored,
 )
+from ctclip.dicom.derivation import NOISE_INSERTED_BY
 from ctclip.errors import ConfigError, SeriesError
 
 from .fake import NOW, PATIENT, SERIES, fake_derivation, fake_pixels, fake_slice, write, write_native
@@ -172,6 +173,30 @@ class TestUIDs:
         numbers = derived_series_numbers(scan(tmp_path))
         assert [numbers[f"1.2.9.{index}"] for index in (0, 1, 2, 3, 4, 9)] == [1004, 1006, 1007, 2005, 1000, 1004]
 
+    def test_series_numbers_of_other_studies_do_not_matter(self, tmp_path: Path) -> None:
+        write(fake_slice(0, 1, series="1.2.9.1"), tmp_path / "a")
+        write(fake_slice(0, 1, series="1.2.9.2", SeriesNumber=1004, StudyInstanceUID="1.2.4"), tmp_path / "b")
+        assert derived_series_numbers(scan(tmp_path)) == {"1.2.9.1": 1004, "1.2.9.2": 2004}
+
+    def test_earlier_results_in_the_export_change_no_series_number(self, tmp_path: Path) -> None:
+        for index, number in enumerate((4, 1004)):
+            write(fake_slice(0, 1, series=f"1.2.9.{index}", SeriesNumber=number), tmp_path / str(index))
+        first = derived_series_numbers(scan(tmp_path))
+        assert first == {"1.2.9.0": 1005, "1.2.9.1": 2004}
+        done = {"DerivationDescription": fake_derivation().description}
+        for index, number in enumerate(first.values()):
+            write(fake_slice(0, 1, series=f"1.2.8.{index}", SeriesNumber=number, **done), tmp_path / f"done {index}")
+        second = derived_series_numbers(scan(tmp_path))
+        assert {uid: second[uid] for uid in first} == first
+
+    def test_a_simulated_scan_counts_for_what_is_denoised_and_not_for_what_is_simulated(self, tmp_path: Path) -> None:
+        noise = NoiseInsertion("dose 0.25", "seed=0", "0.1.0").description
+        write(fake_slice(0, 1, series="1.2.9.1"), tmp_path / "a")
+        write(fake_slice(0, 1, series="1.2.9.2", SeriesNumber=1004, DerivationDescription=noise), tmp_path / "b")
+        found = scan(tmp_path)
+        assert derived_series_numbers(found)["1.2.9.1"] == 1005
+        assert derived_series_numbers(found, NOISE_INSERTED_BY)["1.2.9.1"] == 1004
+
     @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
     def test_strength_out_of_range(self, strength: float) -> None:
         with pytest.raises(ConfigError, match="expected a number from 0 to 1"):
@@ -195,7 +220,11 @@ class TestStatements:
         ("source", "expected"),
         [
             (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"], ["DERIVED", "SECONDARY", "AXIAL", "CT_SOM5 SPI"]),
-            (["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"], ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE"]),
+            (["DERIVED", "SECONDARY", "MIP"], ["DERIVED", "SECONDARY", "AXIAL", "MIP"]),
+            (
+                ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"],
+                ["DERIVED", "SECONDARY", "AXIAL", "AVERAGE", "REFORMATTED"],
+            ),
             (["ORIGINAL", "PRIMARY"], ["DERIVED", "SECONDARY", "AXIAL"]),
             ("ORIGINAL", ["DERIVED", "SECONDARY", "AXIAL"]),
             (None, ["DERIVED", "SECONDARY", "AXIAL"]),
@@ -219,6 +248,43 @@ class TestStatements:
         description = derive(read(fake_slice(SeriesDescription=original))).SeriesDescription
         assert description == expected
         assert len(description) <= 64
+
+    @pytest.mark.parametrize(
+        ("character_set", "original"),
+        [
+            ("ISO_IR 13", b"\xb1\xb2\xb3"),
+            (None, "Sch\xc3\x9cdel".encode("latin-1")),
+            ("ISO_IR 192", "Sch\xe4del".encode("latin-1")),
+            ("ISO_IR 192", "Sch\xe4del".encode()),
+            ("GB18030", b"\xff\xff"),
+        ],
+    )
+    def test_descriptions_keep_the_bytes_of_any_character_set(
+        self, tmp_path: Path, character_set: str | None, original: bytes
+    ) -> None:
+        place = b"x" * (len(original) + len(original) % 2)
+        given = {} if character_set is None else {"SpecificCharacterSet": character_set}
+        text = place.decode()
+        path = write(fake_slice(SeriesDescription=text, DerivationDescription=text, **given), tmp_path / "source")
+        path.write_bytes(path.read_bytes().replace(place, original.ljust(len(place))))
+        save_slice(derive(read_slice(path)), tmp_path / "derived")
+        derived = pydicom.dcmread(tmp_path / "derived")
+        assert derived.get_item("SeriesDescription").value.rstrip() == original + b" ctclip 0.5"
+        earlier = derived.get_item("DerivationDescription").value.rstrip()
+        assert earlier.startswith(b"Denoised by ctclip")
+        assert earlier.endswith(b" | " + original)
+
+    def test_a_long_description_in_two_character_sets_ends_at_a_character(self, read: Callable) -> None:
+        source = fake_slice(SpecificCharacterSet=["", "ISO 2022 IR 87"], SeriesDescription="\u80f8" * 60)
+        assert derive(read(source)).SeriesDescription == "\u80f8" * 53 + " ctclip 0.5"
+
+    @pytest.mark.parametrize(("length", "kept"), [(64, 53), (53, 53)])
+    def test_broken_descriptions_fit(self, tmp_path: Path, length: int, kept: int) -> None:
+        path = write(fake_slice(SeriesDescription="x" * length, SpecificCharacterSet="ISO_IR 192"), tmp_path / "source")
+        path.write_bytes(path.read_bytes().replace(b"x" * length, b"\xe4" * length))
+        save_slice(derive(read_slice(path)), tmp_path / "derived")
+        written = pydicom.dcmread(tmp_path / "derived").get_item("SeriesDescription").value
+        assert written == b"\xe4" * kept + b" ctclip 0.5"
 
     def test_times(self, read: Callable) -> None:
         ds = derive(read(fake_slice()))
@@ -581,7 +647,7 @@ class TestDrops:
             *("SmallestImagePixelValueInPlane", "LargestImagePixelValueInPlane"),
         ]
         signed_item = Dataset()
-        signed_item.DigitalSignaturesSequence = [Dataset()]
+        signed_item.DigitalSignaturesSequence = signed_item.IconImageSequence = [Dataset()]
         source = fake_slice(
             IconImageSequence=[Dataset()],
             DigitalSignaturesSequence=[Dataset()],
@@ -598,7 +664,23 @@ class TestDrops:
             assert keyword not in ds
         for keyword in ("DataSetTrailingPadding", "InstanceCreatorUID", "PixelDataProviderURL", *extremes):
             assert keyword not in ds
-        assert "DigitalSignaturesSequence" not in ds.ReferencedImageSequence[0]
+        assert not ds.ReferencedImageSequence[0]
+
+    def test_what_authorizes_or_coerced_the_source_instance(self, read: Callable) -> None:
+        stated = {
+            "SOPInstanceStatus": "AO",
+            "SOPAuthorizationDateTime": "20200101120000",
+            "SOPAuthorizationComment": "authorized",
+            "AuthorizationEquipmentCertificationNumber": "X1",
+            "InstanceCoercionDateTime": "20200101120000",
+        }
+        ds = derive(read(fake_slice(**stated)))
+        assert not [keyword for keyword in stated if keyword in ds]
+
+    @pytest.mark.parametrize(("source", "expected"), [("PRODUCT", "RESEARCH"), ("SERVICE", "SERVICE"), (None, None)])
+    def test_content_is_no_product(self, read: Callable, source: str | None, expected: str | None) -> None:
+        given = {} if source is None else {"ContentQualification": source}
+        assert derive(read(fake_slice(**given))).get("ContentQualification") == expected
 
     def test_embedded_overlay_goes_real_overlay_stays(self, read: Callable) -> None:
         source = fake_slice(pixels=fake_pixels(signed=False), bits=12)

@@ -15,14 +15,14 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, RLELossless
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
-from ctclip.dicom import derived_series_numbers, opened_export, read_slice
+from ctclip.dicom import derive_slice, derived_series_numbers, opened_export, read_slice
 from ctclip.dicom import enhanced as enhanced_module
 from ctclip.errors import SeriesError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.pipeline.choose import require_undamaged
 from ctclip.verification import check_series
 from ctclip.weights import save_checkpoint
-from tests.dicom.fake import SERIES, fake_slice, write
+from tests.dicom.fake import NOW, SERIES, fake_derivation, fake_slice, write
 from tests.dicom.fake_enhanced import ENHANCED_UID, enhanced
 
 HEIGHTS, INTERCEPTS = (4.0, 0.0, 2.0), (-1024.0, -1000.0, -8192.0)
@@ -203,7 +203,7 @@ def test_one_broken_object_is_left_out_as_perhaps_lost_slices_and_the_others_are
 def test_series_numbers_of_single_images_are_taken_too(source: Path) -> None:
     write(fake_slice(series="1.2.9.9", SeriesNumber=1004), source / "single")
     with opened_export(source) as found:
-        assert found.series_numbers == {4, 1004}
+        assert {used.number for used in found.series_numbers} == {4, 1004}
         assert derived_series_numbers(found)[SERIES] == 1005
 
 
@@ -261,6 +261,70 @@ def test_technique_and_display_of_a_frame_stand_where_a_ct_image_has_them(
         assert header.PatientPosition == "HFS", "what is at the top stays there"
         assert not [element for element in header if element.keyword.startswith("Dimension")]
     assert [headers[number].WindowCenter for number in (1, 2, 3)] == [40, -600, 40], "a frame's own value goes first"
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("20200102030405.25+0100", ("20200102030405.25+0100", "20200102", "030405.25")),
+        ("202001020304", ("202001020304", "20200102", "0304")),
+        ("2020", (None, "20200101", "101113")),
+        ("", (None, "20200101", "101113")),
+    ],
+)
+def test_a_frame_has_its_own_time(
+    source: Path, frames: list[np.ndarray], stated: str, expected: tuple[str | None, ...]
+) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    ds.PerFrameFunctionalGroupsSequence[1].FrameContentSequence[0].FrameAcquisitionDateTime = stated
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        header = read_slice(found.series[0].slices[0].path).header
+    keywords = ("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime")
+    assert tuple(header.get(keyword) for keyword in keywords) == expected
+
+
+def test_a_frame_has_its_own_phase_and_irradiation_event(source: Path, frames: list[np.ndarray]) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    for number, frame in enumerate(ds.PerFrameFunctionalGroupsSequence, start=1):
+        cardiac, event = Dataset(), Dataset()
+        cardiac.NominalPercentageOfCardiacPhase, event.IrradiationEventUID = 10.0 * number, f"1.2.3.8.{number}"
+        frame.CardiacSynchronizationSequence, frame.IrradiationEventIdentificationSequence = [cardiac], [event]
+        frame.FrameContentSequence[0].TemporalPositionIndex = number
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        slices = [read_slice(item.path) for item in found.series[0].slices]
+    for ct, number in zip(slices, (2, 3, 1), strict=True):
+        derived = derive_slice(ct, ct.stored, fake_derivation(), series_number=1004, now=NOW)
+        assert derived.NominalPercentageOfCardiacPhase == 10 * number
+        assert derived.TemporalPositionIndex == number
+        assert derived.IrradiationEventUID == f"1.2.3.8.{number}"
+
+
+@pytest.mark.parametrize(
+    ("frame_type", "technique", "image_type", "reason"),
+    [
+        (["ORIGINAL", "PRIMARY", "PERFUSION", "NONE"], "NONE", ["ORIGINAL", "PRIMARY", "AXIAL", "PERFUSION"], None),
+        (["DERIVED", "PRIMARY", "VOLUME", "MAXIMUM"], "NONE", ["DERIVED", "PRIMARY", "AXIAL", "MAXIMUM"], "MAXIMUM"),
+        (["DERIVED", "PRIMARY", "VOLUME", "NONE"], "MIN_IP", ["DERIVED", "PRIMARY", "AXIAL", "MIN_IP"], "MIN_IP"),
+    ],
+)
+def test_frames_keep_the_words_for_projections_and_maps(
+    source: Path,
+    frames: list[np.ndarray],
+    frame_type: list[str],
+    technique: str,
+    image_type: list[str],
+    reason: str | None,
+) -> None:
+    ds = enhanced(frames, HEIGHTS, INTERCEPTS)
+    stated = ds.SharedFunctionalGroupsSequence[0].CTImageFrameTypeSequence[0]
+    stated.FrameType, stated.VolumeBasedCalculationTechnique = frame_type, technique
+    write(ds, source / "multi")
+    with opened_export(source) as found:
+        (series,) = found.series
+        assert list(read_slice(series.slices[0].path).header.ImageType) == image_type
+    assert series.skip_reason == (reason and f"no plain slices (ImageType {reason}): 3 of 3 slices")
 
 
 def test_parts_of_a_concatenation_become_one_row_of_numbers(tmp_path: Path, frames: list[np.ndarray]) -> None:

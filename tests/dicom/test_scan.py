@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
-from ctclip.dicom import Series, scan
+from ctclip.dicom import NoiseInsertion, Series, scan
 from ctclip.errors import SeriesError
 
 from .fake import (
@@ -91,7 +91,7 @@ class TestSeparation:
             write(fake_slice(number, number, series="1.2.9.2", SeriesNumber=3), tmp_path / "x" / f"other{number}")
         found = scan(tmp_path)
         assert [(s.uid, s.series_number, s.slice_count) for s in found.series] == [("1.2.9.2", 3, 2), ("1.2.9.1", 7, 3)]
-        assert found.series_numbers == {3, 7}
+        assert {used.number for used in found.series_numbers} == {3, 7}
 
     @pytest.mark.parametrize(
         "different",
@@ -339,10 +339,59 @@ class TestSkippedFiles:
         assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
         assert found.series[0].skip_reason is None
 
-    def test_what_ctclip_has_denoised_is_said(self, tmp_path: Path) -> None:
+    def test_what_ctclip_has_denoised_is_off_by_default_and_warned_of(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2], DerivationDescription=fake_derivation().description)
-        (warning,) = (text for text in only_series(tmp_path).warnings if "ctclip" in text)
+        series = only_series(tmp_path)
+        assert series.skip_reason == "denoised by ctclip already; name it with --series to take it all the same"
+        assert series.selectable
+        (warning,) = (text for text in series.warnings if "ctclip" in text)
         assert warning.startswith("denoised by ctclip already")
+
+    @pytest.mark.parametrize(
+        ("image_type", "word"),
+        [
+            (["DERIVED", "SECONDARY", "MIP"], "MIP"),
+            (["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 MIP_THIN"], "MIP"),
+            (["DERIVED", "SECONDARY", "MINIP"], "MINIP"),
+            (["ORIGINAL", "PRIMARY", "PERFUSION MIP"], "MIP"),
+            (["DERIVED", "SECONDARY", "MAXIMUM_IP"], "MAXIMUM"),
+            (["DERIVED", "SECONDARY", "Projection Image"], "PROJECTION"),
+            (["DERIVED", "PRIMARY", "PERFUSION", "MTT"], "PERFUSION"),
+            (["DERIVED", "SECONDARY", "OTHER", "CSA CBF"], "CBF"),
+            (["DERIVED", "SECONDARY", "AXIAL", "SUBTRACTION"], "SUBTRACTION"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+    def test_projections_maps_and_differences_are_off_by_default_and_warned_of(
+        self, tmp_path: Path, image_type: list[str], word: str
+    ) -> None:
+        write_stack(tmp_path, [0, 2], ImageType=image_type)
+        write(fake_slice(4, 3), tmp_path / "plain")
+        series = only_series(tmp_path)
+        assert series.skip_reason == f"no plain slices (ImageType {word}): 2 of 3 slices"
+        assert series.selectable
+        assert series.skip_reason in series.warnings
+
+    @pytest.mark.parametrize(
+        "image_type",
+        [
+            ["ORIGINAL", "PRIMARY", "PERFUSION"],
+            ["DERIVED", "SECONDARY", "REFORMATTED", "AVERAGE"],
+            ["ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"],
+            ["DERIVED", "PRIMARY", "AXIAL", "SHIMIPO"],
+        ],
+    )
+    def test_other_image_types_are_plain_slices(self, tmp_path: Path, image_type: list[str]) -> None:
+        write_stack(tmp_path, [0, 2], ImageType=image_type)
+        assert (only_series(tmp_path).skip_reason, only_series(tmp_path).warnings) == (None, ())
+
+    @pytest.mark.parametrize("earlier", ["", f" | {fake_derivation().description}"])
+    def test_simulated_low_dose_is_denoised_by_default(self, tmp_path: Path, earlier: str) -> None:
+        noise = NoiseInsertion("dose 0.25", "seed=0", "0.1.0").description
+        write_stack(tmp_path, [0, 2], DerivationDescription=noise + earlier)
+        series = only_series(tmp_path)
+        assert series.skip_reason is None
+        assert len(series.warnings) == bool(earlier)
 
     @pytest.mark.parametrize("rescale_type", ["MGML", "Z_EFF", "mg/ml Muster"])
     def test_values_that_are_no_hu_by_their_own_word(self, tmp_path: Path, rescale_type: str) -> None:
@@ -409,7 +458,7 @@ class TestSkippedFiles:
     def test_series_numbers_of_skipped_files_are_taken(self, tmp_path: Path) -> None:
         write(fake_slice(0, 1, SeriesNumber=4), tmp_path / "a")
         write(fake_slice(0, 1, series="1.2.9.9", SeriesNumber=1004, Modality="MR"), tmp_path / "b")
-        assert scan(tmp_path).series_numbers == {4, 1004}
+        assert {used.number for used in scan(tmp_path).series_numbers} == {4, 1004}
 
 
 class TestFiles:

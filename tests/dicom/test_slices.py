@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -335,6 +336,36 @@ class TestToStored:
         ct = read(fake_slice(pixels=fake_pixels(signed=signed), bits=bits))
         assert np.all(to_stored(ct, np.full(SHAPE, 1e6)) == high)
         assert np.all(to_stored(ct, np.full(SHAPE, -1e6)) == low)
+
+    @pytest.mark.parametrize(
+        ("hu", "tag", "expected"),
+        [
+            (-1000.4, {"PixelPaddingValue": 24}, 23),
+            (-1000.0, {"PixelPaddingValue": 24}, 25),
+            (-999.6, {"PixelPaddingValue": 24}, 25),
+            (-999.4, {"PixelPaddingValue": 24}, 25),
+            (-1000.6, {"PixelPaddingValue": 24}, 23),
+            (-1002.0, {"PixelPaddingValue": 20, "PixelPaddingRangeLimit": 24}, 25),
+            (-1002.1, {"PixelPaddingValue": 20, "PixelPaddingRangeLimit": 24}, 19),
+            (-1024.3, {"PixelPaddingValue": 0}, 1),
+            (4000.0, {"PixelPaddingValue": 4095}, 4094),
+            (-1000.0, {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 4095}, 24),
+            (-1000.0, {}, 24),
+        ],
+    )
+    def test_what_is_no_padding_gets_no_padding_value(
+        self, read: Callable, hu: float, tag: dict[str, int], expected: int
+    ) -> None:
+        """Denoised air at -1000 HU would be cut out of the image by a viewer that masks the padding."""
+        ct = replace(read(fake_slice(pixels=fake_pixels(signed=False), bits=12, **tag)), padding=np.zeros(SHAPE, bool))
+        assert to_stored(ct, np.full(SHAPE, hu)).tolist() == np.full(SHAPE, expected).tolist()
+
+    def test_padding_is_the_same_before_and_after(self, read: Callable) -> None:
+        air = np.full(SHAPE, 24, np.uint16)
+        air[:, 5:] = np.random.default_rng(0).integers(10, 24, (SHAPE[0], SHAPE[1] - 5))
+        ct = read(fake_slice(pixels=air, bits=12, PixelPaddingValue=24))
+        denoised = ct.hu + np.random.default_rng(1).normal(3, 3, SHAPE)
+        assert np.array_equal(to_stored(ct, denoised) == 24, air == 24)
 
     def test_padding_comes_back(self, read: Callable) -> None:
         pixels = with_corners(-2000)
