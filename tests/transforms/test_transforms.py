@@ -8,7 +8,7 @@ import torch
 from monai.transforms import ScaleIntensityRange
 
 from ctclip.errors import DataError
-from ctclip.hu_window import hu_to_unit, unit_to_hu
+from ctclip.hu_window import hu_to_unit, require_hu, unit_to_hu
 from ctclip.transforms import (
     NeighborAverage,
     RandLesionsd,
@@ -161,3 +161,21 @@ def test_lesions_lie_everywhere_in_an_oblong_slice_and_are_as_many_as_asked_for(
     assert rows.min() > 0
     alone = [each.max() for each, size in zip(fields, pixels, strict=True) if 0 < size <= 30]
     assert np.median(alone) == pytest.approx(20, rel=0.2), "contrast is log-uniform"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([-1000, 5], None),
+        ([-10, 0], None),
+        ([-9, 9], "expected some beyond 10 HU from 0"),
+        ([-1, 10], None),
+        ([0, 4000], "expected air or fat below 0"),
+    ],
+)
+def test_what_can_be_hu_reaches_below_zero_and_beyond_ten(values: list[float], message: str | None) -> None:
+    if message is None:
+        require_hu(np.array(values))
+    else:
+        with pytest.raises(DataError, match=message):
+            require_hu(np.array(values))
