@@ -119,10 +119,7 @@ def load_encoder_state(encoder: nn.Module, state: dict[str, torch.Tensor], sourc
             f"{tuple(expected[name].shape)}; is it another model, for example RN50x4 in place of RN50?"
         )
     require_finite_weights(state, source)
-    encoder.load_state_dict(
-        {name: values.float() if values.is_floating_point() else values for name, values in state.items()}
-        | {name: expected[name] for name in expected if name not in state}
-    )
+    encoder.load_state_dict(expected | state)
 
 
 def _without_prefix(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

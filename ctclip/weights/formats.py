@@ -94,7 +94,7 @@ def _is_safetensors(path: Path) -> bool:
     """Whether the file starts as safetensors do: an 8-byte length, then a JSON header."""
     with path.open("rb") as file:
         start = file.read(9)
-    return len(start) == 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def _is_torchscript(path: Path) -> bool:

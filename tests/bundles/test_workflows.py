@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -124,15 +123,20 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(ct_folder: Path, t
     arguments = command_line(small(dataset_dir=str(ct_folder), epochs=4, bundle_root=str(COMPACT)))
     threads = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     whole = _bundle(configs, COMPACT, *arguments, "--output_dir", str(tmp_path / "whole"), **threads)
-    killed = _bundle(configs, COMPACT, *arguments, "--output_dir", str(tmp_path / "killed"), **threads)
-    last = tmp_path / "killed" / "last.pt"
-    deadline = time.monotonic() + 200
-    while not last.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    epoch = torch.load(last, weights_only=True)["epoch"]
-    assert epoch < 4, "killed before its end"
+    # In the second epoch, of two iterations, the training kills itself: no moment to be waited for.
+    handler = "$@train#trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: os.kill(os.getpid(), 9))"
+    (tmp_path / "kill.json").write_text(json.dumps({"+imports": ["$import os"], "+initialize": [handler]}))
+    killed = _bundle(
+        configs.replace("]", f",'{tmp_path / 'kill.json'}']"),
+        COMPACT,
+        *arguments,
+        "--output_dir",
+        str(tmp_path / "killed"),
+        **threads,
+    )
+    output, _ = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, output[-3000:]
+    assert torch.load(tmp_path / "killed" / "last.pt", weights_only=True)["epoch"] == 1
     resumed = _bundle(
         configs, COMPACT, *arguments, "--output_dir", str(tmp_path / "killed"), "--resume", "True", **threads
     )

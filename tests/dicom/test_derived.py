@@ -21,6 +21,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     RLELossless,
+    SecondaryCaptureImageStorage,
 )
 
 from ctclip.dicom import (
@@ -37,6 +38,7 @@ from ctclip.dicom import (
     to_stored,
 )
 from ctclip.dicom.derivation import NOISE_INSERTED_BY
+from ctclip.dicom.uids import is_uid, source_series_uid
 from ctclip.errors import ConfigError, SeriesError
 
 from .fake import NOW, PATIENT, SERIES, fake_derivation, fake_pixels, fake_slice, write, write_native
@@ -197,6 +199,29 @@ class TestUIDs:
         assert derived_series_numbers(found)["1.2.9.1"] == 1005
         assert derived_series_numbers(found, NOISE_INSERTED_BY)["1.2.9.1"] == 1004
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"StudyInstanceUID": "1.2.4"},
+            {"FrameOfReferenceUID": "1.2.4"},
+            {"SeriesNumber": 5},
+            {"SeriesDescription": "Foot"},
+            {"ConvolutionKernel": ["Br38f", "4"]},
+            {"SliceThickness": 3.0},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_every_trait_of_a_series_without_uid_counts(self, change: dict[str, Any]) -> None:
+        one, other = (fake_slice(SeriesInstanceUID=None, **each) for each in ({}, change))
+        assert source_series_uid(one) == source_series_uid(fake_slice(9.0, 8, SeriesInstanceUID=None))
+        assert source_series_uid(one) != source_series_uid(other)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"), [("1." * 32, True), ("1." * 32 + "1", False), ("", False), ("1.2.x", False)]
+    )
+    def test_a_uid_has_no_more_than_64_characters(self, text: str, expected: bool) -> None:
+        assert is_uid(text) is expected
+
     @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
     def test_strength_out_of_range(self, strength: float) -> None:
         with pytest.raises(ConfigError, match="expected a number from 0 to 1"):
@@ -310,6 +335,29 @@ class TestStatements:
         assert len(ds.DerivationDescription) == 1024
         assert ds.DerivationDescription.startswith("Denoised by ctclip")
         assert " | yyy" in ds.DerivationDescription
+
+    def test_a_code_that_the_source_has_already_stands_there_once(self, read: Callable) -> None:
+        source = fake_slice()
+        smoothed = Dataset()
+        smoothed.CodeValue, smoothed.CodingSchemeDesignator, smoothed.CodeMeaning = "113087", "DCM", "Smoothing"
+        source.DerivationCodeSequence = [smoothed]
+        assert [code.CodeValue for code in derive(read(source)).DerivationCodeSequence] == ["113087"]
+
+    def test_names_of_any_kind_and_length_become_what_dicom_can_hold(self, read: Callable, tmp_path: Path) -> None:
+        ds = reread(derive(read(fake_slice()), model_name="Ger\u00e4t\\x", version="9\\\u00e4" + "1" * 77), tmp_path)
+        (equipment,) = ds.ContributingEquipmentSequence
+        assert "model Ger?t/x" in ds.DerivationDescription
+        assert ds.DerivationDescription.startswith("Denoised by ctclip 9/?1")
+        assert equipment.ManufacturerModelName == "Ger?t/x"
+        assert equipment.SoftwareVersions == "9/?" + "1" * 61, "a Long String holds 64 characters"
+        assert ds.file_meta.ImplementationVersionName == "CTCLIP_9/?111111", "a Short String holds 16"
+
+    def test_a_number_of_frames_becomes_one(self, read: Callable) -> None:
+        assert derive(read(fake_slice(NumberOfFrames=0))).NumberOfFrames == 1
+
+    def test_the_reference_states_the_class_of_the_source(self, read: Callable) -> None:
+        (item,) = derive(read(fake_slice(SOPClassUID=SecondaryCaptureImageStorage))).SourceImageSequence
+        assert item.ReferencedSOPClassUID == SecondaryCaptureImageStorage
 
     def test_long_parameters_fit(self, read: Callable) -> None:
         ds = derive(read(fake_slice()), parameters="p" * 3000)

@@ -286,6 +286,14 @@ class TestPadding:
         assert padding[0].all(), "-994 HU at the border"
         assert not padding[4, 4], "-994 HU inside"
 
+    def test_what_is_as_dense_as_air_is_padding_wherever_it_lies(self, read: Callable) -> None:
+        pixels = fake_pixels()
+        pixels[pixels == 24] = 30
+        pixels[6, 8] = 24
+        ds = fake_slice(pixels=pixels, intercept=-1024.0)
+        ds.add_new("PixelPaddingValue", "SS", 24)
+        assert np.argwhere(read(ds).padding).tolist() == [[6, 8]], "-1000 HU inside"
+
     def test_untagged_corners(self, read: Callable) -> None:
         """Only outside the inscribed circle: the same value in the centre is air in the patient."""
         pixels = with_corners(24)

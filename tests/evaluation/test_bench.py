@@ -44,6 +44,7 @@ def test_a_blur_makes_noise_blotchy_and_edges_soft() -> None:
     blurred = run_bench(_blur, 25.0)
     assert blurred.noise_sd_hu < 0.5 * INPUT.noise_sd_hu
     assert blurred.nps.mean_frequency_per_mm < 0.75 * INPUT.nps.mean_frequency_per_mm
+    assert set(blurred.ttf) == set(bench.ROD_CONTRASTS_HU)
     for contrast_hu, transfer in blurred.ttf.items():
         assert transfer.f50_per_mm < 0.5 * INPUT.ttf[contrast_hu].f50_per_mm
 

@@ -59,6 +59,21 @@ def test_gradients_are_clipped_in_their_own_unit_when_the_trainer_scales_them(
     assert before - network.weight.item() == pytest.approx(min(2.0, max_norm), rel=1e-4)
 
 
+def test_a_trainer_steps_along_the_clipped_gradient() -> None:
+    network = torch.nn.Conv2d(1, 1, 1, bias=False)
+    data = [{"image": torch.ones(1, 1, 4, 4), "label": torch.zeros(1, 1, 4, 4)}]
+    optimizer = torch.optim.SGD(network.parameters(), lr=1)
+
+    def loss(pred: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return 2 * pred.mean()
+
+    trainer = SupervisedTrainer(torch.device("cpu"), 1, data, network, optimizer, loss)
+    GradientClippingHandler(network.parameters(), 0.5).attach(trainer)
+    before = network.weight.item()
+    trainer.run()
+    assert before - network.weight.item() == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("iteration", "clipped"), [(1, False), (2, False), (3, True), (4, False), (5, True), (8, True)]
 )
@@ -83,6 +98,48 @@ def test_random_numbers_depend_on_seed_and_epoch_alone() -> None:
     first, second, again = draw(1), draw(2), draw(1)
     assert first == again
     assert all(a != b for a, b in zip(first, second, strict=True))
+
+
+def test_every_process_draws_its_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = EpochSeedHandler(7, SimpleNamespace())
+    drawn = set()
+    for rank in (0, 1, 0):
+        monkeypatch.setattr("ctclip.handlers.epoch_seed.idist.get_rank", lambda rank=rank: rank)
+        handler(_state(epoch=1))
+        drawn.add(torch.rand(()).item())
+    assert len(drawn) == 2
+
+
+def test_an_epoch_of_a_resumed_run_draws_what_it_draws_in_one_run() -> None:
+    def draws(**resumed: int) -> list[float]:
+        found: list[float] = []
+        engine = Engine(lambda *_: found.append(torch.rand(()).item()))
+        EpochSeedHandler(7, SimpleNamespace()).attach(engine)
+        if resumed:
+            engine.load_state_dict(resumed)
+        engine.run([0] * 3, max_epochs=2)
+        return found
+
+    whole = draws()
+    torch.rand(5)
+    assert len(whole) == 6
+    assert draws(epoch=1, max_epochs=2, epoch_length=3) == whole[3:]
+
+
+def test_mixup_draws_a_weight_for_every_pair_from_its_distribution() -> None:
+    """Of a batch of 0 and 1 that are blended with each other, 1 - w and w of independent weights are left."""
+    torch.manual_seed(0)
+    alpha = 0.6
+    image = torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)
+    mixup, batch = MixUpBatch(alpha=alpha, prob=1.0), {"image": image, "label": image}
+    draws = torch.stack([mixup(batch, torch.device("cpu"), False)[0].flatten() for _ in range(1000)])
+    blended = draws[draws[:, 0] > 0]
+    assert len(blended) == pytest.approx(500, rel=0.1)
+    first, second = 1 - blended[:, 0], blended[:, 1]
+    for weight in (first, second):
+        assert weight.mean().item() == pytest.approx(0.5, abs=0.04)
+        assert weight.std().item() == pytest.approx((1 / (4 * (2 * alpha + 1))) ** 0.5, rel=0.06)
+    assert torch.corrcoef(torch.stack([first, second]))[0, 1].item() == pytest.approx(0, abs=0.1)
 
 
 def test_mixup_blends_image_and_label_with_the_same_weights() -> None:
@@ -204,6 +261,34 @@ class TestResumableCheckpoints:
         with pytest.raises(DataError, match=message):
             changed.resume(trainer)
 
+    def test_a_rate_that_has_fallen_is_no_other_plan(self, tmp_path: Path) -> None:
+        def run() -> tuple[ResumableCheckpointHandler, torch.optim.Optimizer, object, Engine]:
+            network = torch.nn.Linear(2, 1)
+            optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50)
+            trainer, evaluator = Engine(lambda *_: None), Engine(lambda *_: None)
+            trainer.state.max_epochs, trainer.state.epoch, trainer.state.iteration = 5, 2, 20
+            evaluator.state.best_metric, evaluator.state.best_metric_epoch = 20.0, 1
+            training = {"optimizer": optimizer, "lr_scheduler": schedule}
+            handler = ResumableCheckpointHandler(str(tmp_path), {"model": network}, training, evaluator)
+            return handler, optimizer, schedule, trainer
+
+        handler, optimizer, schedule, trainer = run()
+        for _ in range(20):
+            optimizer.step()
+            schedule.step()
+        handler(trainer)
+        fallen = optimizer.param_groups[0]["lr"]
+        assert fallen < 0.09
+        again, optimizer, _, trainer = run()
+        again.resume(trainer)
+        assert optimizer.param_groups[0]["lr"] == fallen
+
+    def test_the_first_process_alone_writes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ctclip.handlers.resumable_checkpoint.idist.get_rank", lambda: 1)
+        self._epoch(self._run(tmp_path / "out"), 1, 20.0, 1, weight=1.0)
+        assert not list(tmp_path.iterdir())
+
     def test_a_new_run_does_not_overwrite_an_old_one(self, tmp_path: Path) -> None:
         parts = self._run(tmp_path)
         parts[0].refuse_to_overwrite()
@@ -253,3 +338,19 @@ class TestDivergence:
         last, best = (torch.load(tmp_path / name, weights_only=True) for name in ("last.pt", "model.pt"))
         assert last["epoch"] == last["best_metric_epoch"] == 2
         assert best["model"]["weight"].isfinite().all()
+
+    def test_one_batch_of_validation_that_is_not_finite_is_enough(self, tmp_path: Path) -> None:
+        network = torch.nn.Conv2d(1, 1, 1)
+        validated: list[int] = []
+
+        def first_is_nan(module: torch.nn.Module, _: object, output: torch.Tensor) -> torch.Tensor | None:
+            if module.training:
+                return None
+            validated.append(len(output))
+            return output * torch.nan if len(validated) == 1 else None
+
+        network.register_forward_hook(first_is_nan)
+        with pytest.raises(DataError, match="results in validation are not finite: training has diverged in epoch 1"):
+            self._trainer(tmp_path, network).run()
+        assert len(validated) == 2
+        assert not list(tmp_path.iterdir())

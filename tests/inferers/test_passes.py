@@ -21,6 +21,15 @@ def test_a_gpu_is_served_by_the_same_thread_again(device: str, stays: bool) -> N
     assert threading.current_thread() not in first
 
 
+@pytest.mark.parametrize(("cores", "count", "each"), [(1, 1, 1), (8, 8, 1), (12, 8, 1), (17, 8, 2)])
+def test_a_cpu_runs_no_more_than_eight_passes(
+    cores: int, count: int, each: int, threads: Callable[[int], None]
+) -> None:
+    threads(cores)
+    passes = ConcurrentPasses(torch.device("cpu"))
+    assert (passes.count, passes.threads_each) == (count, each)
+
+
 def test_the_next_item_is_ready_when_a_pass_ends(threads: Callable[[int], None]) -> None:
     threads(2)
     passes = ConcurrentPasses(torch.device("cpu"))

@@ -28,6 +28,13 @@ def test_neighbors_reach_the_network_and_batches_do_not_matter() -> None:
     assert calls[-1] == (5, 5)
 
 
+def test_progress_counts_the_slices_of_all_volumes() -> None:
+    calls = []
+    inferer = SliceStackInferer(1, progress=lambda done, total: calls.append((done, total)))
+    inferer(torch.rand(2, 1, 4, 6, 3), _mean_of_stack)
+    assert calls == [(n, 6) for n in range(1, 7)]
+
+
 def test_the_network_sees_rows_and_columns() -> None:
     volume = torch.rand(2, 1, 4, 6, 3)
     seen = []

@@ -80,9 +80,19 @@ def test_an_invertible_filter_changes_nothing_for_this_observer() -> None:
     assert channelized_hotelling(3 * present, 3 * absent, channels).dprime == pytest.approx(found.dprime)
 
 
+def test_the_fewest_images_allowed_give_no_bias() -> None:
+    channels, signal = np.eye(6).reshape(6, 1, 6), np.array([[2.0, 1, 0, 0, 0, 0]])
+    noise = np.random.default_rng(1).normal(size=(1000, 2, 16, 1, 6))
+    squared = [channelized_hotelling(signal + one, other, channels).dprime ** 2 for one, other in noise]
+    assert np.mean(squared) == pytest.approx(5, rel=0.03)
+
+
 def test_too_few_images_are_refused() -> None:
-    with pytest.raises(DataError, match="6 channels need 16 images or more per class, found 8"):
-        channelized_hotelling(white(8, 1, 0), white(50, 1, 1), laguerre_gauss_channels(SIDE, 9))
+    channels = laguerre_gauss_channels(SIDE, 9)
+    for present, absent in ((15, 50), (50, 15)):
+        with pytest.raises(DataError, match="6 channels need 16 images or more per class, found 15"):
+            channelized_hotelling(white(present, 1, 0), white(absent, 1, 1), channels)
+    assert np.isfinite(channelized_hotelling(white(16, 1, 0), white(16, 1, 1), channels).dprime)
 
 
 def test_the_formula_is_that_of_the_matched_filter_on_white_noise() -> None:

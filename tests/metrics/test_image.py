@@ -5,7 +5,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ctclip.errors import DataError
-from ctclip.metrics.image import slice_quality
+from ctclip.metrics.image import image_quality, slice_quality
 from ctclip.metrics.volume import windowed_slices
 
 
@@ -23,6 +23,9 @@ def test_the_figures_are_those_of_scikit_image_counted_from_the_lower_end_of_the
         assert found["psnr_db"][index] == pytest.approx(peak_signal_noise_ratio(one, other, data_range=400), rel=1e-6)
         assert found["rmse_hu"][index] == pytest.approx(np.sqrt(np.mean((one - other) ** 2)), rel=1e-6)
         assert found["mae_hu"][index] == pytest.approx(np.mean(np.abs(one - other)), rel=1e-6)
+    assert image_quality(pred, reference, (-160, 240)) == pytest.approx(
+        {name: values.mean() for name, values in found.items()}
+    )
 
 
 def test_ssim_needs_its_window() -> None:

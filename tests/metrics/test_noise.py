@@ -53,6 +53,13 @@ def test_a_phantom_without_noise_has_none() -> None:
     assert compare_noise(organs, organs).before_hu == 0
 
 
+def test_values_a_few_hu_apart_are_organs_of_a_phantom() -> None:
+    """What a masked scan is filled with is one value; these two stay, and nothing else is soft tissue."""
+    organs = np.where(np.indices((SIDE, SIDE))[1] < 128, 40.0, 45.0)
+    assert noise_sd_hu(organs) == 0
+    assert compare_noise(organs, organs + 1).shift_hu == pytest.approx(1)
+
+
 def test_fewer_than_500_pixels_of_tissue_say_nothing() -> None:
     few, enough = (40 + white()[:rows, :25] for rows in (19, 20))
     assert np.isnan([noise_sd_hu(few), noise_correlation(few), compare_noise(few, few).before_hu]).all()

@@ -28,6 +28,7 @@ def test_the_integral_is_the_variance_and_white_noise_is_flat() -> None:
     step = 1 / (64 * PIXEL_MM)
     assert nps.sum() * step**2 == pytest.approx(144, rel=0.01)
     curve = radial_nps(nps, PIXEL_MM)
+    assert curve.frequency_per_mm[-1] == pytest.approx(1 / (2 * PIXEL_MM)), "the Nyquist frequency"
     np.testing.assert_allclose(curve.nps_hu2_mm2[3:], 144 * PIXEL_MM**2, rtol=0.05)
 
 
@@ -55,19 +56,24 @@ def test_repeats_of_any_object_give_the_noise_alone() -> None:
 
 @pytest.mark.parametrize("cutoff", [0.12, 0.22, 0.40])
 def test_noise_of_every_kernel_passes(cutoff: float) -> None:
+    step = 1 / (64 * PIXEL_MM)
     for seed in range(5):
-        noise_power_spectrum(ct_noise(20, cutoff=cutoff, seed=seed), PIXEL_MM)
+        nps = noise_power_spectrum(ct_noise(20, cutoff=cutoff, seed=seed), PIXEL_MM)
+        assert nps.sum() * step**2 == pytest.approx(400, rel=0.05)
 
 
 def test_anatomy_is_refused() -> None:
     noise = ct_noise(10)
-    edge, vessel = noise.copy(), noise.copy()
+    edge, faint_edge, vessel = noise.copy(), noise.copy(), noise.copy()
     edge[3, :, 40:] += 50
+    faint_edge[3, :, 40:] += 30
     vessel[5, 20:24, 20:24] += 300
     body = body_phantom_hu(1, 256)[0, 90:154, 90:154] + ct_noise(2)
-    for regions in (edge, vessel, body):
+    for regions in (edge, faint_edge, vessel, body):
         with pytest.raises(DataError, match="a region is not uniform"):
             noise_power_spectrum(regions, PIXEL_MM)
+    with pytest.raises(DataError, match="2 or more regions"):
+        noise_power_spectrum(noise[:1], PIXEL_MM)
     with pytest.raises(DataError, match="32 px or more"):
         noise_power_spectrum(noise[:, :16, :16], PIXEL_MM)
 

@@ -87,6 +87,17 @@ def test_strong_noise_is_no_structure_however_much_of_it_is_taken_at_borders(tak
     assert abs(residual_structure_without_reference(noisy, after, np.ones(noisy.shape, dtype=bool))) < 0.15
 
 
+def test_noise_that_is_halved_at_borders_and_gone_elsewhere_is_no_structure() -> None:
+    """White noise and stripes: the flat parts say what it is at the borders, where half the SD was taken."""
+    column = np.indices((256, 256))[1]
+    stripes = ndimage.gaussian_filter(np.where(column // 32 % 2, 150.0, -50.0), 1.0)
+    noise = np.random.default_rng(0).normal(0, 60, stripes.shape)
+    at_borders = np.abs(column % 32 - 15.5) > 11
+    after = stripes + np.where(at_borders, 0.5, 0) * noise
+    everywhere = np.ones(stripes.shape, dtype=bool)
+    assert abs(residual_structure_without_reference(stripes + noise, after, everywhere)) < 0.05
+
+
 def test_too_little_structure_or_tissue_says_nothing() -> None:
     faint = 40 + 2.0 * (np.indices((64, 64))[1] // 8 % 2)
     assert np.isnan(residual_structure(faint + 1, ndimage.gaussian_filter(faint, 1), faint))

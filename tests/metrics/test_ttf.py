@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from ctclip.errors import DataError
-from ctclip.metrics.ttf import task_transfer_function
+from ctclip.metrics.ttf import TaskTransfer, task_transfer_function
 
 SIZE, FINE = 96, 6
 
@@ -30,6 +30,27 @@ def test_a_gaussian_blur_has_the_transfer_function_of_its_closed_form(sigma_px: 
     if sigma_px > 1:
         tenth = np.sqrt(np.log(10) / 2) / (np.pi * sigma_px * 0.7)
         assert found.f10_per_mm == pytest.approx(tenth, rel=0.05)
+
+
+def test_a_sharp_disc_has_the_closed_form_at_all_frequencies_that_are_left() -> None:
+    """So sharp that the width of the profile's bins would show, were it not made up for."""
+    shift = 0.5 / FINE
+    found = task_transfer_function(disc((48, 48), 20, 0.5), (48 - shift, 48 - shift), 20, 1.0)
+    f = found.frequency_per_mm[found.frequency_per_mm <= 0.37]
+    np.testing.assert_allclose(found.ttf[: len(f)], np.exp(-2 * (np.pi * 0.5 * f) ** 2), rtol=0.01)
+
+
+def test_where_the_curve_falls_is_found_between_its_points() -> None:
+    line = TaskTransfer(np.linspace(0, 1, 5), np.linspace(1, 0, 5), 100)
+    assert (line.f50_per_mm, line.f10_per_mm) == pytest.approx((0.5, 0.9))
+
+
+def test_what_lies_far_from_the_border_does_not_count() -> None:
+    image = disc((48, 48), 20, 1.2)
+    y, x = np.indices(image.shape[1:]) - 48
+    ringed = image + 10 * (np.hypot(y, x) > 20 + 7.6)
+    alone, with_ring = (task_transfer_function(each, (48, 48), 20, 0.7) for each in (image, ringed))
+    assert with_ring.f50_per_mm == pytest.approx(alone.f50_per_mm, rel=0.005)
 
 
 def test_frequencies_scale_with_the_pixels_and_dark_discs_count_alike() -> None:

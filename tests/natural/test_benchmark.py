@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError, DataError, WeightsError
-from ctclip.natural.benchmark import Cell, image_quality, run_cells
+from ctclip.natural.benchmark import Cell, image_quality, psnr, run_cells
 from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
 from ctclip.natural.noise import Noise
@@ -95,6 +95,44 @@ def test_a_finished_cell_is_not_measured_again(images: Path, tmp_path: Path, mon
     _save(np.zeros((96, 128, 3)), images / "Small" / "a.png")  # another content is another cell
     run_cells(cells[:1], tmp_path / "cells")
     assert len(measured) == 2
+
+
+def _real_pair(folder: Path, clean: np.ndarray, noisy: np.ndarray) -> ImageSet:
+    """The set of one image with real noise, on disk."""
+    _save(clean, folder / "CC" / "a_mean.png")
+    _save(noisy, folder / "CC" / "a_real.png")
+    ((found,), _) = find_sets(folder, ["CC"], real=True)
+    return found
+
+
+def test_another_noisy_image_is_another_cell(tmp_path: Path, picture: np.ndarray) -> None:
+    clean = picture[:64, :64]
+    for grey_values in (2, 4):
+        pair = _real_pair(tmp_path / "data", clean, clean + grey_values / 255)
+        (result,) = run_cells([Cell(IDENTITY, pair, None)], tmp_path / "cells")
+        assert result.psnr_db == pytest.approx([20 * np.log10(255 / grey_values)], abs=0.01)
+
+
+def test_the_psnr_of_the_input_is_that_of_the_noisy_image_whatever_the_method(images: Path, tmp_path: Path) -> None:
+    (found,), _ = find_sets(images, ["Small"])
+    noise = Noise("gaussian", 25)
+    (result,) = run_cells([Cell(MethodSpec("median", is_model=False), found, noise)], tmp_path / "cells")
+    expected = [psnr(noise.add_to(clean), clean) for clean in map(read_image, found.clean)]
+    assert result.input_psnr_db == pytest.approx(expected)
+    assert min(result.psnr_db) > max(result.input_psnr_db) + 1
+
+
+@pytest.mark.usefixtures("_no_methods_kept")
+def test_results_on_real_noise_are_rounded_to_8_bits(
+    tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = picture[:64, :64]
+    pair = _real_pair(tmp_path / "data", clean, clean + 2 / 255)
+    (whole,) = run_cells([Cell(IDENTITY, pair, None)], tmp_path / "1")
+    make_method.cache_clear()
+    monkeypatch.setattr("ctclip.natural.methods._identity", lambda image: image + 0.4 / 255)
+    (between,) = run_cells([Cell(IDENTITY, pair, None)], tmp_path / "2")
+    assert (between.psnr_db, between.ssim) == (whole.psnr_db, whole.ssim)
 
 
 def _no_constant(name: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -69,7 +71,7 @@ def test_items_are_drawn_in_the_thread_of_the_consumer() -> None:
     assert threading.current_thread() not in worked_in
 
 
-def test_who_closes_early_waits_for_no_more_than_the_work_in_hand() -> None:
+def test_who_closes_early_waits_for_no_more_than_the_work_in_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, release = [], threading.Event()
 
     def work(item: int) -> int:
@@ -78,13 +80,17 @@ def test_who_closes_early_waits_for_no_more_than_the_work_in_hand() -> None:
             release.wait(LONG_S)
         return item
 
+    class Pool(ThreadPoolExecutor):
+        """Lets the work in hand end when the rest has been cancelled."""
+
+        def shutdown(self, *args: Any, **kwargs: Any) -> None:
+            release.set()
+            super().shutdown(*args, **kwargs)
+
+    monkeypatch.setattr("ctclip.threads.ThreadPoolExecutor", Pool)
     results = map_ahead(work, range(100), workers=1, ahead=4)
     assert next(results) == 0
-    closing = threading.Thread(target=results.close)
-    closing.start()
-    time.sleep(0.05)
-    release.set()
-    closing.join(LONG_S)
-    assert not closing.is_alive()
+    results.close()
+    assert release.is_set()
     assert len(begun) <= 2, "the work that had not begun is cancelled"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ctclip")]

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import Flip, ScaleIntensityRange
 
 from ctclip.errors import DataError
-from ctclip.hu_window import hu_to_unit, unit_to_hu
+from ctclip.hu_window import hu_to_unit, require_hu, unit_to_hu
 from ctclip.transforms import (
     NeighborAverage,
     RandLesionsd,
@@ -192,3 +192,21 @@ def test_what_is_restored_is_of_the_kind_of_the_prediction() -> None:
     assert isinstance(found, torch.Tensor)
     assert found.tolist() == [[7, 5000]]
     assert type(RestoreOutsideHUWindow()(torch.from_numpy(pred), MetaTensor(original))) is torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([-1000, 5], None),
+        ([-10, 0], None),
+        ([-9, 9], "expected some beyond 10 HU from 0"),
+        ([-1, 10], None),
+        ([0, 4000], "expected air or fat below 0"),
+    ],
+)
+def test_what_can_be_hu_reaches_below_zero_and_beyond_ten(values: list[float], message: str | None) -> None:
+    if message is None:
+        require_hu(np.array(values))
+    else:
+        with pytest.raises(DataError, match=message):
+            require_hu(np.array(values))
