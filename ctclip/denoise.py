@@ -43,6 +43,9 @@ GPU."""
 class Denoiser:
     """Denoises CT slices in HU with a network.
 
+    It can be copied and pickled, and given to the workers of a DataLoader. In workers that are forked OpenVINO raises a
+    ConfigError once it has run in their parent.
+
     Args:
         network: takes and gives [0, 1].
         hu_window: what the network sees as [0, 1].

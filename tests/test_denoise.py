@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from ctclip import Denoiser, load_network
 from ctclip.denoise import batched_stacks
@@ -316,3 +319,51 @@ def test_the_backend_is_a_setting_of_its_own() -> None:
     network = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True))
     settings = [Denoiser(network, device="cpu", backend=backend).parameters for backend in ("eager", "compiled")]
     assert settings[0] != settings[1]
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda denoiser: pickle.loads(pickle.dumps(denoiser))])
+def test_copies_give_the_same(backend: str, copy_of: Callable[[Denoiser], Denoiser]) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    denoiser, volume = _denoiser(3, backend=backend), _volume(3)
+    expected = denoiser.denoise(volume)
+    copied = copy_of(denoiser)
+    assert copied.network is not denoiser.network
+    assert np.array_equal(copied.denoise(volume), expected)
+    assert (copied.parameters, copied.passes.count) == (denoiser.parameters, denoiser.passes.count)
+    assert np.array_equal(copy_of(copied).denoise(volume), expected)
+
+
+class _Denoised(Dataset):
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self.denoiser.denoise(_volume(3)))
+
+
+def _in_a_forked_worker(denoiser: Denoiser) -> np.ndarray:
+    loader = DataLoader(
+        _Denoised(denoiser), batch_size=None, num_workers=1, timeout=120, multiprocessing_context="fork"
+    )
+    return np.asarray(next(iter(loader)))
+
+
+def test_a_forked_worker_denoises_as_its_parent(threads: Callable[[int], None]) -> None:
+    threads(2)
+    denoiser = _denoiser(backend="eager")
+    expected = denoiser.denoise(_volume(3))
+    assert np.array_equal(_in_a_forked_worker(denoiser), expected)
+
+
+def test_openvino_in_a_forked_worker_is_one_line_and_does_not_wait_for_ever(threads: Callable[[int], None]) -> None:
+    pytest.importorskip("openvino")
+    threads(2)
+    denoiser = _denoiser(backend="openvino")
+    denoiser.denoise(_volume(3))
+    with pytest.raises(ConfigError, match=r"forked after it has run: start workers with 'spawn' .*or take .*'eager'"):
+        _in_a_forked_worker(denoiser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,18 +26,26 @@ class ConcurrentPasses:
 
     On a CPU some passes with few threads each are faster than one with all threads: cores do not wait for each other at
     the end of every layer, nor for the thread that reads and writes. On another device there is one pass at a time, in
-    a thread that stays: cuDNN looks for its algorithms anew in every thread.
+    a thread that stays: cuDNN looks for its algorithms anew in every thread. A copy counts the threads of its process.
 
     Args:
         device: where the network runs.
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         threads = torch.get_num_threads()
         self.count = min(threads, MOST_PASSES) if device.type == "cpu" else 1
         self.threads, self.threads_each = threads, threads // self.count
-        self._pool = None if device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="ctclip")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._pool = None if self.device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="ctclip")
         self._free, self._changing = threading.Semaphore(self.count), threading.Lock()
+
+    def __reduce__(self) -> tuple[type[ConcurrentPasses], tuple[torch.device]]:
+        return ConcurrentPasses, (self.device,)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """``map(function, items)`` in a thread for each pass, each with its share of PyTorch's own threads.
@@ -44,6 +53,8 @@ class ConcurrentPasses:
         On a CPU there is one thread more, which has its item ready when a pass ends: the function does its part that
         counts inside of :meth:`one`. Items are drawn in the caller's thread. See :func:`~ctclip.threads.map_ahead`.
         """
+        if self._process != os.getpid():  # a forked process has none of the threads
+            self._begin()
         try:
             yield from map_ahead(
                 function,

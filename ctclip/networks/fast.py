@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -59,7 +60,7 @@ def optimized_network(network: Network, *, precision: str, backend: str = EAGER,
         # Any size will do to trace with.
         example = torch.zeros(1, network.config.in_channels, fast.pad_multiple, fast.pad_multiple)
         fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
-    _compiled(fast.deep, backend)
+    fast.deep = _compiled(fast.deep, backend)
     return _exact_if_fp32(fast, precision)
 
 
@@ -74,10 +75,7 @@ def has_fast_form(network: Network) -> bool:
 
 
 def _compiled(module: nn.Module, backend: str) -> nn.Module:
-    if backend == COMPILED:
-        # Without the emulation a tensor that is rounded and widened again would be taken for the tensor itself.
-        module.compile(options={"emulate_precision_casts": True})
-    return module
+    return _Compiled(module).eval() if backend == COMPILED else module
 
 
 def _exact_if_fp32(network: nn.Module, precision: str) -> nn.Module:
@@ -217,6 +215,26 @@ class _SplitBlock(nn.Module):
         x += self.of_skip(skip)
         x = F.leaky_relu_(x, NEGATIVE_SLOPE)
         return F.leaky_relu_(self.second(x), NEGATIVE_SLOPE)
+
+
+class _Compiled(nn.Module):
+    """Layers run by PyTorch's compiler, in copies too."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+        self._compile()
+
+    def _compile(self) -> None:
+        # Without the emulation a tensor that is rounded and widened again would be taken for the tensor itself.
+        self.layers.compile(options={"emulate_precision_casts": True})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.layers(*inputs)
 
 
 class _ExactFloat32(nn.Module):
