@@ -47,7 +47,7 @@ class Denoiser:
     ConfigError once it has run in their parent.
 
     Args:
-        network: takes and gives [0, 1].
+        network: takes and gives [0, 1]; is copied and stays as it is.
         hu_window: what the network sees as [0, 1].
         model_name: for reports.
         model_sha256: for reports and derived UIDs.
@@ -94,7 +94,11 @@ class Denoiser:
         self.config, self.num_slices = network.config, network.config.in_channels
         with one_line_faults(self.device):
             self.network = optimized_network(
-                network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
+                network,
+                precision=self.precision,
+                backend=self.backend,
+                passes=self.passes.count,
+                device=self.device,
             )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
 

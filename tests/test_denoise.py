@@ -5,6 +5,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.hu_window import hu_to_unit
 from ctclip.metrics.image import image_quality
 from ctclip.metrics.noise import compare_noise, noise_sd_hu
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, PeerConfig, network_from_config
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.units import HUWindow
 from ctclip.weights import build_network
@@ -195,6 +196,9 @@ class _OutOfMemory(torch.nn.Module):
         self.config = DenoiserConfig()
         self.largest, self.together, self.batches = largest, threading.Semaphore(together), []
 
+    def __deepcopy__(self, memo: object) -> _OutOfMemory:
+        return self  # whose batches are counted
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > self.largest or not self.together.acquire(blocking=False):
             raise self.error
@@ -238,7 +242,7 @@ def test_memory_may_run_out_beside_the_network_too(
     "fault", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: no kernel image\nCompile with")]
 )
 def test_a_gpu_that_takes_no_model_is_one_line(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def to(*_: object) -> None:
+    def to(*_: object, **__: object) -> None:
         raise fault
 
     network = _OutOfMemory(largest=1)
@@ -367,3 +371,43 @@ def test_openvino_in_a_forked_worker_is_one_line_and_does_not_wait_for_ever(thre
     denoiser.denoise(_volume(3))
     with pytest.raises(ConfigError, match=r"forked after it has run: start workers with 'spawn' .*or take .*'eager'"):
         _in_a_forked_worker(denoiser)
+
+
+def test_loading_leaves_the_random_numbers_of_others_alone(tiny_model: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    load_network(tiny_model)
+    Denoiser.load(tiny_model, device="cpu", backend="eager")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+@pytest.mark.parametrize("roi_size", [None, 32])
+def test_what_is_set_outside_does_not_change_the_network(backend: str, roi_size: int | None, tiny_model: Path) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    volume = _volume(1)
+    settings = {"device": "cpu", "backend": backend, "roi_size": roi_size, "precision": "fp32"}
+    expected = Denoiser.load(tiny_model, **settings).denoise(volume)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_allclose(Denoiser.load(tiny_model, **settings).denoise(volume), expected, atol=1e-3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = Denoiser.load(tiny_model, **settings).denoise(volume)
+        built_here = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True))
+        assert Denoiser(built_here, **settings).denoise(volume).dtype == np.float32
+        assert next(built_here.parameters()).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("config", [DenoiserConfig((1, 1, 1), 2, 1), PeerConfig("DnCNN", 8, 3, in_channels=1)])
+def test_the_network_itself_stays_as_it_is(config: DenoiserConfig | PeerConfig) -> None:
+    network = network_from_config(config).train()
+    state = {name: values.clone() for name, values in network.state_dict().items()}
+    Denoiser(network, device="cpu", backend="eager").denoise(_volume(1))
+    assert network.training
+    for name, values in network.state_dict().items():
+        assert torch.equal(values, state[name])
+        assert values.stride() == state[name].stride(), "the layout in memory"

@@ -146,7 +146,7 @@ def _convert(layers: nn.Module, examples: tuple[torch.Tensor, ...]) -> openvino.
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     exact = copy.deepcopy(layers).float()
-    with TRACING, torch.no_grad(), warnings.catch_warnings():
+    with TRACING, torch.no_grad(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # OpenVINO's frontend traces with torch.jit, which is deprecated
         # A trace that is checked runs twice more and imports a second's worth of PyTorch to compare; tests compare too.
         traced = torch.jit.trace(exact, tuple(each.float() for each in examples), check_trace=False)
