@@ -20,6 +20,21 @@ Result = TypeVar("Result")
 MOST_PASSES = 8
 """Each pass takes memory of its own: up to 0.1 GB for ct-compact and a slice of 512x512 (docs/performance.md)."""
 
+_setting = threading.Lock()
+
+
+def _use_threads(number: int) -> None:
+    """Set the number of PyTorch's own threads for this new thread, and for no other.
+
+    PyTorch gives a new thread the number that was set last in any: here, again, the one that this thread was given.
+    """
+    with _setting:
+        given = torch.get_num_threads()
+        torch.set_num_threads(number)
+        again = threading.Thread(target=torch.set_num_threads, args=(given,))
+        again.start()
+        again.join()
+
 
 class ConcurrentPasses:
     """Passes of a network side by side, until memory runs out.
@@ -36,7 +51,7 @@ class ConcurrentPasses:
         self.device = device
         threads = torch.get_num_threads()
         self.count = min(threads, MOST_PASSES) if device.type == "cpu" else 1
-        self.threads, self.threads_each = threads, threads // self.count
+        self.threads_each = threads // self.count
         self._begin()
 
     def _begin(self) -> None:
@@ -55,17 +70,14 @@ class ConcurrentPasses:
         """
         if self._process != os.getpid():  # a forked process has none of the threads
             self._begin()
-        try:
-            yield from map_ahead(
-                function,
-                items,
-                workers=self.count + 1,
-                ahead=2 * self.count,  # a finished pass does not wait until the caller has come round for the next
-                initializer=partial(torch.set_num_threads, self.threads_each),
-                pool=self._pool,
-            )
-        finally:
-            torch.set_num_threads(self.threads)  # PyTorch gives a new thread the number that was set last in any
+        yield from map_ahead(
+            function,
+            items,
+            workers=self.count + 1,
+            ahead=2 * self.count,  # a finished pass does not wait until the caller has come round for the next
+            initializer=partial(_use_threads, self.threads_each),
+            pool=self._pool,
+        )
 
     @contextmanager
     def one(self) -> Iterator[None]:

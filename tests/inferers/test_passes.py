@@ -56,6 +56,27 @@ def test_a_run_that_is_closed_leaves_no_work_to_the_next() -> None:
     assert len(begun) < 10
 
 
+def _number_in_a_new_thread() -> int:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_the_number_of_threads_of_others_stays(threads: Callable[[int], None]) -> None:
+    threads(4)
+    passes = ConcurrentPasses(torch.device("cpu"))
+    threads(3)
+    first, second = (passes.map(lambda _: torch.get_num_threads(), range(20)) for _ in range(2))
+    assert (next(first), next(second)) == (1, 1)
+    assert (torch.get_num_threads(), _number_in_a_new_thread()) == (3, 3), "while passes run"
+    assert set(first) == {1}
+    threads(2)
+    assert set(second) == {1}
+    assert (torch.get_num_threads(), _number_in_a_new_thread()) == (2, 2), "as others have set it meanwhile"
+
+
 def _pass_on(passes: ConcurrentPasses, item: str) -> str:
     with passes.one():
         return item
