@@ -109,10 +109,62 @@ def test_unusable_arrays_are_refused() -> None:
             _denoiser().denoise(unusable)
 
 
-@pytest.mark.parametrize("shapes", [[(8, 8), (8, 9)], [(1, 8, 8)]])
+@pytest.mark.parametrize("shapes", [[(8, 8), (8, 9)], [(1, 8, 8)], [(0, 8)], [()]])
 def test_slices_of_a_stream_have_one_size(shapes: list[tuple[int, ...]]) -> None:
     with pytest.raises(DataError, match="of one size, found"):
         list(_denoiser().denoise_slices(np.zeros(shape, np.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("unusable", "message"),
+    [
+        (np.full((8, 8), np.nan), "the volume holds values that are not finite"),
+        (np.full((8, 8), -1e39), "from -1e\\+39 to -1e\\+39, expected HU, which float32 can hold"),
+        ([["a"]], "expected numbers in HU"),
+        (np.ma.masked_less(np.full((8, 8), -2000.0), -1024), "^64 pixels are masked; expected HU in all of them"),
+    ],
+)
+def test_unusable_slices_are_not_blamed_on_the_model(unusable: np.ndarray, message: str) -> None:
+    denoiser = _denoiser()
+    with pytest.raises(DataError, match=message):
+        list(denoiser.denoise_slices([unusable]))
+    for strength in (0, 1):
+        with pytest.raises(DataError, match=message):
+            denoiser.denoise(unusable, strength=strength, check_hu=False)
+
+
+def test_slices_of_other_kinds_give_the_same() -> None:
+    denoiser, each = _denoiser(backend="eager"), np.round(_volume(1)[0])
+    expected = denoiser.denoise(each)
+    kinds = [each.tolist(), each.astype(np.longdouble), each.astype(">i2"), torch.from_numpy(each), np.ma.array(each)]
+    for kind in kinds:
+        assert np.array_equal(next(denoiser.denoise_slices([kind])), expected)
+        assert np.array_equal(denoiser.denoise(kind), expected)
+
+
+def test_metadata_of_monais_tensors_stay() -> None:
+    from monai.data import MetaTensor
+
+    volume, affine = torch.from_numpy(_volume(2)).short(), torch.diag(torch.tensor([0.7, 0.7, 3.0, 1.0])).double()
+    found = _denoiser().denoise(MetaTensor(volume, affine=affine, meta={"kernel": "B30f"}))
+    assert isinstance(found, MetaTensor)
+    assert torch.equal(found.affine, affine)
+    assert found.meta["kernel"] == "B30f"
+    assert found.dtype == torch.float32
+    assert torch.equal(found.as_tensor(), _denoiser().denoise(volume))
+
+
+def test_whole_numbers_of_numpy_are_taken() -> None:
+    denoiser = _denoiser(batch_size=np.int64(2), roi_size=np.int64(32), backend="eager")
+    assert denoiser.batch_of((40, 33)) == 2
+    expected = _denoiser(batch_size=2, roi_size=32, backend="eager").denoise(_volume(3))
+    assert np.array_equal(denoiser.denoise(_volume(3)), expected)
+
+
+def test_float32_holds_whole_numbers_outside_the_window_up_to_two_to_the_24() -> None:
+    volume = np.full((8, 8), -1000, np.int64)
+    volume[0, :2] = 2**24, 2**24 + 1
+    assert _denoiser().denoise(volume)[0, :2].tolist() == [2**24, 2**24]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
