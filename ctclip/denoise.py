@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -43,8 +44,11 @@ GPU."""
 class Denoiser:
     """Denoises CT slices in HU with a network.
 
+    It can be copied and pickled, and given to the workers of a DataLoader. In workers that are forked OpenVINO raises a
+    ConfigError once it has run in their parent.
+
     Args:
-        network: takes and gives [0, 1].
+        network: takes and gives [0, 1]; is copied and stays as it is.
         hu_window: what the network sees as [0, 1].
         model_name: for reports.
         model_sha256: for reports and derived UIDs.
@@ -84,14 +88,19 @@ class Denoiser:
             raise ConfigError(f"overlap must be at least 0 and below 1, found {overlap}")
         if network.config.out_channels != 1:
             raise ConfigError(f"a CT model has one output channel, this one has {network.config.out_channels}")
-        self.batch_size, self.roi_size, self.overlap = batch_size, roi_size, overlap
+        self.batch_size = batch_size if isinstance(batch_size, str) else int(batch_size)
+        self.roi_size, self.overlap = None if roi_size is None else int(roi_size), overlap
         self._largest_batch: int | None = None  # once memory has run out
         self.passes = ConcurrentPasses(self.device)
         self.backend = find_backend(backend, self.device, self.precision, convertible=has_fast_form(network))
         self.config, self.num_slices = network.config, network.config.in_channels
         with one_line_faults(self.device):
             self.network = optimized_network(
-                network.eval().to(self.device), precision=self.precision, backend=self.backend, passes=self.passes.count
+                network,
+                precision=self.precision,
+                backend=self.backend,
+                passes=self.passes.count,
+                device=self.device,
             )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
 
@@ -137,7 +146,8 @@ class Denoiser:
     ) -> np.ndarray | torch.Tensor:
         """Denoise a volume or a slice.
 
-        Values outside the model's window (metal, padding) come back unchanged.
+        Values outside the model's window (metal, padding) come back unchanged, as float32, which holds integers exactly
+        up to 2^24.
 
         Args:
             volume_hu: (slices, rows, columns) or (rows, columns) in HU; any size from one pixel up.
@@ -147,16 +157,14 @@ class Denoiser:
             progress: called with (slices done, slices in all).
 
         Returns:
-            float32 HU of the same shape; a tensor, on its own device, for a tensor.
+            float32 HU of the same shape; for a tensor a tensor on its device, for MONAI's with its metadata.
 
         Raises:
-            DataError: for the wrong number of dimensions, values that are not finite, also in the network's result, or
-                values that cannot be HU.
+            DataError: for the wrong number of dimensions, masked pixels, values that are not finite in float32, also in
+                the network's result, or values that cannot be HU.
             ConfigError: for a strength outside 0..1.
         """
-        volume = _array(volume_hu)
-        if volume.dtype.kind not in "iuf":
-            raise DataError(f"expected numbers in HU, integers or floating point, found an array of {volume.dtype}")
+        volume = _numbers(volume_hu)
         if volume.ndim not in (2, 3) or volume.size == 0:
             raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
         if check_hu:
@@ -165,14 +173,15 @@ class Denoiser:
             require_finite(volume)
         slices = volume.reshape(-1, *volume.shape[-2:])
         result = np.empty(slices.shape, dtype=np.float32)
-        for index, denoised in enumerate(self.denoise_slices(slices, strength=strength)):
+        for index, denoised in enumerate(self._denoise_numbers(slices, strength)):
             result[index] = denoised
             if progress:
                 progress(index + 1, len(slices))
-        result = result.reshape(volume.shape)
-        return torch.from_numpy(result).to(volume_hu.device) if isinstance(volume_hu, torch.Tensor) else result
+        return _of_kind(result.reshape(volume.shape), volume_hu)
 
-    def denoise_slices(self, slices_hu: Iterable[np.ndarray], *, strength: str | float = 1.0) -> Iterator[np.ndarray]:
+    def denoise_slices(
+        self, slices_hu: Iterable[np.ndarray | torch.Tensor], *, strength: str | float = 1.0
+    ) -> Iterator[np.ndarray]:
         """Denoise a stream of neighbouring slices of one size, holding only a few of them in memory.
 
         Args:
@@ -183,16 +192,19 @@ class Denoiser:
             float32 HU, one slice for each that came in, in the same order.
 
         Raises:
-            DataError: for a slice of another size than the first, or of another number of dimensions, and when the
-                network's result is not finite.
+            DataError: for an empty slice, one of another size than the first, or of another number of dimensions, for
+                masked pixels, values that are not finite in float32, and when the network's result is not.
         """
+        yield from self._denoise_numbers(_of_one_size(slices_hu), strength)
+
+    def _denoise_numbers(self, slices_hu: Iterable[np.ndarray], strength: str | float) -> Iterator[np.ndarray]:
         share = find_strength(strength)
-        batches = batched_stacks(_of_one_size(slices_hu), self.num_slices, self.batch_of)
+        batches = batched_stacks(slices_hu, self.num_slices, self.batch_of)
         for denoised in self.passes.map(partial(self._denoise_stacks, strength=share), batches):
             yield from denoised
 
     def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
-        return self._blend(torch.from_numpy(np.stack(batch)).float(), strength).numpy()
+        return self._blend(torch.from_numpy(np.stack(batch).astype(np.float32, copy=False)), strength).numpy()
 
     def _blend(self, stacks_hu: torch.Tensor, strength: float) -> torch.Tensor:
         """One pass; alone, in smaller batches and then on the CPU when the memory does not suffice."""
@@ -257,25 +269,46 @@ class Denoiser:
         return min(wanted, self._largest_batch or wanted)
 
 
-def _array(volume: np.ndarray | torch.Tensor) -> np.ndarray:
-    if not isinstance(volume, torch.Tensor):
-        return np.asarray(volume)
-    tensor = volume.detach().cpu()
-    # numpy has no bfloat16
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+def _numbers(given: np.ndarray | torch.Tensor) -> np.ndarray:
+    if isinstance(given, torch.Tensor):
+        tensor = given.detach().cpu()
+        # numpy has no bfloat16
+        return _numbers((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+    if np.ma.is_masked(given):
+        raise DataError(
+            f"{np.ma.count_masked(given)} pixels are masked; expected HU in all of them: fill them first, for example "
+            "with .filled(-1024)"
+        )
+    array = np.asarray(given)
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"expected numbers in HU, integers or floating point, found an array of {array.dtype}")
+    return array
 
 
-def _of_one_size(slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def _of_kind(result: np.ndarray, given: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    if not isinstance(given, torch.Tensor):
+        return result
+    if type(given) is torch.Tensor:
+        return torch.from_numpy(result).to(given.device)
+    # Imported here because MONAI takes seconds to load; whoever has a tensor of its own kind has done so.
+    from monai.utils import convert_to_dst_type
+
+    return convert_to_dst_type(result, given, dtype=torch.float32)[0]
+
+
+def _of_one_size(slices: Iterable[np.ndarray | torch.Tensor]) -> Iterator[np.ndarray]:
     size: tuple[int, ...] | None = None
     for each in slices:
-        size = size or each.shape
-        if each.ndim != 2 or each.shape != size:
-            raise DataError(f"expected (rows, columns) of one size, found {each.shape} after {size}")
-        yield each
+        array = _numbers(each)
+        size = size or array.shape
+        if array.ndim != 2 or array.size == 0 or array.shape != size:
+            raise DataError(f"expected (rows, columns) of one size, found {array.shape} after {size}")
+        require_finite(array)
+        yield array
 
 
 def _is_whole(number: object) -> TypeGuard[int]:
-    return isinstance(number, int) and not isinstance(number, bool)
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def batched_stacks(

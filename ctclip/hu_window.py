@@ -47,11 +47,14 @@ def require_finite(volume: np.ndarray) -> None:
     """Refuse values that no pixel can have: the network would spread one of them over the slice.
 
     Raises:
-        DataError: for NaN and infinite values.
+        DataError: for NaN, infinite values, and those that float32 cannot hold.
     """
     # NaN is both the smallest and the largest value
-    if not np.isfinite([float(volume.min()), float(volume.max())]).all():
+    low, high = float(volume.min()), float(volume.max())
+    if not np.isfinite([low, high]).all():
         raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
+    if max(-low, high) > float(np.finfo(np.float32).max):
+        raise DataError(f"the volume holds values from {low:g} to {high:g}, expected HU, which float32 can hold")
 
 
 def require_finite_result(processed: Array) -> None:

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from ctclip import Denoiser, load_network
 from ctclip.denoise import batched_stacks
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.hu_window import hu_to_unit
 from ctclip.metrics.image import image_quality
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, PeerConfig, network_from_config
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.units import HUWindow
 from ctclip.weights import build_network
@@ -103,10 +107,62 @@ def test_unusable_arrays_are_refused() -> None:
             _denoiser().denoise(unusable)
 
 
-@pytest.mark.parametrize("shapes", [[(8, 8), (8, 9)], [(1, 8, 8)]])
+@pytest.mark.parametrize("shapes", [[(8, 8), (8, 9)], [(1, 8, 8)], [(0, 8)], [()]])
 def test_slices_of_a_stream_have_one_size(shapes: list[tuple[int, ...]]) -> None:
     with pytest.raises(DataError, match="of one size, found"):
         list(_denoiser().denoise_slices(np.zeros(shape, np.float32) for shape in shapes))
+
+
+@pytest.mark.parametrize(
+    ("unusable", "message"),
+    [
+        (np.full((8, 8), np.nan), "the volume holds values that are not finite"),
+        (np.full((8, 8), -1e39), "from -1e\\+39 to -1e\\+39, expected HU, which float32 can hold"),
+        ([["a"]], "expected numbers in HU"),
+        (np.ma.masked_less(np.full((8, 8), -2000.0), -1024), "^64 pixels are masked; expected HU in all of them"),
+    ],
+)
+def test_unusable_slices_are_not_blamed_on_the_model(unusable: np.ndarray, message: str) -> None:
+    denoiser = _denoiser()
+    with pytest.raises(DataError, match=message):
+        list(denoiser.denoise_slices([unusable]))
+    for strength in (0, 1):
+        with pytest.raises(DataError, match=message):
+            denoiser.denoise(unusable, strength=strength, check_hu=False)
+
+
+def test_slices_of_other_kinds_give_the_same() -> None:
+    denoiser, each = _denoiser(backend="eager"), np.round(_volume(1)[0])
+    expected = denoiser.denoise(each)
+    kinds = [each.tolist(), each.astype(np.longdouble), each.astype(">i2"), torch.from_numpy(each), np.ma.array(each)]
+    for kind in kinds:
+        assert np.array_equal(next(denoiser.denoise_slices([kind])), expected)
+        assert np.array_equal(denoiser.denoise(kind), expected)
+
+
+def test_metadata_of_monais_tensors_stay() -> None:
+    from monai.data import MetaTensor
+
+    volume, affine = torch.from_numpy(_volume(2)).short(), torch.diag(torch.tensor([0.7, 0.7, 3.0, 1.0])).double()
+    found = _denoiser().denoise(MetaTensor(volume, affine=affine, meta={"kernel": "B30f"}))
+    assert isinstance(found, MetaTensor)
+    assert torch.equal(found.affine, affine)
+    assert found.meta["kernel"] == "B30f"
+    assert found.dtype == torch.float32
+    assert torch.equal(found.as_tensor(), _denoiser().denoise(volume))
+
+
+def test_whole_numbers_of_numpy_are_taken() -> None:
+    denoiser = _denoiser(batch_size=np.int64(2), roi_size=np.int64(32), backend="eager")
+    assert denoiser.batch_of((40, 33)) == 2
+    expected = _denoiser(batch_size=2, roi_size=32, backend="eager").denoise(_volume(3))
+    assert np.array_equal(denoiser.denoise(_volume(3)), expected)
+
+
+def test_float32_holds_whole_numbers_outside_the_window_up_to_two_to_the_24() -> None:
+    volume = np.full((8, 8), -1000, np.int64)
+    volume[0, :2] = 2**24, 2**24 + 1
+    assert _denoiser().denoise(volume)[0, :2].tolist() == [2**24, 2**24]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
@@ -169,6 +225,9 @@ class _OutOfMemory(torch.nn.Module):
         if together > 1:
             self.was_full.set()
 
+    def __deepcopy__(self, memo: object) -> _OutOfMemory:
+        return self  # whose batches are counted
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > self.largest:
             raise self.error
@@ -215,7 +274,7 @@ def test_memory_may_run_out_beside_the_network_too(
     "fault", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("CUDA error: no kernel image\nCompile with")]
 )
 def test_a_gpu_that_takes_no_model_is_one_line(fault: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def to(*_: object) -> None:
+    def to(*_: object, **__: object) -> None:
         raise fault
 
     network = _OutOfMemory(largest=1)
@@ -296,3 +355,91 @@ def test_the_backend_is_a_setting_of_its_own() -> None:
     network = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True))
     settings = [Denoiser(network, device="cpu", backend=backend).parameters for backend in ("eager", "compiled")]
     assert settings[0] != settings[1]
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino", pytest.param("compiled", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("copy_of", [copy.deepcopy, lambda denoiser: pickle.loads(pickle.dumps(denoiser))])
+def test_copies_give_the_same(backend: str, copy_of: Callable[[Denoiser], Denoiser]) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    denoiser, volume = _denoiser(3, backend=backend), _volume(3)
+    expected = denoiser.denoise(volume)
+    copied = copy_of(denoiser)
+    assert copied.network is not denoiser.network
+    assert np.array_equal(copied.denoise(volume), expected)
+    assert (copied.parameters, copied.passes.count) == (denoiser.parameters, denoiser.passes.count)
+    assert np.array_equal(copy_of(copied).denoise(volume), expected)
+
+
+class _Denoised(Dataset):
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return np.asarray(self.denoiser.denoise(_volume(3)))
+
+
+def _in_a_forked_worker(denoiser: Denoiser) -> np.ndarray:
+    loader = DataLoader(
+        _Denoised(denoiser), batch_size=None, num_workers=1, timeout=120, multiprocessing_context="fork"
+    )
+    return np.asarray(next(iter(loader)))
+
+
+def test_a_forked_worker_denoises_as_its_parent(threads: Callable[[int], None]) -> None:
+    threads(2)
+    denoiser = _denoiser(backend="eager")
+    expected = denoiser.denoise(_volume(3))
+    assert np.array_equal(_in_a_forked_worker(denoiser), expected)
+
+
+def test_openvino_in_a_forked_worker_is_one_line_and_does_not_wait_for_ever(threads: Callable[[int], None]) -> None:
+    pytest.importorskip("openvino")
+    threads(2)
+    denoiser = _denoiser(backend="openvino")
+    denoiser.denoise(_volume(3))
+    with pytest.raises(ConfigError, match=r"forked after it has run: start workers with 'spawn' .*or take .*'eager'"):
+        _in_a_forked_worker(denoiser)
+
+
+def test_loading_leaves_the_random_numbers_of_others_alone(tiny_model: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    load_network(tiny_model)
+    Denoiser.load(tiny_model, device="cpu", backend="eager")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+@pytest.mark.parametrize("roi_size", [None, 32])
+def test_what_is_set_outside_does_not_change_the_network(backend: str, roi_size: int | None, tiny_model: Path) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    volume = _volume(1)
+    settings = {"device": "cpu", "backend": backend, "roi_size": roi_size, "precision": "fp32"}
+    expected = Denoiser.load(tiny_model, **settings).denoise(volume)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_allclose(Denoiser.load(tiny_model, **settings).denoise(volume), expected, atol=1e-3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = Denoiser.load(tiny_model, **settings).denoise(volume)
+        built_here = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True))
+        assert Denoiser(built_here, **settings).denoise(volume).dtype == np.float32
+        assert next(built_here.parameters()).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("config", [DenoiserConfig((1, 1, 1), 2, 1), PeerConfig("DnCNN", 8, 3, in_channels=1)])
+def test_the_network_itself_stays_as_it_is(config: DenoiserConfig | PeerConfig) -> None:
+    network = network_from_config(config).train()
+    state = {name: values.clone() for name, values in network.state_dict().items()}
+    Denoiser(network, device="cpu", backend="eager").denoise(_volume(1))
+    assert network.training
+    for name, values in network.state_dict().items():
+        assert torch.equal(values, state[name])
+        assert values.stride() == state[name].stride(), "the layout in memory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,24 +20,47 @@ Result = TypeVar("Result")
 MOST_PASSES = 8
 """Each pass takes memory of its own: up to 0.1 GB for ct-compact and a slice of 512x512 (docs/performance.md)."""
 
+_setting = threading.Lock()
+
+
+def _use_threads(number: int) -> None:
+    """Set the number of PyTorch's own threads for this new thread, and for no other.
+
+    PyTorch gives a new thread the number that was set last in any: here, again, the one that this thread was given.
+    """
+    with _setting:
+        given = torch.get_num_threads()
+        torch.set_num_threads(number)
+        again = threading.Thread(target=torch.set_num_threads, args=(given,))
+        again.start()
+        again.join()
+
 
 class ConcurrentPasses:
     """Passes of a network side by side, until memory runs out.
 
     On a CPU some passes with few threads each are faster than one with all threads: cores do not wait for each other at
     the end of every layer, nor for the thread that reads and writes. On another device there is one pass at a time, in
-    a thread that stays: cuDNN looks for its algorithms anew in every thread.
+    a thread that stays: cuDNN looks for its algorithms anew in every thread. A copy counts the threads of its process.
 
     Args:
         device: where the network runs.
     """
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         threads = torch.get_num_threads()
         self.count = min(threads, MOST_PASSES) if device.type == "cpu" else 1
-        self.threads, self.threads_each = threads, threads // self.count
-        self._pool = None if device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="ctclip")
+        self.threads_each = threads // self.count
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._pool = None if self.device.type == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="ctclip")
         self._free, self._changing = threading.Semaphore(self.count), threading.Lock()
+
+    def __reduce__(self) -> tuple[type[ConcurrentPasses], tuple[torch.device]]:
+        return ConcurrentPasses, (self.device,)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """``map(function, items)`` in a thread for each pass, each with its share of PyTorch's own threads.
@@ -44,17 +68,16 @@ class ConcurrentPasses:
         On a CPU there is one thread more, which has its item ready when a pass ends: the function does its part that
         counts inside of :meth:`one`. Items are drawn in the caller's thread. See :func:`~ctclip.threads.map_ahead`.
         """
-        try:
-            yield from map_ahead(
-                function,
-                items,
-                workers=self.count + 1,
-                ahead=2 * self.count,  # a finished pass does not wait until the caller has come round for the next
-                initializer=partial(torch.set_num_threads, self.threads_each),
-                pool=self._pool,
-            )
-        finally:
-            torch.set_num_threads(self.threads)  # PyTorch gives a new thread the number that was set last in any
+        if self._process != os.getpid():  # a forked process has none of the threads
+            self._begin()
+        yield from map_ahead(
+            function,
+            items,
+            workers=self.count + 1,
+            ahead=2 * self.count,  # a finished pass does not wait until the caller has come round for the next
+            initializer=partial(_use_threads, self.threads_each),
+            pool=self._pool,
+        )
 
     @contextmanager
     def one(self) -> Iterator[None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ctclip.errors import ConfigError
 from ctclip.networks.config import DenoiserConfig, config_of_fields
 from ctclip.networks.denoiser import DenseFeatureDenoiser
@@ -40,5 +42,7 @@ def config_from_dict(values: dict[str, Any]) -> NetworkConfig:
 
 
 def network_from_config(config: NetworkConfig) -> Network:
-    """A network with random weights."""
-    return PeerDenoiser(config) if isinstance(config, PeerConfig) else DenseFeatureDenoiser(config)
+    """A network in float32 to load weights into; PyTorch's random numbers go on as if it had drawn none."""
+    with torch.random.fork_rng(devices=[]):
+        network = PeerDenoiser(config) if isinstance(config, PeerConfig) else DenseFeatureDenoiser(config)
+    return network.float()  # whatever torch.set_default_dtype says

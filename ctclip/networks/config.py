@@ -159,6 +159,10 @@ def _require_types(config: DenoiserConfig) -> None:
     for name in ("align_corners", "residual"):
         if not isinstance(getattr(config, name), bool):
             raise ConfigError(f"{name} must be true or false, found {getattr(config, name)!r}")
+    if not isinstance(config.encoder_name, str):
+        raise ConfigError(f"encoder_name must be a text, found {config.encoder_name!r}")
+    if not isinstance(config.backbone, str | None):
+        raise ConfigError(f"backbone must be the name of a timm model, or none, found {config.backbone!r}")
 
 
 def require_whole_numbers(*sizes: Any) -> None:

@@ -74,11 +74,7 @@ class DenseFeatureDenoiser(nn.Module):
         Raises:
             ValueError: for another number of channels.
         """
-        # Repeating one channel for the encoder would take three as they are: other slices than the network knows.
-        if image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"expected images of {self.in_channels} channels, found {image.shape[1]}; give stacks of as many slices"
-            )
+        require_channels(image, self.in_channels)
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.pad_multiple)
         f0 = self._encoder_image(padded)
@@ -92,6 +88,19 @@ class DenseFeatureDenoiser(nn.Module):
         if self.input_conv is not None:
             return self.input_conv(image)
         return image.expand(-1, self.image_channels, -1, -1)
+
+
+def require_channels(image: torch.Tensor, expected: int) -> None:
+    """Refuse images of other channels: repeating one for the encoder would take three as they are, other slices than
+    the network knows.
+
+    Raises:
+        ValueError: for another number of channels.
+    """
+    if image.shape[1] != expected:
+        raise ValueError(
+            f"expected images of {expected} channels, found {image.shape[1]}; give stacks of as many slices"
+        )
 
 
 def pad_to_multiple(image: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,27 +17,37 @@ from ctclip.errors import ConfigError
 from ctclip.networks.build import Network
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
 from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, DenseFeatureDecoder
-from ctclip.networks.denoiser import DenseFeatureDenoiser, pad_to_multiple
+from ctclip.networks.denoiser import DenseFeatureDenoiser, pad_to_multiple, require_channels
 from ctclip.networks.encoder import DenseFeatureEncoder
 from ctclip.networks.float32 import exact_float32
 from ctclip.networks.openvino import OpenVINOLayers
 from ctclip.settings import AUTO, BACKENDS, COMPILED, EAGER, OPENVINO, PRECISIONS
+
+NetworkKind = TypeVar("NetworkKind", bound=nn.Module)
 
 GPU_CHANNELS = 8
 """cuDNN multiplies bfloat16 on tensor cores where channels are a multiple of this: with 16 channels, of which seven are
 zero, five times faster than with 9."""
 
 
-def optimized_network(network: Network, *, precision: str, backend: str = EAGER, passes: int = 1) -> nn.Module:
-    """The fastest form of a network for inference.
+def optimized_network(
+    network: Network,
+    *,
+    precision: str,
+    backend: str = EAGER,
+    passes: int = 1,
+    device: torch.device | None = None,
+) -> nn.Module:
+    """The fastest form of a network for inference: a copy, the network itself stays as it is.
 
     Args:
-        network: on its device. Those on CLIP's tower become a :class:`FastDenoiser`, which is a
-            copy, alone or inside a module that keeps "fp32" exact on GPUs; others run as they are, under autocast.
+        network: those on CLIP's tower become a :class:`FastDenoiser`, alone or inside a module that keeps "fp32" exact
+            on GPUs; others run as they are, under autocast.
         precision: "fp32" or "bf16".
         backend: from :func:`~ctclip.backend.find_backend`; as OpenVINO, "compiled" is for the layers after the stem
             and works for some ten seconds in the first pass of each image size.
         passes: of the network at the same time, in threads.
+        device: where the copy runs; ``None``: on the network's device.
 
     Returns:
         a module in eval mode: (B, C, H, W) float32 in [0, 1] to the same.
@@ -50,15 +61,17 @@ def optimized_network(network: Network, *, precision: str, backend: str = EAGER,
     if not has_fast_form(network):
         if backend == OPENVINO:
             raise ConfigError("backend 'openvino' is for networks on CLIP's ResNet; take 'eager'")
-        autocast = _Autocast(network, precision)
+        autocast = _Autocast(network, precision, device)
         return _exact_if_fp32(_compiled(autocast, backend), precision)
     assert isinstance(network, DenseFeatureDenoiser)
-    fast = FastDenoiser(network, precision)
+    fast = FastDenoiser(network, precision, device)
     if backend == OPENVINO:
         # Any size will do to trace with.
-        example = torch.zeros(1, network.config.in_channels, fast.pad_multiple, fast.pad_multiple)
-        fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
-    _compiled(fast.deep, backend)
+        sides = fast.pad_multiple, fast.pad_multiple
+        example = torch.zeros(1, network.config.in_channels, *sides, dtype=torch.float32)
+        with torch.autocast("cpu", enabled=False):
+            fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
+    fast.deep = _compiled(fast.deep, backend)
     return _exact_if_fp32(fast, precision)
 
 
@@ -72,11 +85,13 @@ def has_fast_form(network: Network) -> bool:
     return isinstance(network, DenseFeatureDenoiser) and isinstance(network.encoder, DenseFeatureEncoder)
 
 
+def _inference_copy(network: NetworkKind, device: torch.device | None) -> NetworkKind:
+    """In float32, whatever :func:`torch.set_default_dtype` said when it was built."""
+    return copy.deepcopy(network).eval().to(device=device, dtype=torch.float32)
+
+
 def _compiled(module: nn.Module, backend: str) -> nn.Module:
-    if backend == COMPILED:
-        # Without the emulation a tensor that is rounded and widened again would be taken for the tensor itself.
-        module.compile(options={"emulate_precision_casts": True})
-    return module
+    return _Compiled(module).eval() if backend == COMPILED else module
 
 
 def _exact_if_fp32(network: nn.Module, precision: str) -> nn.Module:
@@ -97,15 +112,19 @@ class FastDenoiser(nn.Module):
     Args:
         network: is copied; one on CLIP's tower.
         precision: "fp32" or "bf16", of the other convolutions.
+        device: of the copy; ``None``: the network's.
     """
 
-    def __init__(self, network: DenseFeatureDenoiser, precision: str = "fp32") -> None:
+    def __init__(
+        self, network: DenseFeatureDenoiser, precision: str = "fp32", device: torch.device | None = None
+    ) -> None:
         super().__init__()
-        network = copy.deepcopy(network).eval()
+        network = _inference_copy(network, device)
         encoder = network.encoder
         assert isinstance(encoder, DenseFeatureEncoder)
         _fold_batchnorm(encoder)
         self.pad_multiple, self.residual = network.pad_multiple, network.residual
+        self.in_channels = network.in_channels
         self.first_out, self.end_out = network.first_out, network.end_out
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.input_conv = network.input_conv
@@ -125,6 +144,7 @@ class FastDenoiser(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """See :class:`~ctclip.networks.DenseFeatureDenoiser`."""
+        require_channels(image, self.in_channels)
         height, width = image.shape[-2:]
         padded = pad_to_multiple(image, self.pad_multiple)
         clean = self.deep(*self.features(padded)).float()
@@ -218,6 +238,26 @@ class _SplitBlock(nn.Module):
         return F.leaky_relu_(self.second(x), NEGATIVE_SLOPE)
 
 
+class _Compiled(nn.Module):
+    """Layers run by PyTorch's compiler, in copies too."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+        self._compile()
+
+    def _compile(self) -> None:
+        # Without the emulation a tensor that is rounded and widened again would be taken for the tensor itself.
+        self.layers.compile(options={"emulate_precision_casts": True})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.layers(*inputs)
+
+
 class _ExactFloat32(nn.Module):
     """A network whose float32 a GPU must not round to TF32."""
 
@@ -233,9 +273,10 @@ class _ExactFloat32(nn.Module):
 class _Autocast(nn.Module):
     """Any other network."""
 
-    def __init__(self, network: Network, precision: str) -> None:
+    def __init__(self, network: Network, precision: str, device: torch.device | None) -> None:
         super().__init__()
-        self.network = network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        copied = _inference_copy(network, device)
+        self.network = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bf16 = precision == "bf16"
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -244,7 +285,8 @@ class _Autocast(nn.Module):
 
 
 def _convolution(weight: torch.Tensor) -> nn.Conv2d:
-    conv = nn.Conv2d(weight.shape[1], weight.shape[0], kernel_size=3, padding=1, bias=False)
+    # On "meta" it draws no random weights.
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], kernel_size=3, padding=1, bias=False, device="meta")
     conv.weight = nn.Parameter(weight.detach().clone())
     return conv
 

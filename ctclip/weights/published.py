@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ctclip.errors import WeightsError
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, network_from_config
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.formats import is_state_dict, read_checkpoint_dict, require_finite_weights
 
@@ -44,7 +44,8 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
             f"found {sorted(map(str, content))[:5]}"
         )
     config = _config(params, path.name)
-    network = DenseFeatureDenoiser(config)
+    network = network_from_config(config)
+    assert isinstance(network, DenseFeatureDenoiser)
     state = {_rename(name): values for name, values in params.items() if not name.startswith(LAYER4)}
     expected = network.state_dict()
     wrong = sorted(set(state) ^ set(expected)) or [name for name in state if state[name].shape != expected[name].shape]

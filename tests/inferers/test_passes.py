@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import multiprocessing
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -61,3 +63,46 @@ def test_a_run_that_is_closed_leaves_no_work_to_the_next() -> None:
     results.close()
     assert list(passes.map(str, "ab")) == ["a", "b"]
     assert len(begun) < 10
+
+
+def _number_in_a_new_thread() -> int:
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_the_number_of_threads_of_others_stays(threads: Callable[[int], None]) -> None:
+    threads(4)
+    passes = ConcurrentPasses(torch.device("cpu"))
+    threads(3)
+    first, second = (passes.map(lambda _: torch.get_num_threads(), range(20)) for _ in range(2))
+    assert (next(first), next(second)) == (1, 1)
+    assert (torch.get_num_threads(), _number_in_a_new_thread()) == (3, 3), "while passes run"
+    assert set(first) == {1}
+    threads(2)
+    assert set(second) == {1}
+    assert (torch.get_num_threads(), _number_in_a_new_thread()) == (2, 2), "as others have set it meanwhile"
+
+
+def _pass_on(passes: ConcurrentPasses, item: str) -> str:
+    with passes.one():
+        return item
+
+
+def _results_in_a_fork(passes: ConcurrentPasses, results: multiprocessing.Queue) -> None:
+    results.put(list(passes.map(partial(_pass_on, passes), "ab")))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_forked_process_has_threads_of_its_own(device: str, threads: Callable[[int], None]) -> None:
+    threads(1)
+    passes, fork = ConcurrentPasses(torch.device(device)), multiprocessing.get_context("fork")
+    assert list(passes.map(partial(_pass_on, passes), "ab")) == ["a", "b"]
+    results = fork.Queue()
+    with passes.one():  # nor does the child wait for the passes of its parent
+        child = fork.Process(target=_results_in_a_fork, args=(passes, results), daemon=True)
+        child.start()
+        assert results.get(timeout=60) == ["a", "b"]
+    child.join()

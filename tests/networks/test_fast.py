@@ -132,8 +132,8 @@ def test_channels_of_zeros_change_nothing(config: DenoiserConfig) -> None:
         expected = fast(image)
         fast.zero_channels = fast.deep.widen_image(8)
         assert fast.zero_channels == {3: 5, 9: 7}[fast.features(image)[1].shape[1] - fast.zero_channels]
-        # up to the last bit of bfloat16, where sums are taken in another order
-        assert (fast(image) - expected).abs().max() < 2e-3 * expected.std()
+        # up to the last bit of bfloat16, where sums are taken in another order: at most 0.0052 over 40 images
+        assert (fast(image) - expected).abs().max() < 1e-2 * expected.std()
 
 
 @pytest.mark.gpu
@@ -229,3 +229,12 @@ def test_openvino_refuses_other_networks() -> None:
 def test_what_it_cannot_do_is_not_replaced_in_silence(network: torch.nn.Module, setting: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^{setting} must be one of .*, found '{value}'; take what find_{setting}"):
         optimized_network(network, **{"precision": "fp32", setting: value})
+
+
+def test_other_channels_are_refused_as_by_the_network_itself() -> None:
+    network, image = _network(CONFIGS["default"]), torch.rand(1, 3, 32, 32)
+    for form in (network, optimized_network(network, precision="fp32")):
+        with pytest.raises(
+            ValueError, match=r"^expected images of 1 channels, found 3; give stacks of as many slices$"
+        ):
+            form(image)

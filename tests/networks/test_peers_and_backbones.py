@@ -95,6 +95,12 @@ def test_incomplete_backbone_weights_are_refused(tmp_path: Path) -> None:
         build_network(RESNET50, encoder_weights=tmp_path / "part.pt")
 
 
+@pytest.mark.parametrize(("field", "value"), [("backbone", 3), ("backbone", 0), ("encoder_name", None)])
+def test_names_are_texts(field: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^{field} must be .*, found {value}$"):
+        DenseFeatureDenoiser({field: value})
+
+
 def test_unfit_backbones_are_refused() -> None:
     with pytest.raises(ConfigError, match="expected"):
         DenseFeatureDenoiser({**RESNET50, "backbone": "resnet18"})
