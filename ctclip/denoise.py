@@ -1,4 +1,4 @@
-"""HU in, HU out: the one way through which every command, bundle and script denoises."""
+"""HU in, HU out: the way in which every command and script denoises CT."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ from ctclip.hu_window import (
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network, has_fast_form, optimized_network
-from ctclip.settings import require_roi
+from ctclip.settings import is_whole, require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.loading import load_model
@@ -80,7 +79,7 @@ class Denoiser:
     ) -> None:
         self.device = find_device(device)
         self.precision = find_precision(precision, self.device)
-        if batch_size != "auto" and (not _is_whole(batch_size) or batch_size < 1):
+        if batch_size != "auto" and (not is_whole(batch_size) or batch_size < 1):
             raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
         if roi_size is not None:
             require_roi(roi_size)
@@ -168,7 +167,7 @@ class Denoiser:
         if volume.ndim not in (2, 3) or volume.size == 0:
             raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
         if check_hu:
-            require_hu(volume)
+            require_hu(volume, "; a crop that holds none by nature: check_hu=False")
         else:
             require_finite(volume)
         slices = volume.reshape(-1, *volume.shape[-2:])
@@ -305,10 +304,6 @@ def _of_one_size(slices: Iterable[np.ndarray | torch.Tensor]) -> Iterator[np.nda
             raise DataError(f"expected (rows, columns) of one size, found {array.shape} after {size}")
         require_finite(array)
         yield array
-
-
-def _is_whole(number: object) -> TypeGuard[int]:
-    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def batched_stacks(

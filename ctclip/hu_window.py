@@ -70,26 +70,29 @@ def require_finite_result(processed: Array) -> None:
     raise DataError(f"{not_finite} processed pixels are not finite; expected finite HU. Check the model.")
 
 
-def require_hu(volume: np.ndarray) -> None:
+def require_hu(volume: np.ndarray, remedy: str = "") -> None:
     """Refuse arrays that cannot be CT in HU.
 
     CT numbers reach below 0: air is -1000, fat -100, and noise takes water below 0. Arrays that do not are [0, 1] or
     8-bit images, or stored values without their rescale intercept. Noise takes [0, 1] below 0 too, and z-scores reach
     there, but no value of theirs is large.
 
+    Args:
+        volume: of any shape.
+        remedy: what else the caller offers, for the end of the message.
+
     Raises:
         DataError: with the smallest and largest value.
     """
     require_finite(volume)
     low, high = float(volume.min()), float(volume.max())
-    remedy = "(Denoiser.denoise takes a crop without any with check_hu=False)"
     if low >= 0:
         raise DataError(
             f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
-            f"below 0; apply RescaleSlope and RescaleIntercept first {remedy}"
+            f"below 0; apply RescaleSlope and RescaleIntercept first{remedy}"
         )
     if max(-low, high) < SCALED_BELOW:
         raise DataError(
             f"these values are not HU: smallest {low:g}, largest {high:g}, expected some beyond "
-            f"{SCALED_BELOW} HU from 0; undo the scaling to [0, 1] or unit variance first {remedy}"
+            f"{SCALED_BELOW} HU from 0; undo the scaling to [0, 1] or unit variance first{remedy}"
         )

@@ -114,7 +114,7 @@ def low_dose(volume_hu: np.ndarray, sd_hu: float, *, cutoff: float = 0.22, seed:
     Args:
         volume_hu: (slices, rows, columns).
         sd_hu: SD in the centre; it falls to 60 % at the edge of the field of view.
-        cutoff: cut-off frequency in cycles/pixel, see :func:`~ctclip.transforms.ct_noise.correlated_noise`.
+        cutoff: cut-off frequency in cycles/pixel, see :func:`~ctclip.simulation.correlated.correlated_noise`.
         seed: of the random numbers.
 
     Returns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from scipy import ndimage
 
 from ctclip.dicom import CTSlice
 from ctclip.dicom.lenient import floats_of
+from ctclip.dicom.uids import is_uid
 from ctclip.errors import ConfigError
 from ctclip.files import atomic_path
 from ctclip.metrics.edges import BORDERS_HU_PER_PX, border_slopes
@@ -34,8 +34,6 @@ MIN_REGIONS = 8
 
 SQUARE_WITHIN_MM = 1e-3
 """Largest difference of row and column spacing of square pixels."""
-
-UID = re.compile(r"[0-9.]{1,64}")
 
 Row = dict[str, float]
 
@@ -93,7 +91,7 @@ class QualityControl:
             ConfigError: when the name is no UID; it might be a patient's.
             OSError: when the files cannot be written.
         """
-        if not UID.fullmatch(name):
+        if not is_uid(name):
             raise ConfigError("the name of a QC report is no UID, expected up to 64 digits and dots")
         spectra = self._spectra()
         report = QCReport(facts, self._summary(spectra), _curves(spectra), self._pictures)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from numbers import Integral
 from pathlib import Path
+from typing import TypeGuard
 
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
@@ -63,7 +65,12 @@ def require_backend(backend: str) -> None:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, found {backend!r}")
 
 
+def is_whole(number: object) -> TypeGuard[int]:
+    """Whether it is a whole number, of Python or NumPy."""
+    return isinstance(number, Integral) and not isinstance(number, bool)
+
+
 def require_roi(roi_size: object) -> None:
     """Refuse windows that are too small, or no whole number of pixels."""
-    if not isinstance(roi_size, int) or isinstance(roi_size, bool) or roi_size < PAD_MULTIPLE:
+    if not is_whole(roi_size) or roi_size < PAD_MULTIPLE:
         raise ConfigError(f"roi must be a whole number of pixels, at least {PAD_MULTIPLE}, found {roi_size!r}")

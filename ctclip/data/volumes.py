@@ -51,6 +51,11 @@ class Volume:
     axes: tuple[int, int, int] = FILE_ORDER
     header: Any = None
 
+    @property
+    def pixel_mm(self) -> float:
+        """Side of a pixel, the mean of both directions."""
+        return float(np.linalg.norm(self.affine[:3, :2], axis=0).mean())
+
 
 def is_volume(path: Path) -> bool:
     """Whether the name says that this is a volume that ctclip reads and writes."""

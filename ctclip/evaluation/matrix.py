@@ -92,15 +92,11 @@ def _read(paths: Sequence[Path], number: int, slices: int) -> TestScan:
         thickness = f"{acquired.SliceThickness:.3g} mm thick" if acquired.SliceThickness else ""
         step = _step(volume) if len(hu) > 1 else ""  # that of a single slice is a guess
         parts = [printable_kernel(acquired.ConvolutionKernel), thickness or step]
-    return TestScan(", ".join([f"scan {number}", *filter(None, parts)]), hu, _pixel_mm(volume))
+    return TestScan(", ".join([f"scan {number}", *filter(None, parts)]), hu, volume.pixel_mm)
 
 
 def _step(volume: Volume) -> str:
     return f"step {float(np.linalg.norm(volume.affine[:3, 2])):.3g} mm"
-
-
-def _pixel_mm(volume: Volume) -> float:
-    return float(np.linalg.norm(volume.affine[:3, :2], axis=0).mean())
 
 
 def _middle(length: int, count: int) -> slice:

@@ -12,6 +12,7 @@ import numpy as np
 from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.errors import ConfigError, DataError
 from ctclip.features.study import AddNoise
+from ctclip.hu_window import hu_to_unit
 from ctclip.natural.noise import parse_noise
 from ctclip.natural.sets import read_image
 from ctclip.units import MODEL_HU_WINDOW
@@ -72,8 +73,7 @@ def read_ct(source: Path, count: int) -> list[np.ndarray]:
     """
     volume_hu = _first_volume_hu(source)
     chosen = np.linspace(0, len(volume_hu) - 1, min(count, len(volume_hu))).round().astype(int)
-    low, high = MODEL_HU_WINDOW
-    return [((np.clip(volume_hu[index], low, high) - low) / (high - low))[..., np.newaxis] for index in chosen]
+    return [hu_to_unit(volume_hu[index], MODEL_HU_WINDOW)[..., np.newaxis] for index in chosen]
 
 
 def _first_volume_hu(source: Path) -> np.ndarray:

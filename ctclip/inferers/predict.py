@@ -17,7 +17,7 @@ def predict_stacks(
     roi_size: int | None = None,
     overlap: float = 0.25,
 ) -> torch.Tensor:
-    """One pass of the network over a batch of slice stacks: the only place in ctclip where inference happens.
+    """One pass of the network over a batch of slice stacks: the one way in which CT goes through it.
 
     Args:
         stacks: (N, C, H, W) in [0, 1], on any device.

@@ -31,7 +31,7 @@ class RadialNPS:
     """A noise power spectrum, averaged over all directions.
 
     Args:
-        frequency_per_mm: middle of each ring, from 0 to the Nyquist frequency.
+        frequency_per_mm: middle of each ring, from the lowest of the regions above 0 to the Nyquist frequency.
         nps_hu2_mm2: mean of the 2D spectrum in the ring, in HU^2 mm^2.
     """
 

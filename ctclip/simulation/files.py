@@ -184,9 +184,8 @@ def simulate_volume_file(
         raise ConfigError(f"{target} exists; give --overwrite to replace it")
     volume = read_volume(source)
     require_hu(volume.hu)
-    pixel_mm = float(np.linalg.norm(volume.affine[:3, :2], axis=0).mean())
     known = evenly_spread(len(volume.hu), CALIBRATION_CANDIDATES)
-    simulator = settings.simulator([volume.hu[i] for i in known], pixel_mm, known)
+    simulator = settings.simulator([volume.hu[i] for i in known], volume.pixel_mm, known)
     noisy_hu = np.empty_like(volume.hu)
     for first in range(0, len(volume.hu), BATCH):
         batch = slice(first, first + BATCH)

@@ -87,10 +87,10 @@ def find_encoder(weights: str | Path, config: DenoiserConfig) -> Path:
     open_clip tag for this architecture. No network.
 
     Raises:
-        WeightsError: when the file does not exist, or the tag has not been fetched.
+        WeightsError: when the file does not exist, a shipped one has changed, or the tag has not been fetched.
     """
     if str(weights) in MODELS:
-        return MODELS[str(weights)].path
+        return find_model(weights)
     if str(weights) not in TAGS:
         path = Path(weights)
         if not path.is_file():
