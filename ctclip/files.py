@@ -32,6 +32,9 @@ PARTIAL_PREFIX = ".ctclip-partial-"
 REPLACED_PREFIX = ".ctclip-replaced-"
 """Of an earlier folder, for the moment until the new one has its name."""
 
+OF_THE_SYSTEM = (".ds_store", "thumbs.db", "desktop.ini")
+"""Files that macOS and Windows put into folders, in lower case."""
+
 TOKEN_LENGTH = 8
 """Hexadecimal digits after either."""
 
@@ -143,13 +146,19 @@ def _remove_abandoned(final: Path) -> None:
             os.close(lock)
 
 
+def is_of_the_system(name: str) -> bool:
+    """Whether a file is of those that macOS and Windows leave in every folder that somebody looks at."""
+    return name.lower() in OF_THE_SYSTEM or name.startswith("._")
+
+
 def require_replaceable(folder: Path, own_names: Collection[str]) -> None:
     """Refuse to replace a folder that holds more than an earlier result.
 
     Raises:
-        ConfigError: when it holds anything but files of these names, which may be patterns.
+        ConfigError: when it holds anything but files of these names, which may be patterns, and of the system.
     """
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = [name for name in names if not is_of_the_system(name)]
     others = sum(not any(fnmatchcase(name, own) for own in own_names) for name in names)
     if others:
         raise ConfigError(

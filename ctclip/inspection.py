@@ -98,7 +98,8 @@ def inspect_series(series: Series) -> SeriesFacts:
         measured = [read_slice(stack[index].path) for index in evenly_spread(len(stack), MEASURED_SLICES)]
         noise, remark = _noise([ct.without_padding(ct.hu) for ct in measured])
         warnings += _mixtures([ct.header for ct in measured])
-        if min(ct.hu.min() for ct in measured) >= 0 and not _reaches_below_zero(series):
+        lowest_hu = min(ct.hu.min() for ct in measured)
+        if series.skip_reason is None and lowest_hu >= 0 and not _reaches_below_zero(series):
             failure = "no value below 0 HU: not HU, or a mask"
     except SeriesError as error:
         failure = str(error)

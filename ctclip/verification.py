@@ -22,6 +22,7 @@ from ctclip.dicom import CTSlice, Series, frame_uid, opened_export, read_slice, 
 from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
 from ctclip.dicom.uids import printable_uid, sop_instance_uid
 from ctclip.errors import CtclipError, SeriesError
+from ctclip.files import is_of_the_system
 from ctclip.metrics.noise import compare_noise
 from ctclip.units import MODEL_HU_WINDOW
 
@@ -187,7 +188,8 @@ def _only_series(folder: Path) -> tuple[list[Path], Finding]:
         raise SeriesError(f"expected the folder of one derived series, found {len(found.series)} series")
     paths = [item.path for item in found.series[0].slices]
     places = {path.parent for path in paths}
-    others = Counter(item.reason for item in found.skipped if item.path.parent in places)
+    beside = [item for item in found.skipped if item.path.parent in places and not is_of_the_system(item.path.name)]
+    others = Counter(item.reason for item in beside)
     detail = "; ".join(f"{count} x {reason}" for reason, count in others.items())
     return paths, Finding("every file in the folder is a slice of the series", not others, detail)
 

@@ -252,9 +252,9 @@ def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
 
 
 def _only_series(folder: Path, uid: str) -> Series:
-    found = scan(folder).series
+    found = scan(folder)
     # One that is named may also be one that is off by default.
-    usable = [each for each in found if (each.uid == uid and each.selectable) or (not uid and each.skip_reason is None)]
+    usable = [each for each in found.series if each.uid == uid and each.selectable] if uid else found.usual
     if len(usable) != 1:
         which = "with the listed SeriesInstanceUID in its folder" if uid else "in each folder of a pair"
         raise DataError(

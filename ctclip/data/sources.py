@@ -200,10 +200,9 @@ def _from_pairs(root: Path) -> list[Item]:
 
 def _from_dicom(root: Path) -> list[Item]:
     try:
-        found = scan(root).series
+        usable = scan(root).usual
     except SeriesError as error:
         raise DataError(f"nothing to use in {root}: {error}") from error
-    usable = [series for series in found if series.skip_reason is None]
     volumes = [series for series in usable if not _repeats_a_position(series.stacks[0])]
     if len(volumes) < len(usable):
         logger.warning(

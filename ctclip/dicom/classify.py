@@ -109,8 +109,9 @@ def why_unsuitable(dataset: pydicom.Dataset) -> str | None:
 
 
 def may_be_slice(dataset: pydicom.Dataset) -> bool:
-    """Whether an unsuitable file may be a slice of its series all the same: a CT image that is no localizer."""
-    return sop_class_uid(dataset) in ("", CTImageStorage) and not _is_localizer(dataset)
+    """Whether an unsuitable file may be a slice of its series all the same: a grey CT image that is no localizer."""
+    is_ct = sop_class_uid(dataset) in ("", CTImageStorage)
+    return is_ct and not _is_localizer(dataset) and not _why_not_grey(dataset)
 
 
 def _is_localizer(dataset: pydicom.Dataset) -> bool:
@@ -128,14 +129,19 @@ def processed_kind(dataset: pydicom.Dataset) -> str:
     return next((word for word in found if not (original and re.fullmatch(MAP_WORDS, word))), "")
 
 
-def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:
-    if (int_of(dataset, "NumberOfFrames") or 1) > 1:
-        return "multi-frame image: not supported yet"
+def _why_not_grey(dataset: pydicom.Dataset) -> str:
     if (int_of(dataset, "SamplesPerPixel") or 1) > 1:
         return "colour image"
     photometric = text_of(dataset, "PhotometricInterpretation")
-    if photometric and photometric not in MONOCHROME:
-        return "not monochrome"
+    return "not monochrome" if photometric and photometric not in MONOCHROME else ""
+
+
+def _unsuitable_image(dataset: pydicom.Dataset) -> str | None:
+    if (int_of(dataset, "NumberOfFrames") or 1) > 1:
+        return "multi-frame image: not supported yet"
+    not_grey = _why_not_grey(dataset)
+    if not_grey:
+        return not_grey
     if _is_localizer(dataset):
         return "localizer"
     rescale_type = text_of(dataset, "RescaleType").upper()

@@ -12,7 +12,7 @@ import os
 import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,6 +159,12 @@ class Scan:
     skipped: tuple[SkippedFile, ...]
     series_numbers: frozenset[UsedNumber]
 
+    @property
+    def usual(self) -> tuple[Series, ...]:
+        """Series that are used unless others are named; where there is none, ctclip's own results: they are meant."""
+        by_default = tuple(series for series in self.series if series.skip_reason is None)
+        return by_default or tuple(series for series in self.series if series.skip_reason == MADE_BY_CTCLIP)
+
     def skip_summary(self) -> dict[str, int]:
         """Count the skipped files by reason, most frequent first."""
         counts = Counter(item.reason for item in self.skipped)
@@ -216,6 +222,7 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
             if progress is not None:
                 progress(done, len(paths))
 
+    skipped = _lost_among(headers, skipped)
     usable, unsuitable, shared = _split_usable(headers)
     by_uid: dict[str, list[_Header]] = defaultdict(list)
     for header in usable:
@@ -232,6 +239,17 @@ def scan(source: Path, *, progress: Callable[[int, int], None] | None = None) ->
             UsedNumber(h.study_uid, h.series_number, h.made_by) for h in headers if h.series_number is not None
         ),
     )
+
+
+def _lost_among(headers: list[_Header], skipped: list[SkippedFile]) -> list[SkippedFile]:
+    """An empty file may be a lost slice where it is called like the DICOM files beside it; else it marks something."""
+    names = {(header.path.parent, header.path.suffix.lower()) for header in headers}
+    return [
+        replace(each, damaged=False)
+        if each.reason == EMPTY and (each.path.parent, each.path.suffix.lower()) not in names
+        else each
+        for each in skipped
+    ]
 
 
 def _find_files(source: Path) -> tuple[list[Path], list[SkippedFile]]:

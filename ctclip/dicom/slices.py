@@ -27,6 +27,7 @@ from pydicom.valuerep import VR
 from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.lenient import float_of, int_of, quiet_pydicom, value_of
 from ctclip.dicom.pixels import (
+    PADDING_MAX_HU,
     PixelFormat,
     away_from_padding,
     infer_padding,
@@ -164,7 +165,8 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
 
     Values are rounded and clipped to the range of BitsStored. Padding, and every pixel whose HU is exactly that of
     the source, comes back as exactly the source's stored value. Others that would get the PixelPaddingValue, or one of
-    its range, get the value beside it: a viewer would take them for padding.
+    its range, get the value beside it: a viewer would take them for padding. A range that reaches above air is left
+    alone: it holds tissue, and the value beside it may be hundreds of HU away.
 
     Args:
         ct: the source slice.
@@ -192,7 +194,7 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
         np.clip(values, pixels.minimum, pixels.maximum, out=values)
         stored = values.astype(ct.stored.dtype)
     padding = padding_range(ct.header, pixels)
-    if padding is not None:
+    if padding is not None and (padding[0] == padding[1] or ct.to_hu(np.array(padding)).max() <= PADDING_MAX_HU):
         fallen = ~keep & (stored >= padding[0]) & (stored <= padding[1])
         exact = (hu[fallen].astype(np.float64) - ct.intercept) / ct.slope
         stored[fallen] = away_from_padding(stored[fallen], exact, padding, pixels)

@@ -10,14 +10,11 @@ import numpy as np
 from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.dicom import is_dicom_file
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_path, folders_below
+from ctclip.files import atomic_path, folders_below, is_of_the_system
 from ctclip.natural.methods import RGB_CHANNELS, ImageMethod
 from ctclip.natural.sets import DEEP_MODES, read_image
 
 JPEG_QUALITY = 95
-
-OF_WINDOWS = ("thumbs.db", "desktop.ini")
-"""Files that Windows puts into folders of images."""
 
 
 def is_image(path: Path) -> bool:
@@ -31,18 +28,18 @@ def is_photograph(path: Path) -> bool:
 
 
 def holds_images_only(folder: Path) -> bool:
-    """Whether a folder holds photographs and, in the folders below it too, no file that is none: it could be DICOM.
+    """Whether a folder holds photographs and no file that is none, and no folder below it DICOM.
 
-    What is hidden does not count, nor what Windows puts beside images.
+    What is hidden does not count, nor what the system puts beside images.
     """
     found = False
     for place, names in folders_below(folder):
         if any(part.startswith(".") for part in place.relative_to(folder).parts):
             continue
         for name in names:
-            if name.startswith(".") or name.lower() in OF_WINDOWS or not (place / name).is_file():
+            if name.startswith(".") or is_of_the_system(name) or not (place / name).is_file():
                 continue
-            if not is_photograph(place / name):
+            if is_dicom_file(place / name) or (place == folder and not is_image(place / name)):
                 return False
             found = found or place == folder
     return found

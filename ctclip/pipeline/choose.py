@@ -9,6 +9,7 @@ from pathlib import Path
 from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.data.volumes import is_volume
 from ctclip.dicom import Scan, Series, is_dicom_file, read_slice
+from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.errors import ConfigError, CtclipError, SeriesError, one_line
 from ctclip.files import folders_below
 from ctclip.threads import map_ahead
@@ -40,7 +41,8 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
     if unusable:
         raise SeriesError(f"series {unusable[0].uid} cannot be denoised: {unusable[0].skip_reason}")
     if ALL in wanted:
-        chosen = [series for series in found.series if series.selectable]
+        repeated = {series.uid for series in found.series if series.made_by == DENOISED_BY} - set(asked)
+        chosen = [series for series in found.series if series.selectable and series.uid not in repeated]
     elif asked:
         chosen = [by_uid[uid] for uid in asked]
     else:
@@ -67,11 +69,14 @@ def check_folders(source: Path, target: Path, *, qc: Path | None = None, report:
 
     Raises:
         ConfigError: when one of them is the source, or lies inside it or where a link in it leads, or is a file instead
-            of a folder, or the other way round, or lies below a file. The source of a single DICOM file is its folder.
+            of a folder, or the other way round, or lies below a file. Beside a single DICOM file folders may lie, but
+            no slices.
     """
     places = {"the output": target, "--qc": qc, "--report": report}
     given = {name: path for name, path in places.items() if path is not None}
     _require_outside(source, given.values())
+    if is_dicom_file(source) and _real(source.parent) in [_real(each) for each in (target, qc) if each is not None]:
+        raise ConfigError("the output is the folder of the input, which is never modified; choose another folder")
     if target.is_file():
         raise ConfigError("the output is a file, expected a folder")
     if is_volume(target) and not target.is_dir():
@@ -96,7 +101,7 @@ def require_no_file_above(path: Path, name: str) -> None:
 
 
 def _require_outside(source: Path, places: Iterable[Path]) -> None:
-    origin = _real(source.parent if is_dicom_file(source) else source)
+    origin = _real(source)
     reached = [_real(folder) for folder, _ in folders_below(source)]
     for written in map(_real, places):
         if written == origin or (origin.is_dir() and written.is_relative_to(origin)):

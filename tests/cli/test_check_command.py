@@ -227,6 +227,16 @@ def test_a_slice_that_is_none_any_more_is_found(
     assert result.output.strip() == f"FAILED every file in the folder is a slice of the series (1 x {reason})"
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._0001.dcm"])
+def test_what_the_system_leaves_in_the_folder_does_not_count(
+    pair: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(pair[1], tmp_path / "out")
+    (tmp_path / "out" / name).write_bytes(b"of the system")
+    result = _run("check", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+
+
 def test_what_lies_beside_the_folder_of_the_series_does_not_count(pair: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copytree(pair[1], tmp_path / "out" / pair[1].name)
     (tmp_path / "out" / "report.json").write_text("{}")

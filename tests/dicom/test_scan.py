@@ -252,10 +252,11 @@ class TestSkippedFiles:
         write_stack(tmp_path, [0, 2])
         (tmp_path / "readme.txt").write_text("Muster, Eva")
         (tmp_path / ".nomedia").touch()
+        (tmp_path / "done.flag").touch()
         (tmp_path / "._IM1").write_bytes(b"\0\x05\x16\x07\0\x02\0\0" + b"\0" * 200)  # what macOS leaves
         (tmp_path / "binary").write_bytes(b"\x08\x00" * 100)
         found = scan(tmp_path)
-        assert found.skip_summary() == {"not DICOM": 4}
+        assert found.skip_summary() == {"not DICOM": 4, "empty, or zeros where a DICOM file starts": 1}
         assert not any(item.damaged for item in found.skipped), "none of them can be a slice"
         assert found.series[0].slice_count == 2
 
@@ -269,6 +270,12 @@ class TestSkippedFiles:
             lost = [(item.path, item.damaged) for item in found.skipped]
             assert [series.slice_count for series in found.series] == [1 if lost else 2], length
             assert lost in ([], [(cut, True)]), length
+
+    def test_where_there_is_nothing_else_earlier_results_are_meant(self, tmp_path: Path) -> None:
+        write_stack(tmp_path, [0, 2], series="1.2.9.1", DerivationDescription=fake_derivation().description)
+        assert [series.uid for series in scan(tmp_path).usual] == ["1.2.9.1"]
+        write_stack(tmp_path / "source", [0, 2], series="1.2.9.2")
+        assert [series.uid for series in scan(tmp_path).usual] == ["1.2.9.2"]
 
     @pytest.mark.parametrize("kept", [0, 128, 132, 300])
     def test_a_slice_of_zeros_may_be_lost(self, tmp_path: Path, kept: int) -> None:

@@ -232,6 +232,17 @@ class TestPadding:
         ds.add_new("PixelPaddingRangeLimit", "SS", limit)
         assert np.array_equal(read(ds).padding, (pixels >= -2000) & (pixels <= -1990))
 
+    @pytest.mark.parametrize(("limit", "expected"), [(-1100, -1099), (-500, -1150)])
+    def test_tissue_in_a_range_of_padding_is_denoised(self, read: Callable, limit: int, expected: int) -> None:
+        """A value of padding below air goes to the one beside it; up to -500 HU the lung would become that value."""
+        pixels = with_corners(-2000)
+        ds = fake_slice(pixels=pixels, intercept=0.0)
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+        ds.add_new("PixelPaddingRangeLimit", "SS", limit)
+        ct = read(ds)
+        stored = to_stored(ct, np.full_like(ct.hu, -1150))
+        assert set(stored[~ct.padding].tolist()) == {expected}
+
     def test_padding_outside_bits_stored_is_kept(self, read: Callable) -> None:
         pixels = with_corners(63536, signed=False)
         ds = fake_slice(pixels=pixels, bits=12)

@@ -17,6 +17,7 @@ from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.denoise import Denoiser
 from ctclip.dicom import CTSlice, Scan, Series, SkippedFile, read_slice, save_slice, scan
+from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.errors import ConfigError, SeriesError
 from ctclip.metrics.noise import compare_noise
 from ctclip.phantom import body_phantom_hu, low_dose
@@ -272,6 +273,10 @@ def test_all_adds_what_is_off_by_default_but_never_what_cannot_be_denoised() -> 
     with pytest.raises(SeriesError, match="series 3 cannot be denoised: 2 studies"):
         choose_series(found, ["3", "all"])
     assert choose_series(found, ["all", "1"]) == [axial, sagittal]
+    result = Series("5", 5, (), "", skip_reason="denoised", made_by=DENOISED_BY)
+    found = Scan((axial, sagittal, result), (), frozenset())
+    assert choose_series(found, ["all"]) == [axial, sagittal], "whoever wants the reformats"
+    assert choose_series(found, ["all", "5"]) == [axial, sagittal, result]
 
 
 def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> None:
@@ -294,10 +299,13 @@ def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> No
 def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_leads(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     write_stack(source, [0, 2])
-    for target in (source, source / "out"):
-        with pytest.raises(ConfigError, match="the output lies inside the input"):
-            check_folders(next(source.iterdir()), target)
-    check_folders(next(source.iterdir()), out)
+    one = next(source.iterdir())
+    for places in ({"target": source}, {"target": out, "qc": source}):
+        with pytest.raises(ConfigError, match="the output is the folder of the input"):
+            check_folders(one, **places)
+    with pytest.raises(ConfigError, match="the output lies inside the input"):
+        check_folders(one, out, report=one)
+    check_folders(one, source / "out", qc=source / "qc", report=source / "r.json")
     out.mkdir()
     (source / "sub").mkdir()
     (source / "sub" / "up").symlink_to(source)
