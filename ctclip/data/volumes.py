@@ -83,8 +83,8 @@ def read_volume(path: Path) -> Volume:
 def write_volume(path: Path, volume: Volume) -> None:
     """Write a volume in its data type and its file's order of axes; integers are rounded and clipped, never wrapped.
 
-    A NIfTI file with a header has the header's shape; an image of two axes or a series of one volume becomes a volume
-    of three axes in the other formats.
+    A NIfTI file with a header has the header's shape if the grid is as large; an image of two axes or a series of one
+    volume becomes a volume of three axes in the other formats.
 
     Raises:
         DataError: for an unknown extension, a grid that the format cannot hold, or when writing fails.
@@ -183,11 +183,17 @@ def _write_nifti(path: Path, volume: Volume) -> None:
     dtype = np.dtype(np.int32) if wide else volume.dtype  # NIfTI's int64 is not read by every tool
     values = _as_dtype(volume.hu, dtype).T
     if volume.header is not None:
-        values = values.reshape(volume.header.get_data_shape(), order="F")
+        shape = volume.header.get_data_shape()
+        if _without_single(shape) == _without_single(values.shape):  # else it was cropped since
+            values = values.reshape(shape, order="F")
     kind = nib.Nifti2Image if isinstance(volume.header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(values, volume.affine, volume.header)
     image.set_data_dtype(dtype)
     nib.save(image, path)
+
+
+def _without_single(shape: Sequence[int]) -> list[int]:
+    return [length for length in shape if length > 1]
 
 
 def _read_itk(path: Path) -> Volume:

@@ -45,6 +45,9 @@ from ctclip.simulation.simulator import (
 CALIBRATION_CANDIDATES = 64
 """Slices of a scan whose noise is measured beforehand; what is between them is interpolated."""
 
+TRIED_CANDIDATES = 9
+"""Slices among which some with soft tissue are found, to try out a number of photons on."""
+
 MOST_WITHOUT_NOISE = 0.01
 """Share of the body without noise from which on it is said. Tables reach out of the circle a little."""
 
@@ -104,6 +107,10 @@ class Settings:
         require_known([self.domain], [self.texture])
         if self.amount.photons is not None and self.domain != "projection":
             raise ConfigError(f"photons need the projection domain, found {self.domain!r}")
+
+    def measured(self, count: int) -> list[int]:
+        """Which of a number of slices :meth:`simulator` needs."""
+        return evenly_spread(count, CALIBRATION_CANDIDATES if self.amount.photons is None else TRIED_CANDIDATES)
 
     def simulator(
         self, slices_hu: Sequence[np.ndarray], pixel_mm: float, indices: Sequence[int] | None = None
@@ -184,7 +191,7 @@ def simulate_volume_file(
         raise ConfigError(f"{target} exists; give --overwrite to replace it")
     volume = read_volume(source)
     require_hu(volume.hu)
-    known = evenly_spread(len(volume.hu), CALIBRATION_CANDIDATES)
+    known = settings.measured(len(volume.hu))
     simulator = settings.simulator([volume.hu[i] for i in known], volume.pixel_mm, known)
     noisy_hu = np.empty_like(volume.hu)
     for first in range(0, len(volume.hu), BATCH):
@@ -253,7 +260,7 @@ def _noisy_slices(series: Series, settings: Settings) -> Iterator[tuple[CTSlice,
 def _simulator(series: Series, settings: Settings, pixel_mm: float, sizes_mm: Sequence[float]) -> NoiseSimulator:
     """For the slices with pixels of a size, on which noise depends."""
     alike = [index for index, size in enumerate(sizes_mm) if size == pixel_mm]
-    known = [alike[i] for i in evenly_spread(len(alike), CALIBRATION_CANDIDATES)]
+    known = [alike[i] for i in settings.measured(len(alike))]
     files = series.slices
     slices = [read_slice(files[index].path) for index in known]
     require_hu(np.concatenate([ct.hu.ravel() for ct in slices]))

@@ -268,17 +268,18 @@ class NoiseSimulator:
         for the other domains as a share of the strongest in the slice, without electronics."""
         side = max(max(each.slice_hu.shape) for each in slices)
         small_hu = torch.stack([self._small(each.slice_hu.clip(AIR_HU), side, AIR_HU) for each in slices])
-        share = torch.stack([self._small(each.places, side, 0) for each in slices])
+        share = torch.stack([self._small(each.places, side, 0) for each in slices]).cpu()
         found = []
         for batch_hu, places in zip(small_hu.split(BATCH), share.split(BATCH), strict=True):
-            integrals = line_integrals(batch_hu, self.pixel_mm * MAP_SHRINK, views=MAP_VIEWS, shrink=1).double()
+            # on the CPU: not every device has float64, and e^(2p) needs its range
+            integrals = line_integrals(batch_hu, self.pixel_mm * MAP_SHRINK, views=MAP_VIEWS, shrink=1).cpu().double()
             known = integrals.clamp(max=DENSEST)
             photon, electronic = back_projected_variance(known), back_projected_variance(2 * known)
             if self.domain != "projection":
                 photon, electronic = photon / photon.amax(dim=(1, 2), keepdim=True), 0 * electronic
             both = torch.stack([photon, ELECTRONIC_VARIANCE * electronic])
             found.append((both * places).sum(dim=(2, 3)) / places.sum(dim=(1, 2)))
-        photon, electronic = torch.cat(found, dim=1).cpu().numpy()
+        photon, electronic = torch.cat(found, dim=1).numpy()
         return photon, electronic
 
     def _small(self, values: np.ndarray, side: int, outside: float) -> torch.Tensor:

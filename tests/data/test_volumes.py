@@ -255,3 +255,11 @@ def test_a_nifti_keeps_its_shape(tmp_path: Path, hu: np.ndarray) -> None:
     np.testing.assert_array_equal(after.get_fdata(), hu)
     np.testing.assert_array_equal(after.affine, before.affine)
     np.testing.assert_array_equal(after.header["pixdim"], before.header["pixdim"])
+
+
+def test_a_cropped_volume_has_its_own_shape(tmp_path: Path) -> None:
+    hu = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+    write_volume(tmp_path / "whole.nii", Volume(hu, np.diag([-1, -1, 2, 1.0]), np.dtype(np.int16)))
+    whole = read_volume(tmp_path / "whole.nii")
+    write_volume(tmp_path / "crop.nii", replace(whole, hu=whole.hu[1:3]))
+    np.testing.assert_array_equal(read_volume(tmp_path / "crop.nii").hu, hu[1:3])
