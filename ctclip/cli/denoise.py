@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +18,8 @@ from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.imports import without_collecting
 from ctclip.cli.options import path
+from ctclip.cli.outcome import print_results, reported
+from ctclip.cli.photographs import denoise_photographs
 from ctclip.cli.progress import slice_progress
 from ctclip.settings import COMPILED
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
@@ -29,7 +27,6 @@ from ctclip.strength import DEFAULT_STRENGTH, find_strength
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
     from ctclip.dicom import Scan, Series
-    from ctclip.natural.methods import MethodSpec
     from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
 
 DEFAULT_OVERLAP = 0.25
@@ -119,7 +116,7 @@ def denoise(
             useless = {**for_series, "report": report, "batch": batch != "auto", **for_windows}
             _refuse(context, useless, "images")
             method = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision, backend)
-            _photographs(console, source, target, method, share, dry_run, overwrite)
+            denoise_photographs(console, source, target, method, share, dry_run, overwrite)
             raise typer.Exit(ALL_DONE)
         if not roi:
             _refuse(context, for_windows, "whole slices")
@@ -144,7 +141,7 @@ def denoise(
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
         check_folders(source, target, qc=qc, report=report)
-        with _reported(None if dry_run else report, share) as run, opened_export(source) as run.found:
+        with reported(None if dry_run else report, share) as run, opened_export(source) as run.found:
             job = SeriesJob(
                 target,
                 strength=share,
@@ -165,20 +162,9 @@ def denoise(
                 raise typer.Exit(ALL_DONE)
             run.denoiser = _load(console, spec, engine)
             run.results = _run(console, run.chosen, job, spec, run.denoiser, engine)
-            _print_results(console, run.results)
+            print_results(console, run.results)
         failed = sum(result.status == "failed" for result in run.results)
         raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(run.results) else NOTHING_DONE)
-
-
-@dataclass
-class _Outcome:
-    """What there is of a run so far."""
-
-    found: Scan | None = None
-    chosen: list[Series] = field(default_factory=list)
-    denoiser: Denoiser | None = None
-    results: list[SeriesResult] = field(default_factory=list)
-    error: str | None = None
 
 
 def _refuse(context: typer.Context, given: Mapping[str, object], what: str) -> None:
@@ -189,36 +175,6 @@ def _refuse(context: typer.Context, given: Mapping[str, object], what: str) -> N
     useless = [f"--{name.replace('_', '-')}" for name, value in given.items() if value and typed(context, name)]
     if useless:
         raise ConfigError(f"no effect on {what}: {', '.join(useless)}; leave it out")
-
-
-def _photographs(
-    console: Console, source: Path, target: Path, spec: MethodSpec, strength: float, dry_run: bool, overwrite: bool
-) -> None:
-    from ctclip.cli.progress import cell_progress
-    from ctclip.errors import CtclipError, one_line
-    from ctclip.natural.files import denoise_image_file, image_jobs
-    from ctclip.natural.methods import make_method
-    from ctclip.settings import require_settings
-
-    jobs = image_jobs(source, target, overwrite=overwrite)
-    require_settings(model=spec.name, device=spec.device, precision=spec.precision, backend=spec.backend)
-    if dry_run:
-        console.print(f"Would denoise {len(jobs)} images")
-        return
-    method = make_method(spec)
-    console.print(f"{method.label}: {method.description}")
-    failed = 0
-    with cell_progress(console) as bar:
-        for origin, final in bar.track(jobs, description="denoising"):
-            try:
-                change = denoise_image_file(origin, final, method, strength=strength)
-            except (CtclipError, OSError) as error:
-                failed += 1
-                console.print(f"failed: {one_line(error)}")
-            else:
-                console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
-    if failed:
-        raise typer.Exit(SOME_FAILED if failed < len(jobs) else NOTHING_DONE)
 
 
 def _batch(text: str) -> int | str:
@@ -262,7 +218,7 @@ def _volume(
     require_volume_target(source, target, overwrite=overwrite)
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
         raise ConfigError("--report is the input, the output or a folder, expected a file of its own")
-    with _reported(None if dry_run else report, strength) as run:
+    with reported(None if dry_run else report, strength) as run:
         spec.require_settings()
         if dry_run:
             console.print("Would denoise one volume")
@@ -279,7 +235,7 @@ def _volume(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         run.results = [result]
-        _print_results(console, run.results)
+        print_results(console, run.results)
 
 
 def _read_all(console: Console, found: Scan, chosen: list[Series]) -> None:
@@ -338,73 +294,3 @@ def _print_scan(console: Console, found: Scan, chosen: list[Series], plans: Mapp
             console.print(f"  {warning}")
     for reason, count in found.skip_summary().items():
         console.print(f"skipped {count} files: {reason}")
-
-
-def _print_results(console: Console, results: list[SeriesResult]) -> None:
-    for result in results:
-        _print_result(console, result)
-    if len(results) > 1:
-        status = Counter(result.status for result in results)
-        slices = sum(result.slices for result in results if result.status == "done")
-        console.print(
-            f"{len(results)} series: {status['done']} done ({slices} slices), {status['kept']} kept, "
-            f"{status['failed']} failed",
-        )
-
-
-def _print_result(console: Console, result: SeriesResult) -> None:
-    if result.status == "failed":
-        typer.secho(f"ctclip: series {result.source} failed: {result.message}", fg="red", err=True)
-        return
-    if result.status == "kept":
-        console.print(f"{result.source}: {result.slices} slices, done by an earlier run")
-        return
-    noise = (
-        f"noise {result.noise_before_hu:.1f} -> {result.noise_after_hu:.1f} HU, mean shift {result.shift_hu:+.2f} HU"
-        if math.isfinite(result.noise_before_hu)
-        else "no soft tissue to measure noise in"
-    )
-    console.print(f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, {noise}")
-    for warning in result.quality_warnings:
-        console.print(f"  quality: {warning}")
-
-
-@contextmanager
-def _reported(path: Path | None, strength: float) -> Iterator[_Outcome]:
-    """A run whose report is written whatever becomes of it, and refused before it when that cannot be done.
-
-    Args:
-        path: of the report; ``None`` for none.
-        strength: 0 to 1.
-    """
-    from ctclip.errors import CtclipError, one_line
-    from ctclip.pipeline import SeriesResult, require_writable
-
-    if path is not None:
-        require_writable(path)
-    run = _Outcome()
-    try:
-        yield run
-    except (CtclipError, OSError, MemoryError) as error:
-        run.error = one_line(error)
-        run.results = [SeriesResult(each.uid, each.slice_count, "failed", run.error) for each in run.chosen]
-        _write_report(path, run, strength)
-        raise
-    _write_report(path, run, strength)
-
-
-def _write_report(path: Path | None, run: _Outcome, strength: float) -> None:
-    from ctclip.errors import one_line
-    from ctclip.files import atomic_path
-    from ctclip.pipeline import report
-
-    if path is None:
-        return
-    content = report(run.results, run.denoiser, strength=strength, found=run.found, error=run.error)
-    try:
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(content, indent=1))
-    except OSError as error:
-        typer.secho(f"ctclip: the report was not written: {one_line(error)}", fg="red", err=True)
-        failed = all(result.status == "failed" for result in run.results)
-        raise typer.Exit(NOTHING_DONE if failed else SOME_FAILED) from None

@@ -1,0 +1,104 @@
+"""What has become of a run of ``ctclip denoise``: on the screen, and in its report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from ctclip.cli.exit_codes import NOTHING_DONE, SOME_FAILED
+
+if TYPE_CHECKING:
+    from ctclip.denoise import Denoiser
+    from ctclip.dicom import Scan, Series
+    from ctclip.pipeline import SeriesResult
+
+
+@dataclass
+class Outcome:
+    """What there is of a run so far."""
+
+    found: Scan | None = None
+    chosen: list[Series] = field(default_factory=list)
+    denoiser: Denoiser | None = None
+    results: list[SeriesResult] = field(default_factory=list)
+    error: str | None = None
+
+
+@contextmanager
+def reported(path: Path | None, strength: float) -> Iterator[Outcome]:
+    """A run whose report is written whatever becomes of it, and refused before it when that cannot be done.
+
+    Args:
+        path: of the report; ``None`` for none.
+        strength: 0 to 1.
+    """
+    from ctclip.errors import CtclipError, one_line
+    from ctclip.pipeline import SeriesResult, require_writable
+
+    if path is not None:
+        require_writable(path)
+    run = Outcome()
+    try:
+        yield run
+    except (CtclipError, OSError, MemoryError) as error:
+        run.error = one_line(error)
+        run.results = [SeriesResult(each.uid, each.slice_count, "failed", run.error) for each in run.chosen]
+        _write_report(path, run, strength)
+        raise
+    _write_report(path, run, strength)
+
+
+def _write_report(path: Path | None, run: Outcome, strength: float) -> None:
+    from ctclip.errors import one_line
+    from ctclip.files import atomic_path
+    from ctclip.pipeline import report
+
+    if path is None:
+        return
+    content = report(run.results, run.denoiser, strength=strength, found=run.found, error=run.error)
+    try:
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(content, indent=1))
+    except OSError as error:
+        typer.secho(f"ctclip: the report was not written: {one_line(error)}", fg="red", err=True)
+        failed = all(result.status == "failed" for result in run.results)
+        raise typer.Exit(NOTHING_DONE if failed else SOME_FAILED) from None
+
+
+def print_results(console: Console, results: list[SeriesResult]) -> None:
+    """A line for each series, and one for all of several."""
+    for result in results:
+        _print_result(console, result)
+    if len(results) > 1:
+        status = Counter(result.status for result in results)
+        slices = sum(result.slices for result in results if result.status == "done")
+        console.print(
+            f"{len(results)} series: {status['done']} done ({slices} slices), {status['kept']} kept, "
+            f"{status['failed']} failed",
+        )
+
+
+def _print_result(console: Console, result: SeriesResult) -> None:
+    if result.status == "failed":
+        typer.secho(f"ctclip: series {result.source} failed: {result.message}", fg="red", err=True)
+        return
+    if result.status == "kept":
+        console.print(f"{result.source}: {result.slices} slices, done by an earlier run")
+        return
+    noise = (
+        f"noise {result.noise_before_hu:.1f} -> {result.noise_after_hu:.1f} HU, mean shift {result.shift_hu:+.2f} HU"
+        if math.isfinite(result.noise_before_hu)
+        else "no soft tissue to measure noise in"
+    )
+    console.print(f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, {noise}")
+    for warning in result.quality_warnings:
+        console.print(f"  quality: {warning}")
