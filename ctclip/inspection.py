@@ -91,7 +91,7 @@ def inspect_series(series: Series) -> SeriesFacts:
     stack = series.stacks[0]
     middle = stack[len(stack) // 2]
     header = _header(middle.path)
-    failure, warnings = "", series.warnings
+    failure, warnings = "", tuple(each for each in series.warnings if each != series.skip_reason)
     noise: tuple[float | None, float | None] = (None, None)
     remark = ""
     try:

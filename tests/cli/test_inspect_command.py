@@ -78,6 +78,12 @@ def test_uids_stay_in_one_piece_in_a_pipe(tmp_path: Path) -> None:
     assert max(map(len, result.output.splitlines())) < 400, "no wider than what stands in it"
 
 
+def test_why_a_series_is_skipped_is_said_once(tmp_path: Path) -> None:
+    write(fake_slice(0, 1, ImageType=["DERIVED", "SECONDARY", "MIP"]), tmp_path / "a")
+    result = _run(tmp_path)
+    assert result.output.count("no plain slices (ImageType MIP): 1 of 1 slices") == 1
+
+
 def test_a_folder_without_ct_exits_with_1(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM")
     result = _run(tmp_path, "--json")
