@@ -43,7 +43,7 @@ def denoise(
         ..., parser=path, metavar="DST", help="Folder for the results, or a volume or image file."
     ),
     series: list[str] = typer.Option(
-        [], help="SeriesInstanceUID to denoise, repeatable; 'all' adds what is off by default."
+        [], help="SeriesInstanceUID to denoise, repeatable; 'all' adds reformats and projections."
     ),
     model: str = typer.Option(
         "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."

@@ -51,7 +51,8 @@ def reported(path: Path | None, strength: float) -> Iterator[Outcome]:
         yield run
     except (CtclipError, OSError, MemoryError) as error:
         run.error = one_line(error)
-        run.results = [SeriesResult(each.uid, each.slice_count, "failed", run.error) for each in run.chosen]
+        unfinished = [SeriesResult(each.uid, each.slice_count, "failed", run.error) for each in run.chosen]
+        run.results = run.results or unfinished  # what is known to be done stays so
         _write_report(path, run, strength)
         raise
     _write_report(path, run, strength)

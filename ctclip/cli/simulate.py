@@ -34,7 +34,7 @@ def simulate(
     domain: str = typer.Option("projection", help="projection (photons, reconstructed), image (NPS-shaped) or white."),
     texture: str = typer.Option("standard", help="smooth, standard or sharp, as of the reconstruction kernel."),
     seed: int = typer.Option(0, min=0, help="Of the noise."),
-    series: list[str] = typer.Option([], help="SeriesInstanceUID, repeatable; 'all' adds what is off by default."),
+    series: list[str] = typer.Option([], help="SeriesInstanceUID, repeatable; 'all' adds reformats and projections."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
