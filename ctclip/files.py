@@ -72,7 +72,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(final: Path, *, replaces: Collection[str] | None = None) -> Iterator[Path]:
     """Yield a temporary folder beside ``final``; move it to ``final`` on success, leave nothing behind on any failure.
 
     What a killed run has left behind is removed by the next one for the same ``final``: the folder is locked while it
@@ -81,10 +81,10 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Args:
         final: the folder to make, with the folders above it.
-        overwrite: replace an existing folder.
+        replaces: names of files, or patterns, of an earlier result that may be replaced; ``None`` replaces nothing.
 
     Raises:
-        ConfigError: when ``final`` exists, is not an empty folder, and ``overwrite`` is not given.
+        ConfigError: when ``final`` exists, is not an empty folder, and is not to be replaced or holds anything else.
     """
     missing = [folder for folder in final.parents if not folder.exists()]
     partial, lock = partial_name(final), None
@@ -92,14 +92,16 @@ def atomic_folder(final: Path, *, overwrite: bool = False) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         with held(final.parent):  # nobody may find the new folder before it is locked
             _put_back(final)
-            if final.exists() and not overwrite and not _is_empty(final):
+            if replaces is not None:
+                require_replaceable(final, replaces)
+            elif final.exists() and not _is_empty(final):
                 raise ConfigError(f"{final} exists; give --overwrite to replace it")
             _remove_abandoned(final)
             partial.mkdir()
             lock = hold(partial)
         yield partial
         with held(final.parent):
-            _replace_folder(partial, final, overwrite)
+            _replace_folder(partial, final, overwrite=replaces is not None)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         _remove_empty(missing)
@@ -170,7 +172,7 @@ def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 
 
-def _replace_folder(partial: Path, final: Path, overwrite: bool) -> None:
+def _replace_folder(partial: Path, final: Path, *, overwrite: bool) -> None:
     if _is_empty(final):
         final.rmdir()
     if not final.exists():

@@ -60,14 +60,12 @@ def evaluate(
         strengths = [find_strength(each) for each in strength]
         from ctclip.data.pairs import find_pairs
         from ctclip.evaluation.methods import methods_of
-        from ctclip.files import atomic_folder, require_replaceable
+        from ctclip.files import atomic_folder
         from ctclip.pipeline import check_folders
         from ctclip.report import REPORT_FILES
 
         check_folders(data, output)
-        if overwrite:
-            require_replaceable(output, REPORT_FILES)
-        with atomic_folder(output, overwrite=overwrite) as folder:
+        with atomic_folder(output, replaces=REPORT_FILES if overwrite else None) as folder:
             pairs, problems = find_pairs(data, layout)
             pairs = _chosen(pairs, parse_names(patients))
             methods = methods_of(

@@ -45,7 +45,7 @@ def matrix(
         from ctclip.errors import DataError
         from ctclip.evaluation.matrix import conditions, find_scans, run_matrix
         from ctclip.evaluation.methods import methods_of
-        from ctclip.files import atomic_folder, require_replaceable
+        from ctclip.files import atomic_folder
         from ctclip.pipeline import check_folders
         from ctclip.report.matrix import MATRIX_FILES, write_matrix
         from ctclip.simulation import require_known
@@ -53,9 +53,7 @@ def matrix(
         domains, textures = parse_names(noise), parse_names(texture)
         require_known(domains, textures)
         check_folders(data, output)
-        if overwrite:
-            require_replaceable(output, MATRIX_FILES)
-        with atomic_folder(output, overwrite=overwrite) as folder:
+        with atomic_folder(output, replaces=MATRIX_FILES if overwrite else None) as folder:
             methods = methods_of(
                 models=model,
                 strengths=strengths,

@@ -81,9 +81,7 @@ def denoise_series(
     guessed = 0
     overwrite = job.overwrite or bool(again)
     try:
-        if overwrite:
-            require_replaceable(final, SLICE_FILES)
-        with atomic_folder(final, overwrite=overwrite) as folder:
+        with atomic_folder(final, replaces=SLICE_FILES if overwrite else None) as folder:
             denoised = _denoised_slices(series, denoiser, job.strength)
             noise = SeriesNoise(series.slice_count)
             quality = _quality_control(series, job)

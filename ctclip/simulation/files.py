@@ -28,7 +28,7 @@ from ctclip.dicom import (
 from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.series import SLICE_FILES
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_folder, atomic_path, require_replaceable
+from ctclip.files import atomic_folder, atomic_path
 from ctclip.hu_window import require_hu
 from ctclip.sampling import evenly_spread
 from ctclip.simulation.simulator import (
@@ -161,9 +161,7 @@ def simulate_series(
         ConfigError: when the folder exists, or a setting is out of range.
     """
     final = target / derived_series_uid(series.uid, settings.derivation)
-    if overwrite:
-        require_replaceable(final, SLICE_FILES)
-    with atomic_folder(final, overwrite=overwrite) as folder:
+    with atomic_folder(final, replaces=SLICE_FILES if overwrite else None) as folder:
         noisy = _noisy_slices(series, settings)
         for _ in write_derived_slices(noisy, folder, settings.derivation, series_number=series_number):
             if slice_done:

@@ -30,7 +30,7 @@ from ctclip.dicom import (
 from ctclip.dicom.lenient import int_of
 from ctclip.dicom.series import SLICE_FILES
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_folder, require_replaceable
+from ctclip.files import atomic_folder
 from ctclip.hu_window import require_finite_result
 from ctclip.settings import EAGER
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
@@ -142,9 +142,7 @@ class SaveImageCTd(MapTransform):
         first = read_slice(sources[0]).header
         uid = derived_series_uid(source_series_uid(first), self.derivation)
         number = derived_series_number(int_of(first, "SeriesNumber"))
-        if self.overwrite:
-            require_replaceable(self.folder / uid, SLICE_FILES)
-        with atomic_folder(self.folder / uid, overwrite=self.overwrite) as folder:
+        with atomic_folder(self.folder / uid, replaces=SLICE_FILES if self.overwrite else None) as folder:
             slices = _with_source(sources, volume_hu)
             for _ in write_derived_slices(slices, folder, self.derivation, series_number=number):
                 pass

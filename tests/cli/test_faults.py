@@ -345,7 +345,7 @@ def test_many_runs_on_one_folder_each_keep_their_own_until_the_end(tmp_path: Pat
 
     def work(name: str) -> None:
         for _ in range(40):
-            with atomic_folder(tmp_path / "deep" / "series", overwrite=True) as folder:
+            with atomic_folder(tmp_path / "deep" / "series", replaces=["a"]) as folder:
                 (folder / "a").write_text(name)
                 time.sleep(0.001)
                 if not (folder / "a").exists():
@@ -397,7 +397,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 
 
 def _write(folder: Path, text: str, *, overwrite: bool = True) -> None:
-    with atomic_folder(folder, overwrite=overwrite) as partial:
+    with atomic_folder(folder, replaces=["a"] if overwrite else None) as partial:
         (partial / "a").write_text(text)
 
 
@@ -446,7 +446,7 @@ def test_an_earlier_result_comes_back_over_an_empty_folder_that_was_made_meanwhi
     (tmp_path / "series").mkdir()
 
     def fails() -> None:
-        with atomic_folder(tmp_path / "series", overwrite=True):
+        with atomic_folder(tmp_path / "series", replaces=["a"]):
             raise OSError("disk")
 
     with pytest.raises(OSError, match="disk"):
