@@ -20,7 +20,7 @@ from ctclip.data.matching import (
 from ctclip.data.series import read_series
 from ctclip.data.volumes import Volume, is_volume, read_volume
 from ctclip.dicom import Series, SliceFile, scan
-from ctclip.dicom.scan import DUPLICATE, SHARED_UID
+from ctclip.dicom.contents import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
 from ctclip.hu_window import require_hu
 from ctclip.units import AIR_HU, PADDING_HU
