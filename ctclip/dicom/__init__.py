@@ -20,9 +20,9 @@ from ctclip.dicom.export import is_dicom_file, opened_export
 from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.numbering import derived_series_number, derived_series_numbers
 from ctclip.dicom.scanning import scan
-from ctclip.dicom.series import write_derived_slices
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
 from ctclip.dicom.uids import derived_uid, frame_uid, patient_key, sop_instance_uid, source_series_uid
+from ctclip.dicom.write import write_derived_slices
 
 __all__ = [
     "Acquisition",

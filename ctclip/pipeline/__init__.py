@@ -7,7 +7,7 @@ from ctclip.pipeline.choose import (
     require_undamaged,
 )
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
-from ctclip.pipeline.report import NOT_ASKED_FOR, report, require_writable
+from ctclip.pipeline.run_report import NOT_ASKED_FOR, report, require_writable
 from ctclip.pipeline.series import denoise_series, planned
 from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
 

@@ -24,8 +24,8 @@ from ctclip.dicom import (
     sop_instance_uid,
     write_derived_slices,
 )
-from ctclip.dicom.series import SLICE_FILES
 from ctclip.dicom.uids import instance_uids, printable_uid
+from ctclip.dicom.write import SLICE_FILES
 from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError, one_line
 from ctclip.files import atomic_folder, put_back, require_replaceable
 from ctclip.pipeline.choose import READING_THREADS, SliceDone

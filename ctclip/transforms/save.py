@@ -28,7 +28,7 @@ from ctclip.dicom import (
     write_derived_slices,
 )
 from ctclip.dicom.lenient import int_of
-from ctclip.dicom.series import SLICE_FILES
+from ctclip.dicom.write import SLICE_FILES
 from ctclip.errors import ConfigError, DataError
 from ctclip.files import atomic_folder
 from ctclip.hu_window import require_finite_result

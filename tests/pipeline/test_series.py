@@ -89,7 +89,7 @@ def test_all_slices_of_a_derived_series_state_one_time(tmp_path: Path, monkeypat
             cls.seconds += 1
             return datetime(2031, 2, 3, 4, 5, cls.seconds)
 
-    monkeypatch.setattr("ctclip.dicom.series.datetime", EveryCallASecondLater)
+    monkeypatch.setattr("ctclip.dicom.write.datetime", EveryCallASecondLater)
     write_stack(tmp_path / "in", [0, 2, 4])
     result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), Recorder())
     derived = [pydicom.dcmread(path) for path in (tmp_path / "out" / result.derived).iterdir()]
@@ -172,7 +172,7 @@ def test_the_next_batch_is_read_while_a_slice_is_written(
         save_slice(*arguments)
 
     monkeypatch.setattr("ctclip.pipeline.series.read_slice", read)
-    monkeypatch.setattr("ctclip.dicom.series.save_slice", save)
+    monkeypatch.setattr("ctclip.dicom.write.save_slice", save)
     result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 0.5), denoiser)
     assert (result.status, result.slices) == ("done", 32)
 
