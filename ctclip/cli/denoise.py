@@ -92,13 +92,14 @@ def denoise(
     logging.getLogger("ctclip").setLevel(logging.INFO if verbose else logging.WARNING)
     with one_line_errors():
         with without_collecting():
+            from ctclip.data.folders import require_folders
             from ctclip.data.volumes import is_volume
             from ctclip.dicom import derived_series_numbers, opened_export
             from ctclip.errors import ConfigError
             from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
             from ctclip.natural.files import holds_images_only, is_photograph
             from ctclip.natural.methods import MethodSpec
-            from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series
+            from ctclip.pipeline import DenoiserSpec, SeriesJob, choose_series
 
         photographs = holds_images_only(source) if source.is_dir() else is_photograph(source)
         share = find_strength(strength or (1.0 if photographs else DEFAULT_STRENGTH))
@@ -140,7 +141,7 @@ def denoise(
             resume, overwrite = typed(context, "resume"), typed(context, "overwrite")
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
-        check_folders(source, target, qc=qc, report=report)
+        require_folders(source, target, qc=qc, report=report)
         with reported(None if dry_run else report, share) as run, opened_export(source) as run.found:
             job = SeriesJob(
                 target,

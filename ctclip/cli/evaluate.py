@@ -58,13 +58,13 @@ def evaluate(
     with one_line_errors():
         chosen_windows = parse_windows(windows)
         strengths = [find_strength(each) for each in strength]
+        from ctclip.data.folders import require_folders
         from ctclip.data.pairs import find_pairs
         from ctclip.evaluation.methods import methods_of
         from ctclip.files import atomic_folder
-        from ctclip.pipeline import check_folders
         from ctclip.report import REPORT_FILES
 
-        check_folders(data, output)
+        require_folders(data, output)
         with atomic_folder(output, replaces=REPORT_FILES if overwrite else None) as folder:
             pairs, problems = find_pairs(data, layout)
             pairs = _chosen(pairs, parse_names(patients))

@@ -87,14 +87,15 @@ def _volume(console: Console, source: Path, target: Path, settings: Settings, ov
 def _dicom(
     console: Console, source: Path, target: Path, settings: Settings, wanted: list[str], overwrite: bool
 ) -> None:
+    from ctclip.data.folders import require_folders
     from ctclip.dicom import derived_series_numbers, scan
     from ctclip.dicom.archive import is_zip
     from ctclip.dicom.derivation import NOISE_INSERTED_BY
     from ctclip.errors import ConfigError, CtclipError, one_line
-    from ctclip.pipeline import check_folders, choose_series
+    from ctclip.pipeline import choose_series
     from ctclip.simulation.files import PAIRS_FILE, earlier_pairs, simulate_series, write_pair
 
-    check_folders(source, target)
+    require_folders(source, target)
     if is_zip(source):
         raise ConfigError("the input is a zip file; unpack it: the list of pairs names the source's files")
     earlier_pairs(target)  # refuses a file of another kind before anything is done

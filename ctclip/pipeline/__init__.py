@@ -1,14 +1,10 @@
 """One job: find the series, denoise them slice by slice, write derived series, report. Nothing half-written remains."""
 
-from ctclip.pipeline.choose import (
-    check_folders,
-    choose_series,
-    require_readable,
-    require_undamaged,
-)
+from ctclip.pipeline.choose import choose_series
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.run_report import NOT_ASKED_FOR, report, require_writable
 from ctclip.pipeline.series import denoise_series, planned
+from ctclip.pipeline.strict import require_readable, require_undamaged
 from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
 
 __all__ = [
@@ -16,7 +12,6 @@ __all__ = [
     "DenoiserSpec",
     "SeriesJob",
     "SeriesResult",
-    "check_folders",
     "choose_series",
     "denoise_series",
     "denoise_volume_file",

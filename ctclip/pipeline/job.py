@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,12 @@ from ctclip.settings import require_settings
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
+
+SliceDone = Callable[[], None]
+"""Called after every slice."""
+
+READING_THREADS = 2
+"""That read the slices of one series."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ from ctclip.dicom.uids import instance_uids, printable_uid
 from ctclip.dicom.write import SLICE_FILES
 from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError, one_line
 from ctclip.files import atomic_folder, put_back, require_replaceable
-from ctclip.pipeline.choose import READING_THREADS, SliceDone
-from ctclip.pipeline.job import SeriesJob, SeriesResult
+from ctclip.pipeline.job import READING_THREADS, SeriesJob, SeriesResult, SliceDone
 from ctclip.pipeline.noise import SeriesNoise
 from ctclip.threads import map_ahead
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctclip.data.folders import require_no_file_above
 from ctclip.data.volumes import read_volume, write_volume
 from ctclip.errors import ConfigError
-from ctclip.pipeline.choose import require_no_file_above
 from ctclip.pipeline.job import SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
 
