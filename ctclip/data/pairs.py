@@ -10,7 +10,7 @@ import numpy as np
 
 from ctclip.data.layouts import EXPECTED, FoundPair, find_layout
 from ctclip.data.matching import (
-    POSITION_TOLERANCE_MM,
+    SAME_PLACE_MM,
     common_positions,
     contradict,
     mismatch,
@@ -129,7 +129,7 @@ def require_same_grid(one: Volume, other: Volume) -> None:
         raise DataError(f"volumes of one pair differ in size: {one.hu.shape} and {other.hu.shape}")
     # No voxel lies farther from its partner than this.
     shift_mm = np.abs(one.affine - other.affine) @ [*one.hu.shape[::-1], 1]
-    if np.any(shift_mm > POSITION_TOLERANCE_MM):
+    if np.any(shift_mm > SAME_PLACE_MM):
         raise DataError("volumes of one pair differ in spacing or place (affine)")
 
 
