@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctclip.errors import DataError
+from ctclip.metrics.noise import noise_sd_hu
 from ctclip.units import SOFT_TISSUE_HU_RANGE
 
 MIN_ROI_PX = 32
@@ -21,6 +22,10 @@ frequencies: its spread is below 0.4, while an organ border of two noise SDs giv
 
 MAX_VARIANCE_RATIO = 5.0
 """Largest variance in a block over the median of all blocks: in noise below 3, with a thin bright vessel far above."""
+
+MAX_SD_RATIO = 1.5
+"""Largest SD of a region over the noise of soft tissue: in real scans noise alone has 0.8 to 1.2. What is full of
+structure, like a bar pattern, looks alike in every block."""
 
 REGIONS_PER_SLICE = 8
 """Regions that are taken from a patient's slice."""
@@ -109,6 +114,7 @@ def uniform_tissue(before_hu: np.ndarray, after_hu: np.ndarray, valid: np.ndarra
         (regions, 32, 32) in HU, before and after; at most 8 regions, maybe none.
     """
     low, high = SOFT_TISSUE_HU_RANGE
+    most_hu = MAX_SD_RATIO * noise_sd_hu(before_hu)
     rows, columns = before_hu.shape
     squares = [
         (slice(y, y + MIN_ROI_PX), slice(x, x + MIN_ROI_PX))
@@ -118,7 +124,10 @@ def uniform_tissue(before_hu: np.ndarray, after_hu: np.ndarray, valid: np.ndarra
     uniform = [
         each
         for each in squares
-        if low < before_hu[each].mean() < high and valid[each].all() and _is_uniform(before_hu[each])
+        if low < before_hu[each].mean() < high
+        and valid[each].all()
+        and before_hu[each].std() <= most_hu
+        and _is_uniform(before_hu[each])
     ]
     chosen = sorted(uniform, key=lambda each: float(after_hu[each].std()))[:REGIONS_PER_SLICE]
     before, after = (

@@ -101,6 +101,16 @@ def test_regions_of_a_slice_are_uniform_soft_tissue_that_varies_least_afterwards
     assert set(found(everywhere)) == {2, 5, 6, 7, 8}
 
 
+def test_bars_that_look_alike_everywhere_are_no_noise() -> None:
+    before = np.full((128, 128), 40.0) + np.random.default_rng(0).normal(0, 10, (128, 128))
+    before[:, :80] += np.where(np.indices((128, 80))[1] // 4 % 2, 150, -150)  # the bars of a phantom
+    valid = np.ones(before.shape, dtype=bool)
+    valid[:, 80:96] = False
+    regions, _ = uniform_tissue(before, before, valid)
+    assert len(regions) == 7, "those of the last 32 columns"
+    assert regions.std(axis=(1, 2)).max() < 11
+
+
 def test_shading_of_tissue_is_no_noise() -> None:
     noise = ct_noise(30, side=32)
     y, x = np.indices((32, 32)) / 32 - 0.5
