@@ -198,19 +198,19 @@ def measure(denoisers: Callable[[float], dict[str, Predict]], test_dir: str) -> 
         denoisers: by name, for the SD in HU of the noise that was added.
         test_dir: the scan.
     """
+    from ctclip.data.scans import paths_of, read_scan
     from ctclip.data.sources import find_items
     from ctclip.metrics.image import image_quality
     from ctclip.phantom import low_dose
     from ctclip.simulation import NoiseSimulator
-    from ctclip.transforms import LoadImageCTd
     from ctclip.units import SOFT_TISSUE_HU_WINDOW
 
-    test = LoadImageCTd("image")(find_items(test_dir)[0])["image"]
-    clean_hu = np.asarray(test)[0].T
+    test = read_scan(paths_of(find_items(test_dir)[0]["image"]))
+    middle = len(test.hu) // 2
     # As many slices as keep the comparison short, with neighbours for the variant that looks at them.
-    clean_hu = clean_hu[len(clean_hu) // 2 - 4 : len(clean_hu) // 2 + 4]
+    clean_hu = test.hu[middle - 4 : middle + 4]
     noisy_hu = {f"{sd_hu:g} HU": low_dose(clean_hu, sd_hu, seed=int(sd_hu)) for sd_hu in TEST_SD_HU}
-    simulator = NoiseSimulator("projection", "standard", float(test.pixdim[0])).for_dose(list(clean_hu), TEST_DOSE)
+    simulator = NoiseSimulator("projection", "standard", test.pixel_mm).for_dose(list(clean_hu), TEST_DOSE)
     noisy_hu[f"{TEST_DOSE:.0%} dose"] = simulator.low_dose(clean_hu)
     row = {}
     body = clean_hu > BODY_ABOVE_HU
