@@ -9,7 +9,7 @@ import numpy as np
 
 from ctclip.evaluation.bench import BenchResult
 from ctclip.evaluation.evaluate import Evaluation
-from ctclip.evaluation.measures import Row
+from ctclip.evaluation.measures import NOISE_CHANGE, Row, is_bias
 from ctclip.evaluation.statistics import Difference, Interval, compare, interval, patient_means
 from ctclip.metrics.acceptance import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, Criterion
 from ctclip.report.content import IDENTITY, Measure
@@ -94,7 +94,7 @@ def _by_patient(rows: dict[str, Row], measure: Measure) -> dict[str, float]:
 
 
 def _judge(name: str, means: dict[str, dict[Measure, Interval]], bench: Mapping[str, BenchResult]) -> list[Judgement]:
-    noise = means[name][Measure("noise_change_percent", "%")].mean
+    noise = means[name][NOISE_CHANGE].mean
     found = [Judgement(name, NOISE, noise), Judgement(name, BIAS, _largest_bias(means[name], means.get(IDENTITY, {})))]
     if name not in bench or IDENTITY not in bench:
         return found
@@ -125,7 +125,7 @@ def _largest_bias(mine: dict[Measure, Interval], its_input: dict[Measure, Interv
     added = [
         abs(value.mean - its_input[measure].mean)
         for measure, value in mine.items()
-        if measure.metric.startswith("bias_hu") and measure in its_input
+        if is_bias(measure) and measure in its_input
     ]
     known = [value for value in added if np.isfinite(value)]
     return max(known, default=float("nan"))

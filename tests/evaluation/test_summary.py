@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ctclip.evaluation.evaluate import Evaluation, SliceResult
+from ctclip.evaluation.evaluate import Evaluation
 from ctclip.evaluation.summary import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
-from ctclip.report.content import IDENTITY, Measure
+from ctclip.report.content import IDENTITY, Measure, SliceRow
 
 CHANGE, FAT, BONE = Measure("noise_change_percent", "%"), Measure("bias_hu fat", "HU"), Measure("bias_hu bone", "HU")
 
@@ -19,7 +19,7 @@ def evaluation(**methods: tuple[float, float, float]) -> Evaluation:
     """Three patients of one slice; the same change of noise, bias in fat and in bone for each."""
     return Evaluation(
         [
-            SliceResult(name, f"p{patient}", f"scan{patient}", 0, dict(zip((CHANGE, FAT, BONE), values, strict=True)))
+            SliceRow(name, f"p{patient}", f"scan{patient}", 0, dict(zip((CHANGE, FAT, BONE), values, strict=True)))
             for patient in range(3)
             for name, values in methods.items()
         ]
