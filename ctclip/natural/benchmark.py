@@ -158,7 +158,7 @@ def measure(cell: Cell) -> CellResult:
                     f"{cell.method.label} gives values that are not finite numbers under {cell.noise_name} noise; "
                     "leave out the method or the noise"
                 )
-            quality = image_quality(denoised, reference, rounded=cell.noise is None)
+            quality = photograph_quality(denoised, reference, rounded=cell.noise is None)
             psnr_db.append(quality[0])
             ssim.append(quality[1])
             before_db.append(psnr(low, reference))
@@ -166,7 +166,7 @@ def measure(cell: Cell) -> CellResult:
     return CellResult(cell.method.label, cell.images.name, family, level, tuple(psnr_db), tuple(ssim), tuple(before_db))
 
 
-def image_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = False) -> tuple[float, float]:
+def photograph_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = False) -> tuple[float, float]:
     """PSNR in dB and SSIM of (rows, columns, channels) in [0, 1]; the image is clipped to it first.
 
     Args:
