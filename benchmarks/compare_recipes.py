@@ -162,11 +162,11 @@ def blind_denoisers(network: nn.Module) -> Callable[[float], dict[str, Predict]]
 
 def told_denoisers(network: nn.Module) -> Callable[[float], dict[str, Predict]]:
     """Told what was added to the test image, which is known here only; and told all the noise that is found in it."""
-    from ctclip.metrics.noise import noise_sd_hu
+    from ctclip.metrics.noise import volume_noise_sd_hu
 
     def predict(sd_hu: float | None, noisy: np.ndarray) -> np.ndarray:
         if sd_hu is None:
-            sd_hu = float(np.median([noise_sd_hu(each) for each in noisy]))
+            sd_hu = volume_noise_sd_hu(noisy)
         return denoise(network, noisy, sd_hu)
 
     return lambda added_sd_hu: {"full": partial(predict, None), "told what was added": partial(predict, added_sd_hu)}

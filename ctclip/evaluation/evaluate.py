@@ -12,7 +12,7 @@ from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.measures import Row, measure_slices, says_nothing
 from ctclip.evaluation.methods import Method, SliceProgress
 from ctclip.metrics.image import require_ssim_size
-from ctclip.metrics.noise import noise_sd_hu
+from ctclip.metrics.noise import median_of_known, volume_noise_sd_hu
 from ctclip.report.content import IDENTITY, Panel, SliceRow
 from ctclip.units import SOFT_TISSUE_HU_WINDOW, HUWindow
 
@@ -40,8 +40,7 @@ class Evaluation:
     @property
     def noise_sd_hu(self) -> float:
         """Median noise SD of the low-dose scans; NaN when none holds enough soft tissue."""
-        known = [value for value in self.noise_of_scans_hu if np.isfinite(value)]
-        return float(np.median(known)) if known else float("nan")
+        return median_of_known(self.noise_of_scans_hu)
 
     def of_method(self, name: str) -> list[tuple[str, Row]]:
         """Patient and row of each slice of a method."""
@@ -86,7 +85,7 @@ def evaluate(
             for low, high in windows
             if says_nothing(scan.low_hu, scan.full_hu, (low, high)).all()
         ]
-        found.noise_of_scans_hu.append(_median_noise_hu(scan.low_hu))
+        found.noise_of_scans_hu.append(volume_noise_sd_hu(scan.low_hu))
         middle = len(scan.low_hu) // 2
         images_hu = {INPUT: scan.low_hu[middle].copy()}
         for place, method in enumerate(methods):
@@ -119,11 +118,6 @@ def _progress_of_slices(progress: Progress | None, text: str, done: int, work: i
             progress(text, done + slices / in_all, work)
 
     return report
-
-
-def _median_noise_hu(volume_hu: np.ndarray) -> float:
-    known = [value for value in map(noise_sd_hu, volume_hu) if np.isfinite(value)]
-    return float(np.median(known)) if known else float("nan")
 
 
 def _output(method: Method, pair: ScanPair, low_hu: np.ndarray, progress: SliceProgress) -> np.ndarray:
