@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ctclip.report.markdown import mean_and_sd
+
 BUNDLE = Path(__file__).parents[1] / "bundles" / "ct_compact_denoising"
 
 TEST_SD_HU = (25.0, 60.0)
@@ -240,12 +242,6 @@ def table(rows: list[dict[str, Any]], variants: list[str]) -> str:
             cells = [mean_and_sd([row[f"{how}: {test}"] for row in group]) for test in tests]
             lines.append(f"| {variant} | {how} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def mean_and_sd(values: list[float]) -> str:
-    """The SD only where there is one."""
-    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{spread}"
 
 
 if __name__ == "__main__":

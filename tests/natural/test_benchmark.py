@@ -335,7 +335,7 @@ def test_pictures_have_a_panel_per_image_and_ticks_at_the_levels(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures: dict[str, Figure] = {}
-    monkeypatch.setattr("ctclip.natural.report._save", lambda figure, path: figures.update({path.name: figure}))
+    monkeypatch.setattr("ctclip.natural.report.save_png", lambda figure, path: figures.update({path.name: figure}))
     command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--sets", "Small"]
     command += ["--noise", "gaussian:15,50", "--model", "none", "--baseline", "identity,median", "--device", "cpu"]
     result = CliRunner().invoke(app, command)
