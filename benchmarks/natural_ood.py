@@ -27,6 +27,7 @@ from ctclip.natural.benchmark import Cell, CellResult, run_cells
 from ctclip.natural.methods import MethodSpec
 from ctclip.natural.noise import DEFAULT_FAMILIES, Noise, parse_noise
 from ctclip.natural.sets import ImageSet, find_sets, read_image
+from ctclip.report.markdown import mean_and_sd, table
 
 FEATURE_IMAGES = 20
 
@@ -116,21 +117,14 @@ def tables(results: Sequence[CellResult]) -> list[str]:
     lines = []
     for name in dict.fromkeys(key[0] for key in grouped):
         count = next(len(result.psnr_db) for result in results if result.set == name)
-        lines += [f"**{name}, {count} images**", "", "| noise | " + " | ".join(variants) + " |"]
-        lines.append("|---" * (len(variants) + 1) + "|")
-        for (set_name, family, level), found in grouped.items():
-            if set_name == name:
-                cells = [_mean_sd(found[variant]) for variant in variants]
-                lines.append(f"| {Noise(family, level).title} | " + " | ".join(cells) + " |")
+        rows = [
+            [Noise(family, level).title, *(mean_and_sd(found[variant]) for variant in variants)]
+            for (set_name, family, level), found in grouped.items()
+            if set_name == name
+        ]
         seeds = [str(len(next(iter(grouped.values()))[variant])) for variant in variants]
-        lines += ["| seeds | " + " | ".join(seeds) + " |", ""]
+        lines += [f"**{name}, {count} images**", "", *table(["noise", *variants], [*rows, ["seeds", *seeds]]), ""]
     return lines
-
-
-def _mean_sd(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
 def comparison(results: Sequence[CellResult]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctclip.data.layouts import EXPECTED, FoundPair, find_layout
+from ctclip.data.layouts import EXPECTED, FoundPair, find_layout, hashed
 from ctclip.data.matching import (
     SAME_PLACE_MM,
     common_positions,
@@ -98,6 +98,29 @@ def find_pairs(data: Path, layout: str = "auto") -> tuple[list[ScanPair], list[s
     if not pairs:
         raise DataError(f"no usable pair of low and full dose in {data.name}: {problems[0]}")
     return pairs, problems
+
+
+def of_patients(pairs: Sequence[ScanPair], names: Sequence[str]) -> list[ScanPair]:
+    """The pairs of some patients; all when no name is given.
+
+    Args:
+        pairs: from :func:`find_pairs`.
+        names: of their folders, or the hashes.
+
+    Raises:
+        DataError: with the number of names that are unknown.
+    """
+    if not names:
+        return list(pairs)
+    known = {pair.patient for pair in pairs}
+    unknown = [name for name in names if hashed(name) not in known and name not in known]
+    if unknown:
+        raise DataError(
+            f"--patients: {len(unknown)} of {len(names)} names are not among the {len(known)} patients of the data: "
+            "give the names of their folders"
+        )
+    wanted = {hashed(name) for name in names} | set(names)
+    return [pair for pair in pairs if pair.patient in wanted]
 
 
 def read_pair(pair: ScanPair) -> PairHU:

@@ -17,6 +17,7 @@ from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
 from ctclip.backend import pixel_settings
+from ctclip.data.scans import paths_of
 from ctclip.data.volumes import is_volume, read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
@@ -95,8 +96,7 @@ class SaveImageCTd(MapTransform):
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        names = data[self.source_key]
-        sources = [Path(names)] if isinstance(names, (str, os.PathLike)) else [Path(name) for name in names]
+        sources = paths_of(data[self.source_key])
         for key in self.key_iterator(dict(data)):
             volume_hu = _slices_of(data[key])
             if len(sources) == 1 and is_volume(sources[0]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
 from ctclip.weights.catalogue import (
     fetch_encoder,
     fetched_encoders,
@@ -23,8 +22,6 @@ from ctclip.weights.loading import (
 from ctclip.weights.published import read_published
 
 __all__ = [
-    "DEFAULT_MODEL",
-    "NATURAL_MODEL",
     "CheckpointHeader",
     "LoadedModel",
     "build_network",

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError, DataError, WeightsError
-from ctclip.natural.benchmark import Cell, image_quality, psnr, run_cells
+from ctclip.natural.benchmark import Cell, photograph_quality, psnr, run_cells
 from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
 from ctclip.natural.noise import Noise
@@ -58,18 +58,19 @@ def rgb_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_quality_against_closed_forms(picture: np.ndarray) -> None:
-    psnr_db, ssim = image_quality(picture + 0.01, picture)
+    psnr_db, ssim = photograph_quality(picture + 0.01, picture)
     assert psnr_db == pytest.approx(40)
     assert 0.99 < ssim < 1
-    assert image_quality(picture, picture) == (float("inf"), pytest.approx(1))
+    assert photograph_quality(picture, picture) == (float("inf"), pytest.approx(1))
     # 0.4 / 255 is rounded away.
     assert (
-        image_quality(np.round(picture * 255) / 255 + 0.4 / 255, np.round(picture * 255) / 255, rounded=True)[0] > 200
+        photograph_quality(np.round(picture * 255) / 255 + 0.4 / 255, np.round(picture * 255) / 255, rounded=True)[0]
+        > 200
     )
 
 
 def test_values_outside_the_range_are_clipped_before_they_are_judged() -> None:
-    assert image_quality(np.full((32, 32, 3), 1.7), np.ones((32, 32, 3)))[0] == float("inf")
+    assert photograph_quality(np.full((32, 32, 3), 1.7), np.ones((32, 32, 3)))[0] == float("inf")
 
 
 def test_the_identity_has_the_psnr_of_its_noise(images: Path, tmp_path: Path) -> None:
@@ -334,7 +335,7 @@ def test_pictures_have_a_panel_per_image_and_ticks_at_the_levels(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures: dict[str, Figure] = {}
-    monkeypatch.setattr("ctclip.natural.report._save", lambda figure, path: figures.update({path.name: figure}))
+    monkeypatch.setattr("ctclip.natural.report.save_png", lambda figure, path: figures.update({path.name: figure}))
     command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--sets", "Small"]
     command += ["--noise", "gaussian:15,50", "--model", "none", "--baseline", "identity,median", "--device", "cpu"]
     result = CliRunner().invoke(app, command)
@@ -579,9 +580,9 @@ def test_16_bits_do_not_become_8(tmp_path: Path) -> None:
 
 
 def test_ssim_needs_its_window() -> None:
-    assert image_quality(np.ones((11, 11, 1)), np.ones((11, 11, 1)))[1] == 1
+    assert photograph_quality(np.ones((11, 11, 1)), np.ones((11, 11, 1)))[1] == 1
     with pytest.raises(DataError, match="5 x 20 is too small for SSIM; expected 11"):
-        image_quality(np.ones((5, 20, 3)), np.ones((5, 20, 3)))
+        photograph_quality(np.ones((5, 20, 3)), np.ones((5, 20, 3)))
 
 
 def test_one_damaged_photograph_does_not_stop_the_others(tmp_path: Path, picture: np.ndarray, rgb_model: Path) -> None:
