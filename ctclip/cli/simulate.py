@@ -17,7 +17,7 @@ from ctclip.cli.options import path
 from ctclip.cli.progress import slice_progress
 
 if TYPE_CHECKING:
-    from ctclip.simulation.files import Settings
+    from ctclip.simulation.settings import Settings
 
 
 def simulate(
@@ -52,7 +52,7 @@ def simulate(
         from ctclip.data.volumes import is_volume
         from ctclip.devices import find_device
         from ctclip.errors import ConfigError
-        from ctclip.simulation.files import Amount, Settings
+        from ctclip.simulation.settings import Amount, Settings
 
         settings = Settings(Amount(dose, noise_sd, photons), domain, texture, seed, find_device(device))
         if not source.exists():
@@ -68,7 +68,7 @@ def simulate(
 def _volume(console: Console, source: Path, target: Path, settings: Settings, overwrite: bool) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError
-    from ctclip.simulation.files import simulate_volume_file
+    from ctclip.pipeline.simulate import simulate_volume_file
 
     if not is_volume(target):
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
@@ -87,12 +87,13 @@ def _volume(console: Console, source: Path, target: Path, settings: Settings, ov
 def _dicom(
     console: Console, source: Path, target: Path, settings: Settings, wanted: list[str], overwrite: bool
 ) -> None:
+    from ctclip.data.pair_list import PAIRS_FILE, earlier_pairs, write_pair
     from ctclip.dicom import derived_series_numbers, scan
     from ctclip.dicom.archive import is_zip
     from ctclip.dicom.derivation import NOISE_INSERTED_BY
     from ctclip.errors import ConfigError, CtclipError, one_line
     from ctclip.pipeline import check_folders, choose_series
-    from ctclip.simulation.files import PAIRS_FILE, earlier_pairs, simulate_series, write_pair
+    from ctclip.pipeline.simulate import simulate_series
 
     check_folders(source, target)
     if is_zip(source):

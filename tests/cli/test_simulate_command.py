@@ -20,8 +20,9 @@ from ctclip.dicom import Series, derived_series_uid, read_slice
 from ctclip.errors import ConfigError
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.pipeline.simulate import derivation_of, simulate_series
 from ctclip.simulation import NoiseSimulator
-from ctclip.simulation.files import Amount, Settings, simulate_series
+from ctclip.simulation.settings import Amount, Settings
 from tests.dicom.fake import fake_slice, write
 
 
@@ -128,7 +129,7 @@ def test_the_number_of_photons_is_the_one_that_is_given() -> None:
 )
 def test_every_setting_makes_a_series_of_its_own(change: dict[str, Any]) -> None:
     settings = Settings(Amount(dose=0.25))
-    one, other = (derived_series_uid("1.2.3", each.derivation) for each in (settings, replace(settings, **change)))
+    one, other = (derived_series_uid("1.2.3", derivation_of(each)) for each in (settings, replace(settings, **change)))
     assert one != other
 
 
@@ -286,7 +287,7 @@ def test_a_pair_is_listed_as_soon_as_it_is_made(export: Path, tmp_path: Path, mo
         done.append(series.uid)
         return simulate_series(series, *arguments, **options)
 
-    monkeypatch.setattr("ctclip.simulation.files.simulate_series", ends_in_the_second)
+    monkeypatch.setattr("ctclip.pipeline.simulate.simulate_series", ends_in_the_second)
     options = ("--noise-sd", 20, "--domain", "white", "--quiet")
     assert _run("simulate", export, tmp_path / "low", *options).exit_code != 0
     (entry,) = json.loads((tmp_path / "low" / "pairs.json").read_text())
