@@ -209,13 +209,14 @@ def _volume(
 ) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError, DataError
-    from ctclip.pipeline import denoise_volume_file, require_volume_target
+    from ctclip.files import require_new_file
+    from ctclip.pipeline import denoise_volume_file
 
     if not source.exists():
         raise DataError(f"no such file: {source}")
     if not is_volume(target):
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
-    require_volume_target(source, target, overwrite=overwrite)
+    require_new_file(source, target, overwrite=overwrite)
     if report is not None and (report.is_dir() or os.path.realpath(report) in map(os.path.realpath, (source, target))):
         raise ConfigError("--report is the input, the output or a folder, expected a file of its own")
     with reported(None if dry_run else report, strength) as run:

@@ -9,7 +9,7 @@ from ctclip.pipeline.choose import (
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.report import NOT_ASKED_FOR, report, require_writable
 from ctclip.pipeline.series import denoise_series, planned
-from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
+from ctclip.pipeline.volume import denoise_volume_file
 
 __all__ = [
     "NOT_ASKED_FOR",
@@ -24,6 +24,5 @@ __all__ = [
     "report",
     "require_readable",
     "require_undamaged",
-    "require_volume_target",
     "require_writable",
 ]

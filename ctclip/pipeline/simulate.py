@@ -13,8 +13,8 @@ from ctclip.data.volumes import read_volume, write_volume
 from ctclip.dicom import CTSlice, NoiseInsertion, Series, derived_series_uid, read_slice, write_derived_slices
 from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.series import SLICE_FILES
-from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_folder
+from ctclip.errors import DataError
+from ctclip.files import atomic_folder, require_new_file
 from ctclip.hu_window import require_hu
 from ctclip.simulation import BATCH, NoiseSimulator
 from ctclip.simulation.settings import Settings
@@ -68,15 +68,13 @@ def simulate_volume_file(
     """Write a low-dose partner of a volume.
 
     Raises:
-        ConfigError: when the target is the source, or exists and ``overwrite`` is not given.
+        ConfigError: as :func:`~ctclip.files.require_new_file`.
         DataError: when the source cannot be read, or its noise cannot be measured.
     """
-    if source.resolve() == target.resolve():
-        raise ConfigError("the output is the input, which is never modified; choose another file")
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} exists; give --overwrite to replace it")
+    require_new_file(source, target, overwrite=overwrite)
     volume = read_volume(source)
     require_hu(volume.hu)
+    target.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
     known = settings.measured(len(volume.hu))
     simulator = settings.simulator([volume.hu[i] for i in known], volume.pixel_mm, known)
     noisy_hu = np.empty_like(volume.hu)
@@ -85,7 +83,6 @@ def simulate_volume_file(
         noisy_hu[batch] = simulator.low_dose(volume.hu[batch], first)
         if progress:
             progress(min(first + BATCH, len(volume.hu)), len(volume.hu))
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_volume(target, replace(volume, hu=noisy_hu))
 
 

@@ -199,6 +199,29 @@ def test_not_even_overwriting_replaces_the_input(tmp_path: Path) -> None:
         assert source.read_bytes() == before
 
 
+def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctclip.pipeline.simulate.read_volume", lambda _: pytest.fail("began to work"))
+    (tmp_path / "ct.nii.gz").write_bytes(b"")
+    (tmp_path / "folder.nii.gz").mkdir()
+    for target, message in (("folder.nii.gz", "is a folder"), ("ct.nii.gz/low.nii.gz", "lies below a file")):
+        result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / target, "--dose", 0.5, "--overwrite")
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())
+
+
+def test_the_folder_is_made_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume(tmp_path / "ct.nii.gz", Volume(low_dose(body_phantom_hu(1, 64), 12), np.eye(4), np.dtype(np.int16)))
+
+    def cannot(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Settings, "simulator", lambda *_: pytest.fail("began to work"))
+    monkeypatch.setattr(Path, "mkdir", cannot)
+    result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / "new" / "low.nii.gz", "--dose", 0.5)
+    assert result.exit_code == 1
+    assert "Permission denied" in result.output
+
+
 @pytest.mark.parametrize(
     "amount",
     [{"sd_hu": -1}, {"sd_hu": np.inf}, {"sd_hu": 1001}, {"photons": 0}, {"photons": -5}, {"photons": 2e9}, {"dose": 1}],
