@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--encoder", action="append", default=[], help="as for 'ctclip features'")
     args = parser.parse_args()
-    methods = [MethodSpec("identity", is_model=False), *find_methods(args.checkpoints, args.variants, args.adapt)]
+    methods = [MethodSpec(name="identity", is_model=False), *find_methods(args.checkpoints, args.variants, args.adapt)]
     sets, missing = find_sets(args.data, args.sets)
     for line in missing:
         print(f"not found: {line}")
@@ -86,7 +86,7 @@ def find_methods(folder: Path, variants: Sequence[str] | None, adapted: Sequence
         if variants and variant not in variants:
             continue
         found += [
-            MethodSpec(str(path), True, adapt, device="auto")
+            MethodSpec(name=str(path), is_model=True, adapt=adapt, device="auto")
             for adapt in ([False, True] if variant in adapted else [False])
         ]
     return found

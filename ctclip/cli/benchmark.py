@@ -90,12 +90,22 @@ def _methods(
 
     if adapt not in ("yes", "no", "both"):
         raise ConfigError(f"--adapt must be yes, no or both, found {adapt!r}")
-    found = [MethodSpec(name, is_model=False) for name in baselines.split(",") if name]
+    found = [MethodSpec(name=name, is_model=False) for name in baselines.split(",") if name]
     chosen = models if models != ["none"] else []
     weights_of_each = encoder_weights_of(chosen, encoder_weights or None)
     for name, shown_as, weights in zip(chosen, model_labels(chosen), weights_of_each, strict=True):
         for adapted in {"yes": [True], "no": [False], "both": [False, True]}[adapt]:
-            found.append(MethodSpec(name, True, adapted, str(weights or ""), device, precision, shown_as=shown_as))
+            found.append(
+                MethodSpec(
+                    name=name,
+                    is_model=True,
+                    adapt=adapted,
+                    encoder_weights=str(weights or ""),
+                    device=device,
+                    precision=precision,
+                    shown_as=shown_as,
+                )
+            )
     labels = [method.label for method in found]
     for label in labels:
         if labels.count(label) > 1:

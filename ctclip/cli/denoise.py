@@ -115,7 +115,15 @@ def denoise(
         if photographs:
             useless = {**for_series, "report": report, "batch": batch != "auto", **for_windows}
             _refuse(context, useless, "images")
-            method = MethodSpec(model or NATURAL_MODEL, True, True, encoder_weights, device, precision, backend)
+            method = MethodSpec(
+                name=model or NATURAL_MODEL,
+                is_model=True,
+                adapt=True,
+                encoder_weights=encoder_weights,
+                device=device,
+                precision=precision,
+                backend=backend,
+            )
             denoise_photographs(console, source, target, method, share, dry_run, overwrite)
             raise typer.Exit(ALL_DONE)
         if not roi:

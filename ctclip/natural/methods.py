@@ -28,7 +28,7 @@ BASELINES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodSpec:
     """A method by its name and settings, so that another process can make it.
 
@@ -37,7 +37,7 @@ class MethodSpec:
         is_model: which of both.
         adapt: bring the image to the model's training noise first.
         encoder_weights: for checkpoints without an encoder.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32" or "bf16".
         backend: what runs a model, see :func:`~ctclip.backend.find_backend`.
         shown_as: in tables, in place of the name.

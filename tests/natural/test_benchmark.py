@@ -28,7 +28,7 @@ from ctclip.weights import save_checkpoint
 ORIENTATION = 0x0112
 """The EXIF tag."""
 
-IDENTITY = MethodSpec("identity", is_model=False)
+IDENTITY = MethodSpec(name="identity", is_model=False)
 
 
 def _save(image: np.ndarray, path: Path) -> Path:
@@ -116,7 +116,7 @@ def test_another_noisy_image_is_another_cell(tmp_path: Path, picture: np.ndarray
 def test_the_psnr_of_the_input_is_that_of_the_noisy_image_whatever_the_method(images: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
     noise = Noise("gaussian", 25)
-    (result,) = run_cells([Cell(MethodSpec("median", is_model=False), found, noise)], tmp_path / "cells")
+    (result,) = run_cells([Cell(MethodSpec(name="median", is_model=False), found, noise)], tmp_path / "cells")
     expected = [psnr(noise.add_to(clean), clean) for clean in map(read_image, found.clean)]
     assert result.input_psnr_db == pytest.approx(expected)
     assert min(result.psnr_db) > max(result.input_psnr_db) + 1
@@ -165,7 +165,7 @@ def test_a_method_whose_result_is_not_finite_is_one_line(
 
 def test_batches_and_processes_give_the_same_numbers(images: Path, rgb_model: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
-    spec = MethodSpec(str(rgb_model), True, adapt=True, device="cpu")
+    spec = MethodSpec(name=str(rgb_model), is_model=True, adapt=True, device="cpu")
     alone = run_cells([Cell(spec, found, Noise("gaussian", 50))], tmp_path / "1")
     together = run_cells([Cell(spec, found, Noise("gaussian", 50), batch_size=2)], tmp_path / "2", workers=2)
     np.testing.assert_allclose(alone[0].psnr_db, together[0].psnr_db, atol=1e-4)
@@ -281,9 +281,9 @@ def test_a_stack_of_pages_is_refused_and_a_thumbnail_is_not(tmp_path: Path) -> N
 
 def test_a_ct_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="is a model for CT"):
-        make_method(MethodSpec("ct-compact", is_model=True))
+        make_method(MethodSpec(name="ct-compact", is_model=True))
     with pytest.raises(ConfigError, match="unknown baseline"):
-        make_method(MethodSpec("nothing", is_model=False))
+        make_method(MethodSpec(name="nothing", is_model=False))
 
 
 @pytest.fixture
