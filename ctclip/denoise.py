@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctclip.backend import find_backend, pixel_settings
-from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
+from ctclip.backend import pixel_settings, prepare_network
+from ctclip.devices import find_device, is_out_of_memory
 from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import (
     hu_to_unit,
@@ -25,7 +25,7 @@ from ctclip.hu_window import (
 )
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.model_names import DEFAULT_MODEL
-from ctclip.networks import Network, has_fast_form, optimized_network
+from ctclip.networks import Network
 from ctclip.settings import is_whole, require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
@@ -78,7 +78,6 @@ class Denoiser:
         backend: str = "auto",
     ) -> None:
         self.device = find_device(device)
-        self.precision = find_precision(precision, self.device)
         if batch_size != "auto" and (not is_whole(batch_size) or batch_size < 1):
             raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
         if roi_size is not None:
@@ -90,17 +89,10 @@ class Denoiser:
         self.batch_size = batch_size if isinstance(batch_size, str) else int(batch_size)
         self.roi_size, self.overlap = None if roi_size is None else int(roi_size), overlap
         self._largest_batch: int | None = None  # once memory has run out
-        self.passes = ConcurrentPasses(self.device)
-        self.backend = find_backend(backend, self.device, self.precision, convertible=has_fast_form(network))
+        self.passes = ConcurrentPasses(self.device)  # first: OpenVINO needs their number
+        prepared = prepare_network(network, self.device, precision=precision, backend=backend, passes=self.passes.count)
+        self.network, self.precision, self.backend = prepared.module, prepared.precision, prepared.backend
         self.config, self.num_slices = network.config, network.config.in_channels
-        with one_line_faults(self.device):
-            self.network = optimized_network(
-                network,
-                precision=self.precision,
-                backend=self.backend,
-                passes=self.passes.count,
-                device=self.device,
-            )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
 
     @classmethod
