@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from ctclip.hu_window import (
     unit_to_hu,
 )
 from ctclip.inferers import ConcurrentPasses, predict_stacks
+from ctclip.inferers.stacks import batched_stacks
 from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network
 from ctclip.settings import is_whole, require_roi
@@ -155,7 +154,7 @@ class Denoiser:
                 the network's result, or values that cannot be HU.
             ConfigError: for a strength outside 0..1.
         """
-        volume = _numbers(volume_hu)
+        volume = _array_of_hu(volume_hu)
         if volume.ndim not in (2, 3) or volume.size == 0:
             raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
         if check_hu:
@@ -164,11 +163,11 @@ class Denoiser:
             require_finite(volume)
         slices = volume.reshape(-1, *volume.shape[-2:])
         result = np.empty(slices.shape, dtype=np.float32)
-        for index, denoised in enumerate(self._denoise_numbers(slices, strength)):
+        for index, denoised in enumerate(self._denoised_slices(slices, strength)):
             result[index] = denoised
             if progress:
                 progress(index + 1, len(slices))
-        return _of_kind(result.reshape(volume.shape), volume_hu)
+        return _in_the_kind_of(result.reshape(volume.shape), volume_hu)
 
     def denoise_slices(
         self, slices_hu: Iterable[np.ndarray | torch.Tensor], *, strength: str | float = 1.0
@@ -186,16 +185,16 @@ class Denoiser:
             DataError: for an empty slice, one of another size than the first, or of another number of dimensions, for
                 masked pixels, values that are not finite in float32, and when the network's result is not.
         """
-        yield from self._denoise_numbers(_of_one_size(slices_hu), strength)
+        yield from self._denoised_slices(_of_one_size(slices_hu), strength)
 
-    def _denoise_numbers(self, slices_hu: Iterable[np.ndarray], strength: str | float) -> Iterator[np.ndarray]:
+    def _denoised_slices(self, slices_hu: Iterable[np.ndarray], strength: str | float) -> Iterator[np.ndarray]:
         share = find_strength(strength)
-        batches = batched_stacks(slices_hu, self.num_slices, self.batch_of)
-        for denoised in self.passes.map(partial(self._denoise_stacks, strength=share), batches):
-            yield from denoised
 
-    def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
-        return self._blend(torch.from_numpy(np.stack(batch).astype(np.float32, copy=False)), strength).numpy()
+        def denoise(batch: Sequence[np.ndarray]) -> np.ndarray:
+            return self._blend(torch.from_numpy(np.stack(batch).astype(np.float32, copy=False)), share).numpy()
+
+        for denoised in self.passes.map(denoise, batched_stacks(slices_hu, self.num_slices, self.batch_of)):
+            yield from denoised
 
     def _blend(self, stacks_hu: torch.Tensor, strength: float) -> torch.Tensor:
         """One pass; alone, in smaller batches and then on the CPU when the memory does not suffice."""
@@ -260,11 +259,11 @@ class Denoiser:
         return min(wanted, self._largest_batch or wanted)
 
 
-def _numbers(given: np.ndarray | torch.Tensor) -> np.ndarray:
+def _array_of_hu(given: np.ndarray | torch.Tensor) -> np.ndarray:
     if isinstance(given, torch.Tensor):
         tensor = given.detach().cpu()
         # numpy has no bfloat16
-        return _numbers((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+        return _array_of_hu((tensor.float() if tensor.is_floating_point() else tensor).numpy())
     if np.ma.is_masked(given):
         raise DataError(
             f"{np.ma.count_masked(given)} pixels are masked; expected HU in all of them: fill them first, for example "
@@ -276,7 +275,7 @@ def _numbers(given: np.ndarray | torch.Tensor) -> np.ndarray:
     return array
 
 
-def _of_kind(result: np.ndarray, given: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+def _in_the_kind_of(result: np.ndarray, given: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
     if not isinstance(given, torch.Tensor):
         return result
     if type(given) is torch.Tensor:
@@ -290,51 +289,9 @@ def _of_kind(result: np.ndarray, given: np.ndarray | torch.Tensor) -> np.ndarray
 def _of_one_size(slices: Iterable[np.ndarray | torch.Tensor]) -> Iterator[np.ndarray]:
     size: tuple[int, ...] | None = None
     for each in slices:
-        array = _numbers(each)
+        array = _array_of_hu(each)
         size = size or array.shape
         if array.ndim != 2 or array.size == 0 or array.shape != size:
             raise DataError(f"expected (rows, columns) of one size, found {array.shape} after {size}")
         require_finite(array)
         yield array
-
-
-def batched_stacks(
-    slices: Iterable[np.ndarray], num_slices: int, batch_of: Callable[[tuple[int, ...]], int]
-) -> Iterator[list[np.ndarray]]:
-    """Stacks of each slice with its neighbours, in batches; the outermost slices are repeated at the ends.
-
-    Args:
-        slices: (rows, columns) each, all of one shape.
-        num_slices: odd number of slices in a stack.
-        batch_of: gives the batch size for a slice's shape.
-
-    Yields:
-        lists of (num_slices, rows, columns) arrays.
-    """
-    batch: list[np.ndarray] = []
-    for stack in _stacks(slices, num_slices // 2):
-        batch.append(stack)
-        if len(batch) >= batch_of(stack.shape[-2:]):
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _stacks(slices: Iterable[np.ndarray], reach: int) -> Iterator[np.ndarray]:
-    """One (2 * reach + 1, rows, columns) stack per slice, from a window that moves over the stream."""
-    window: deque[np.ndarray] = deque(maxlen=2 * reach + 1)
-    for current in slices:
-        if not window:
-            window.extend([current] * reach)
-        window.append(current)
-        if len(window) == window.maxlen:
-            yield np.stack(window)
-    if not window:
-        return
-    missing = 2 * reach + 1 - len(window)
-    # A series shorter than a stack never filled the window; a longer one still owes its last slices.
-    for step in range(reach):
-        window.append(window[-1])
-        if step >= missing - 1:
-            yield np.stack(window)
