@@ -92,12 +92,11 @@ def denoise(
     logging.getLogger("ctclip").setLevel(logging.INFO if verbose else logging.WARNING)
     with one_line_errors():
         with without_collecting():
+            from ctclip.data.images import holds_images_only, is_photograph
             from ctclip.data.volumes import is_volume
             from ctclip.dicom import derived_series_numbers, opened_export
             from ctclip.errors import ConfigError
             from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
-            from ctclip.natural.files import holds_images_only, is_photograph
-            from ctclip.natural.methods import MethodSpec
             from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series
 
         photographs = holds_images_only(source) if source.is_dir() else is_photograph(source)
@@ -113,6 +112,8 @@ def denoise(
         }
         for_windows = {"roi": roi, "overlap": overlap is not None}
         if photographs:
+            from ctclip.natural.methods import MethodSpec
+
             useless = {**for_series, "report": report, "batch": batch != "auto", **for_windows}
             _refuse(context, useless, "images")
             method = MethodSpec(

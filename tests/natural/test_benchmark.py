@@ -15,9 +15,10 @@ from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.data.images import holds_images_only, is_photograph
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.natural.benchmark import Cell, image_quality, psnr, run_cells
-from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
+from ctclip.natural.files import denoise_image_file, image_jobs, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
