@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ctclip.features.encoders import find_encoder
+from ctclip.features.encoders import encoder_of
 from ctclip.features.report import markdown
 from ctclip.features.sources import noise_for_photographs
 from ctclip.features.study import compare_features, middle_parts
@@ -73,7 +73,7 @@ def similarity(encoders: Sequence[str], images: ImageSet) -> list[str]:
     rows = [
         row
         for encoder in encoders
-        for row in compare_features(encoder.rpartition("/")[2], find_encoder(encoder), parts, noises)
+        for row in compare_features(encoder.rpartition("/")[2], encoder_of(encoder), parts, noises)
     ]
     return markdown(rows).splitlines() if rows else []
 

@@ -50,7 +50,7 @@ class Denoiser:
         hu_window: what the network sees as [0, 1].
         model_name: for reports.
         model_sha256: for reports and derived UIDs.
-        device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:N".
+        device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:N" or "mps".
         precision: "fp32", "bf16", or "auto": bf16 where the device is faster with it. See
             :class:`~ctclip.networks.FastDenoiser` for what it changes.
         batch_size: slices per pass of the network, or "auto".

@@ -36,7 +36,7 @@ def features(
     with one_line_errors():
         from ctclip.cli.progress import cell_progress
         from ctclip.errors import DataError
-        from ctclip.features.encoders import find_encoder
+        from ctclip.features.encoders import encoder_of
         from ctclip.features.report import markdown, write_report
         from ctclip.features.sources import (
             holds_images,
@@ -52,7 +52,7 @@ def features(
         wanted = [each for text in noise for each in text.split()]
         photographs = holds_images(source)
         noises = noise_for_photographs(wanted) if photographs else noise_for_ct(wanted)
-        encoders = {text: find_encoder(text) for text in encoder}
+        encoders = {text: encoder_of(text) for text in encoder}
         parts = middle_parts(read_photographs(source, images) if photographs else read_ct(source, images))
         rows = []
         with cell_progress(console) as bar:

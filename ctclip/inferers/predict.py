@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+Predictor = Callable[[torch.Tensor], torch.Tensor]
+"""A network, or what stands for one: a batch to a batch."""
 
 
 def predict_stacks(
     stacks: torch.Tensor,
-    network: Network,
+    network: Predictor,
     *,
     device: torch.device | str,
     roi_size: int | None = None,
