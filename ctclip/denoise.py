@@ -25,7 +25,7 @@ from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.inferers.stacks import batched_stacks
 from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network
-from ctclip.settings import is_whole, require_roi
+from ctclip.settings import DEFAULT_OVERLAP, is_whole, require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.loading import load_model
@@ -73,7 +73,7 @@ class Denoiser:
         precision: str = "auto",
         batch_size: int | str = "auto",
         roi_size: int | None = None,
-        overlap: float = 0.25,
+        overlap: float = DEFAULT_OVERLAP,
         backend: str = "auto",
     ) -> None:
         self.device = find_device(device)

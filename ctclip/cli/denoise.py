@@ -15,21 +15,20 @@ from rich.console import Console
 
 from ctclip.cli.config_file import read_config, typed
 from ctclip.cli.console import plain_console
-from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
+from ctclip.cli.exit_codes import ALL_DONE, exit_code, one_line_errors
 from ctclip.cli.imports import without_collecting
-from ctclip.cli.options import path
+from ctclip.cli.options import Overwrite, Precision, Quiet, path
 from ctclip.cli.outcome import print_results, reported
 from ctclip.cli.photographs import denoise_photographs
 from ctclip.cli.progress import slice_progress
-from ctclip.settings import COMPILED
+from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
+from ctclip.settings import COMPILED, DEFAULT_OVERLAP
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
     from ctclip.dicom import Scan, Series
     from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
-
-DEFAULT_OVERLAP = 0.25
 
 LOCAL, RAY = ENGINES = ("local", "ray")
 
@@ -46,11 +45,11 @@ def denoise(
         [], help="SeriesInstanceUID to denoise, repeatable; 'all' adds reformats and projections."
     ),
     model: str = typer.Option(
-        "", help="Name from 'ctclip weights list', or a checkpoint file. Default: ct-compact, or natural-compact."
+        "", help=f"Name from 'ctclip weights list', or a checkpoint file. Default: {DEFAULT_MODEL}, or {NATURAL_MODEL}."
     ),
     encoder_weights: str = typer.Option("", help="CLIP weights for a checkpoint that holds no encoder."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:N or mps."),
-    precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
+    precision: Precision = "auto",
     backend: str = typer.Option("auto", help="What runs the network: auto, eager, compiled or openvino."),
     strength: str = typer.Option(
         "",
@@ -69,7 +68,7 @@ def denoise(
     ),
     engine: str = typer.Option(LOCAL, help="local, or ray: series are spread over a Ray cluster."),
     dry_run: bool = typer.Option(False, "--dry-run", "--list", help="List what would be done and write nothing."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
+    overwrite: Overwrite = False,
     resume: bool = typer.Option(False, "--resume", help="Keep series that an earlier run has finished."),
     strict: bool = typer.Option(False, "--strict", help="Read every slice first; write nothing when one is bad."),
     config: Path | None = typer.Option(
@@ -79,7 +78,7 @@ def denoise(
         is_eager=True,
         help='JSON file with defaults of these options, {"strength": "low"}.',
     ),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+    quiet: Quiet = False,
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Print warnings about unusual input."),
 ) -> None:
     """Denoise every axial CT series in a folder, a volume, or photographs.
@@ -96,7 +95,6 @@ def denoise(
             from ctclip.data.volumes import is_volume
             from ctclip.dicom import derived_series_numbers, opened_export
             from ctclip.errors import ConfigError
-            from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
             from ctclip.pipeline import DenoiserSpec, SeriesJob, check_folders, choose_series
 
         photographs = holds_images_only(source) if source.is_dir() else is_photograph(source)
@@ -173,7 +171,7 @@ def denoise(
             run.results = _run(console, run.chosen, job, spec, run.denoiser, engine)
             print_results(console, run.results)
         failed = sum(result.status == "failed" for result in run.results)
-        raise typer.Exit(ALL_DONE if not failed else SOME_FAILED if failed < len(run.results) else NOTHING_DONE)
+        raise typer.Exit(exit_code(failed=failed, total=len(run.results)))
 
 
 def _refuse(context: typer.Context, given: Mapping[str, object], what: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from ctclip.cli.exit_codes import NOTHING_DONE, SOME_FAILED
+from ctclip.cli.exit_codes import exit_code
 
 if TYPE_CHECKING:
     from ctclip.natural.methods import MethodSpec
@@ -55,4 +55,4 @@ def denoise_photographs(
             else:
                 console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
     if failed:
-        raise typer.Exit(SOME_FAILED if failed < len(jobs) else NOTHING_DONE)
+        raise typer.Exit(exit_code(failed=failed, total=len(jobs)))

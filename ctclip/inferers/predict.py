@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from ctclip.settings import DEFAULT_OVERLAP
+
 Predictor = Callable[[torch.Tensor], torch.Tensor]
 """A network, or what stands for one: a batch to a batch."""
 
@@ -16,7 +18,7 @@ def predict_stacks(
     *,
     device: torch.device | str,
     roi_size: int | None = None,
-    overlap: float = 0.25,
+    overlap: float = DEFAULT_OVERLAP,
 ) -> torch.Tensor:
     """One pass of the network over a batch of slice stacks: the one way in which CT goes through it.
 

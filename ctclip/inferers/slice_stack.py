@@ -10,6 +10,7 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_tensor
 
 from ctclip.inferers.predict import Predictor, predict_stacks
+from ctclip.settings import DEFAULT_OVERLAP
 from ctclip.transforms.stack import StackNeighborSlices
 
 SliceProgress = Callable[[int, int], None]
@@ -39,7 +40,7 @@ class SliceStackInferer(Inferer):
         batch_size: int = 1,
         device: torch.device | str | None = None,
         roi_size: int | None = None,
-        overlap: float = 0.25,
+        overlap: float = DEFAULT_OVERLAP,
         progress: SliceProgress | None = None,
     ) -> None:
         super().__init__()

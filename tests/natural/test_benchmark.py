@@ -390,6 +390,8 @@ def test_wrong_input_is_one_line(images: Path, tmp_path: Path, arguments: list[s
     ("options", "missing", "exit_code"),
     [
         (["--sets", "Small,Nope"], ["Nope"], 3),
+        (["--sets", "Small, Nope"], ["Nope"], 3),
+        (["--sets", "Small, Grey"], [], 0),
         (["--sets", "Small", "--real", "CC"], ["CC"], 3),
         (["--sets", "Small"], [], 0),
         ([], ["Kodak24", "McMaster", "Urban100"], 0),
