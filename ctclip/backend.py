@@ -5,15 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from dataclasses import dataclass
 
 import torch
-from torch import nn
 
-from ctclip.devices import find_precision, has_fast_bf16, one_line_faults
+from ctclip.devices import has_fast_bf16
 from ctclip.errors import ConfigError
 from ctclip.files import cache_folder
-from ctclip.networks import Network, has_fast_form, optimized_network
 from ctclip.settings import AUTO, COMPILED, EAGER, OPENVINO, require_backend
 
 
@@ -44,43 +41,6 @@ def find_backend(choice: str, device: torch.device, precision: str, *, convertib
     if found == OPENVINO:
         _require_openvino(device, precision)
     return found
-
-
-@dataclass(frozen=True)
-class PreparedNetwork:
-    """A network that is ready to run on a device.
-
-    Args:
-        module: its form for inference.
-        precision: "fp32" or "bf16".
-        backend: "eager", "compiled" or "openvino".
-    """
-
-    module: nn.Module
-    precision: str
-    backend: str
-
-
-def prepare_network(
-    network: Network, device: torch.device, *, precision: str, backend: str, passes: int = 1
-) -> PreparedNetwork:
-    """A copy of a network in its fastest form on a device; what the device cannot do is one line.
-
-    Args:
-        network: stays as it is.
-        device: where the copy runs.
-        precision: "auto", "fp32" or "bf16".
-        backend: as for :func:`find_backend`.
-        passes: of the network at the same time, in threads.
-
-    Raises:
-        ConfigError: for an unknown choice, or one that this machine does not have.
-    """
-    precision = find_precision(precision, device)
-    backend = find_backend(backend, device, precision, convertible=has_fast_form(network))
-    with one_line_faults(device):
-        module = optimized_network(network, precision=precision, backend=backend, passes=passes, device=device)
-    return PreparedNetwork(module, precision, backend)
 
 
 def pixel_settings(precision: str, backend: str, windows: str = "none") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctclip.backend import pixel_settings, prepare_network
+from ctclip.backend import pixel_settings
 from ctclip.devices import find_device, is_out_of_memory
 from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import (
@@ -25,6 +25,7 @@ from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.inferers.stacks import batched_stacks
 from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network
+from ctclip.prepared import prepare_network
 from ctclip.settings import DEFAULT_OVERLAP, is_whole, require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow

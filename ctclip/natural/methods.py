@@ -130,9 +130,9 @@ def _bm3d(image: np.ndarray) -> np.ndarray:
 def _model(spec: MethodSpec) -> ImageMethod:
     import torch
 
-    from ctclip.backend import prepare_network
     from ctclip.devices import find_device, is_out_of_memory
     from ctclip.errors import DataError, WeightsError
+    from ctclip.prepared import prepare_network
     from ctclip.weights import load_model
 
     loaded = load_model(spec.name, encoder_weights=spec.encoder_weights or None)

@@ -303,7 +303,7 @@ def test_an_image_that_does_not_fit_is_one_line_and_the_next_one_is_done(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
         return image
 
-    monkeypatch.setattr("ctclip.backend.optimized_network", lambda *_, **__: network)
+    monkeypatch.setattr("ctclip.prepared.optimized_network", lambda *_, **__: network)
     _save(np.zeros((8, 9, 3)), images / "Small" / "c.png")
     command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
     result = CliRunner().invoke(app, command)
