@@ -176,9 +176,9 @@ def told_denoisers(network: nn.Module) -> Callable[[float], dict[str, Predict]]:
 
 def denoise(network: nn.Module, volume_hu: np.ndarray, level_sd_hu: float | None = None) -> np.ndarray:
     """Slice by slice as :class:`ctclip.Denoiser` does, but with a network of any form; with a map of a noise level."""
-    from ctclip.denoise import batched_stacks
     from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
     from ctclip.inferers import predict_stacks
+    from ctclip.inferers.stacks import batched_stacks
     from ctclip.units import MODEL_HU_WINDOW
 
     low, high = MODEL_HU_WINDOW

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ctclip.features.encoders import find_encoder
+from ctclip.features.encoders import encoder_of
 from ctclip.features.report import markdown
 from ctclip.features.sources import noise_for_photographs
 from ctclip.features.study import compare_features, middle_parts
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--encoder", action="append", default=[], help="as for 'ctclip features'")
     args = parser.parse_args()
-    methods = [MethodSpec("identity", is_model=False), *find_methods(args.checkpoints, args.variants, args.adapt)]
+    methods = [MethodSpec(name="identity", is_model=False), *find_methods(args.checkpoints, args.variants, args.adapt)]
     sets, missing = find_sets(args.data, args.sets)
     for line in missing:
         print(f"not found: {line}")
@@ -74,7 +74,7 @@ def similarity(encoders: Sequence[str], images: ImageSet) -> list[str]:
     rows = [
         row
         for encoder in encoders
-        for row in compare_features(encoder.rpartition("/")[2], find_encoder(encoder), parts, noises)
+        for row in compare_features(encoder.rpartition("/")[2], encoder_of(encoder), parts, noises)
     ]
     return markdown(rows).splitlines() if rows else []
 
@@ -87,7 +87,7 @@ def find_methods(folder: Path, variants: Sequence[str] | None, adapted: Sequence
         if variants and variant not in variants:
             continue
         found += [
-            MethodSpec(str(path), True, adapt, device="auto")
+            MethodSpec(name=str(path), is_model=True, adapt=adapt, device="auto")
             for adapt in ([False, True] if variant in adapted else [False])
         ]
     return found

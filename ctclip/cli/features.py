@@ -9,7 +9,8 @@ import typer
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import one_line_errors
-from ctclip.cli.options import path
+from ctclip.cli.options import Quiet, path
+from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
 
 
 def features(
@@ -18,14 +19,14 @@ def features(
     ),
     output: Path = typer.Option(..., parser=path, help="Folder for features.md, .csv, .json and .png."),
     encoder: list[str] = typer.Option(
-        ["natural-compact", "ct-compact", "random"],
+        [NATURAL_MODEL, DEFAULT_MODEL, "random"],
         help="Model, checkpoint, RN50:WEIGHTS, timm:MODEL:WEIGHTS or random; repeatable.",
     ),
     noise: list[str] = typer.Option(
         [], help="As for 'benchmark natural'; for CT white:SD and correlated:SD in HU. Default: a choice of all."
     ),
     images: int = typer.Option(20, min=2, help="Images or slices, evenly spread."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+    quiet: Quiet = False,
 ) -> None:
     """Cosine similarity and CKA of an encoder's features: clean against noisy, next to different images.
 
@@ -36,7 +37,7 @@ def features(
     with one_line_errors():
         from ctclip.cli.progress import cell_progress
         from ctclip.errors import DataError
-        from ctclip.features.encoders import find_encoder
+        from ctclip.features.encoders import encoder_of
         from ctclip.features.report import markdown, write_report
         from ctclip.features.sources import (
             holds_images,
@@ -52,7 +53,7 @@ def features(
         wanted = [each for text in noise for each in text.split()]
         photographs = holds_images(source)
         noises = noise_for_photographs(wanted) if photographs else noise_for_ct(wanted)
-        encoders = {text: find_encoder(text) for text in encoder}
+        encoders = {text: encoder_of(text) for text in encoder}
         parts = middle_parts(read_photographs(source, images) if photographs else read_ct(source, images))
         rows = []
         with cell_progress(console) as bar:

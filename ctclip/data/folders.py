@@ -9,7 +9,7 @@ from pathlib import Path
 from ctclip.data.volumes import is_volume
 from ctclip.dicom import is_dicom_file
 from ctclip.errors import ConfigError
-from ctclip.files import folders_below
+from ctclip.files import folders_below, require_no_file_above
 
 
 def require_folders(source: Path, target: Path, *, qc: Path | None = None, report: Path | None = None) -> None:
@@ -41,17 +41,6 @@ def require_folders(source: Path, target: Path, *, qc: Path | None = None, repor
         raise ConfigError("--report is a folder, expected a file")
     for name, path in given.items():
         require_no_file_above(path, name)
-
-
-def require_no_file_above(path: Path, name: str) -> None:
-    """Refuse a place that cannot be made because one of its folders is a file.
-
-    Raises:
-        ConfigError: that calls the place by this name.
-    """
-    above = next(folder for folder in _real(path).parents if os.path.exists(folder))
-    if not above.is_dir():
-        raise ConfigError(f"{name} lies below a file, expected a folder; choose another")
 
 
 def _require_outside(source: Path, places: Iterable[Path]) -> None:

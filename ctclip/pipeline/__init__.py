@@ -5,7 +5,7 @@ from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.run_report import NOT_ASKED_FOR, report, require_writable
 from ctclip.pipeline.series import denoise_series, planned
 from ctclip.pipeline.strict import require_readable, require_undamaged
-from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
+from ctclip.pipeline.volume import denoise_volume_file
 
 __all__ = [
     "NOT_ASKED_FOR",
@@ -19,6 +19,5 @@ __all__ = [
     "report",
     "require_readable",
     "require_undamaged",
-    "require_volume_target",
     "require_writable",
 ]

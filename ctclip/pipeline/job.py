@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctclip.settings import require_settings
+from ctclip.settings import DEFAULT_OVERLAP, require_settings
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
@@ -30,7 +30,7 @@ class DenoiserSpec:
     precision: str = "auto"
     batch_size: int | str = "auto"
     roi_size: int | None = None
-    overlap: float = 0.25
+    overlap: float = DEFAULT_OVERLAP
     backend: str = "auto"
 
     def require_settings(self) -> None:

@@ -30,8 +30,8 @@ from ctclip.dicom import (
 )
 from ctclip.dicom.lenient import int_of
 from ctclip.dicom.write import SLICE_FILES
-from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_folder
+from ctclip.errors import DataError
+from ctclip.files import atomic_folder, require_new_file
 from ctclip.hu_window import require_finite_result
 from ctclip.settings import EAGER
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
@@ -107,10 +107,7 @@ class SaveImageCTd(MapTransform):
 
     def _save_volume(self, volume_hu: np.ndarray, source: Path) -> None:
         target = self._target(source)
-        if target.resolve() == source.resolve():
-            raise ConfigError("the output is the input, which is never modified; choose another output_dir")
-        if target.exists() and not self.overwrite:
-            raise ConfigError(f"{target} exists; give --overwrite True to replace it")
+        require_new_file(source, target, overwrite=self.overwrite, another="output_dir", option="--overwrite True")
         # Read again: type, order of axes and header are nothing that MONAI's meta data hold.
         original = read_volume(source)
         if volume_hu.shape != original.hu.shape:

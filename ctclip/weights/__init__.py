@@ -5,7 +5,7 @@ from __future__ import annotations
 from ctclip.weights.catalogue import (
     fetch_encoder,
     fetched_encoders,
-    find_encoder,
+    find_encoder_file,
     find_model,
 )
 from ctclip.weights.checkpoint import CheckpointHeader, read_checkpoint, save_checkpoint, state_sha256
@@ -29,7 +29,7 @@ __all__ = [
     "encoder_weights_of",
     "fetch_encoder",
     "fetched_encoders",
-    "find_encoder",
+    "find_encoder_file",
     "find_model",
     "load_encoder_weights",
     "load_model",

@@ -15,9 +15,10 @@ from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.data.images import holds_images_only, is_photograph
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.natural.benchmark import Cell, photograph_quality, psnr, run_cells
-from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
+from ctclip.natural.files import denoise_image_file, image_jobs, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
@@ -28,7 +29,7 @@ from ctclip.weights import save_checkpoint
 ORIENTATION = 0x0112
 """The EXIF tag."""
 
-IDENTITY = MethodSpec("identity", is_model=False)
+IDENTITY = MethodSpec(name="identity", is_model=False)
 
 
 def _save(image: np.ndarray, path: Path) -> Path:
@@ -117,7 +118,7 @@ def test_another_noisy_image_is_another_cell(tmp_path: Path, picture: np.ndarray
 def test_the_psnr_of_the_input_is_that_of_the_noisy_image_whatever_the_method(images: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
     noise = Noise("gaussian", 25)
-    (result,) = run_cells([Cell(MethodSpec("median", is_model=False), found, noise)], tmp_path / "cells")
+    (result,) = run_cells([Cell(MethodSpec(name="median", is_model=False), found, noise)], tmp_path / "cells")
     expected = [psnr(noise.add_to(clean), clean) for clean in map(read_image, found.clean)]
     assert result.input_psnr_db == pytest.approx(expected)
     assert min(result.psnr_db) > max(result.input_psnr_db) + 1
@@ -166,7 +167,7 @@ def test_a_method_whose_result_is_not_finite_is_one_line(
 
 def test_batches_and_processes_give_the_same_numbers(images: Path, rgb_model: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
-    spec = MethodSpec(str(rgb_model), True, adapt=True, device="cpu")
+    spec = MethodSpec(name=str(rgb_model), is_model=True, adapt=True, device="cpu")
     alone = run_cells([Cell(spec, found, Noise("gaussian", 50))], tmp_path / "1")
     together = run_cells([Cell(spec, found, Noise("gaussian", 50), batch_size=2)], tmp_path / "2", workers=2)
     np.testing.assert_allclose(alone[0].psnr_db, together[0].psnr_db, atol=1e-4)
@@ -282,9 +283,9 @@ def test_a_stack_of_pages_is_refused_and_a_thumbnail_is_not(tmp_path: Path) -> N
 
 def test_a_ct_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="is a model for CT"):
-        make_method(MethodSpec("ct-compact", is_model=True))
+        make_method(MethodSpec(name="ct-compact", is_model=True))
     with pytest.raises(ConfigError, match="unknown baseline"):
-        make_method(MethodSpec("nothing", is_model=False))
+        make_method(MethodSpec(name="nothing", is_model=False))
 
 
 @pytest.fixture
@@ -303,7 +304,7 @@ def test_an_image_that_does_not_fit_is_one_line_and_the_next_one_is_done(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
         return image
 
-    monkeypatch.setattr("ctclip.networks.optimized_network", lambda *_, **__: network)
+    monkeypatch.setattr("ctclip.prepared.optimized_network", lambda *_, **__: network)
     _save(np.zeros((8, 9, 3)), images / "Small" / "c.png")
     command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
     result = CliRunner().invoke(app, command)
@@ -390,6 +391,8 @@ def test_wrong_input_is_one_line(images: Path, tmp_path: Path, arguments: list[s
     ("options", "missing", "exit_code"),
     [
         (["--sets", "Small,Nope"], ["Nope"], 3),
+        (["--sets", "Small, Nope"], ["Nope"], 3),
+        (["--sets", "Small, Grey"], [], 0),
         (["--sets", "Small", "--real", "CC"], ["CC"], 3),
         (["--sets", "Small"], [], 0),
         ([], ["Kodak24", "McMaster", "Urban100"], 0),
