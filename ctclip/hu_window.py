@@ -86,13 +86,13 @@ def require_hu(volume: np.ndarray, remedy: str = "") -> None:
     """
     require_finite(volume)
     low, high = float(volume.min()), float(volume.max())
-    if low >= 0:
-        raise DataError(
-            f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
-            f"below 0; apply RescaleSlope and RescaleIntercept first{remedy}"
-        )
     if max(-low, high) < SCALED_BELOW:
         raise DataError(
             f"these values are not HU: smallest {low:g}, largest {high:g}, expected some beyond "
             f"{SCALED_BELOW} HU from 0; undo the scaling to [0, 1] or unit variance first{remedy}"
+        )
+    if low >= 0:
+        raise DataError(
+            f"these values are not HU: smallest {low:g}, largest {high:g}, expected air or fat "
+            f"below 0; apply RescaleSlope and RescaleIntercept first{remedy}"
         )

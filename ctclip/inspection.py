@@ -155,7 +155,7 @@ def _noise(slices_hu: list[np.ndarray]) -> tuple[tuple[float | None, float | Non
 def _mixtures(headers: Sequence[pydicom.Dataset]) -> tuple[str, ...]:
     """What should be one in a series and is not, in the slices that were read; the table shows that of the middle."""
     found = []
-    for keyword in ("ConvolutionKernel", "KVP"):
+    for keyword in ("ConvolutionKernel", "KVP", "SliceThickness"):
         values = sorted({texts_of(header, keyword) for header in headers})
         if len(values) > 1:
             found.append(f"{len(values)} values of {keyword} in one series")

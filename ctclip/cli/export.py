@@ -84,6 +84,8 @@ def denoise_export(request: Request, options: ExportOptions, spec: DenoiserSpec)
         run.denoiser = load_denoiser(console, spec, on_ray=options.engine == RAY)
         run.results = _run(console, run.chosen, job, spec, run.denoiser, options.engine)
         print_results(console, run.results)
+        if options.qc and any(result.quality_report for result in run.results):
+            console.print(f"Quality reports in {options.qc}")
     failed = sum(result.status == "failed" for result in run.results)
     raise typer.Exit(exit_code(failed=failed, total=len(run.results)))
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import typer
+from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -23,9 +24,13 @@ def inspect(
     Nothing is written. Exit codes: 0 something can be denoised, 1 nothing can.
     """
     with one_line_errors():
+        from ctclip.data.volumes import is_volume
         from ctclip.dicom import opened_export
+        from ctclip.errors import DataError
         from ctclip.inspection import inspect_series, inspection_report
 
+        if is_volume(source) and not source.is_dir():
+            raise DataError("the input is a volume; inspect reads DICOM, 'ctclip denoise' takes the volume as it is")
         console = plain_console(stderr=True, quiet=as_json)
         with opened_export(source) as found:
             series = track(found.series, description="reading", console=console, transient=True)
@@ -39,6 +44,15 @@ def inspect(
 
 def _print(facts: list, skipped: dict[str, int]) -> None:
     console = plain_console()
+    if facts:
+        _print_table(console, facts)
+    else:
+        console.print("no CT series")
+    for reason, count in skipped.items():
+        console.print(f"skipped {count} files: {reason}")
+
+
+def _print_table(console: Console, facts: list) -> None:
     table = Table(title="CT series", show_lines=True)
     for column in ("series", "slices", "geometry, mm", "kernel, kV, mAs, mGy", "noise", "what happens"):
         table.add_column(column, overflow="fold")
@@ -58,8 +72,6 @@ def _print(facts: list, skipped: dict[str, int]) -> None:
         )
     console.print(table)
     console.print("noise: SD, and correlation of neighbouring pixels, in flat soft tissue; ? is not stated")
-    for reason, count in skipped.items():
-        console.print(f"skipped {count} files: {reason}")
 
 
 def _text(value: float | None) -> str:

@@ -94,13 +94,17 @@ def _print_result(console: Console, result: SeriesResult) -> None:
         say_error(f"series {result.source} failed: {result.message}")
         return
     if result.status == "kept":
-        console.print(f"{result.source}: {result.slices} slices, done by an earlier run")
+        console.print(f"{result.source}: {result.slices} slices, done by an earlier run{_checked(result)}")
         return
     noise = (
         f"noise {result.noise_before_hu:.1f} -> {result.noise_after_hu:.1f} HU, mean shift {result.shift_hu:+.2f} HU"
         if math.isfinite(result.noise_before_hu)
         else "no soft tissue to measure noise in"
     )
-    console.print(f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, {noise}")
+    console.print(f"{result.source}: {result.slices} slices in {result.seconds:.1f} s, {noise}{_checked(result)}")
     for warning in result.quality_warnings:
         console.print(f"  quality: {warning}")
+
+
+def _checked(result: SeriesResult) -> str:
+    return ", all rules kept" if result.checked else ""

@@ -104,7 +104,9 @@ class SeriesResult:
         noise_after_hu: the same places after denoising.
         shift_hu: mean change of the mean value there.
         warnings: what was unusual in the input.
-        quality_warnings: of the quality report, when one was asked for.
+        checked: whether it was verified and keeps every rule, see :mod:`ctclip.verification`.
+        quality_report: name of its page in the folder of quality reports; "" when none was asked for.
+        quality_warnings: of that report.
     """
 
     source: str
@@ -119,4 +121,6 @@ class SeriesResult:
     noise_after_hu: float = float("nan")
     shift_hu: float = float("nan")
     warnings: tuple[str, ...] = ()
+    checked: bool = False
+    quality_report: str = ""
     quality_warnings: tuple[str, ...] = ()

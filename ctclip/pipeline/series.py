@@ -65,6 +65,7 @@ def denoise_series(
     earlier = _earlier(series, job, derivation)
     if earlier.state is Earlier.COMPLETE:
         result.status = "kept"
+        result.quality_report = _page(result) if job.qc_folder else ""
         if job.check:
             _check(result, series, job)
         return result
@@ -123,6 +124,7 @@ def _write(
             result.quality_warnings = quality.write(
                 job.qc_folder, _facts(result, job, denoiser), name=result.derived
             ).warnings
+            result.quality_report = _page(result)
 
 
 def planned(series: Series, job: SeriesJob, denoiser: Denoiser) -> str:
@@ -165,6 +167,10 @@ def _quality_control(series: Series, job: SeriesJob) -> QualityControl | None:
     return QualityControl(series.slice_count)
 
 
+def _page(result: SeriesResult) -> str:
+    return f"{result.derived}.html"
+
+
 def _facts(result: SeriesResult, job: SeriesJob, denoiser: Denoiser) -> dict[str, Any]:
     """What a quality report says about the run; UIDs and settings, nothing about the patient."""
     return {
@@ -192,6 +198,7 @@ def _check(result: SeriesResult, series: Series, job: SeriesJob) -> None:
     if broken:
         result.status = "failed"
         result.message = "written, but " + "; ".join(f"not: {each.rule} ({each.detail})" for each in broken)
+    result.checked = not broken
 
 
 def _denoised_slices(series: Series, denoiser: Denoiser, strength: float) -> Iterator[tuple[CTSlice, np.ndarray]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ctclip.data.volumes import read_volume, write_volume
 from ctclip.files import require_new_file
+from ctclip.hu_window import require_hu
 from ctclip.pipeline.job import SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
 
@@ -38,8 +39,9 @@ def denoise_volume_file(
     require_new_file(source, target, overwrite=overwrite)
     start = time.monotonic()
     volume = read_volume(source)
+    require_hu(volume.hu)
     target.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost
-    denoised = denoiser.denoise(volume.hu, strength=strength, progress=progress)
+    denoised = denoiser.denoise(volume.hu, strength=strength, check_hu=False, progress=progress)
     write_volume(target, replace(volume, hu=np.asarray(denoised)))
     result = SeriesResult("volume", len(volume.hu), seconds=time.monotonic() - start)
     noise = SeriesNoise(len(volume.hu))

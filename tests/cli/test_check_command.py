@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import weakref
 from collections.abc import Callable
@@ -302,12 +303,21 @@ def test_the_export_is_scanned_once_however_many_series_are_checked(
 def test_denoise_checks_its_own_output_on_request(
     pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = _run("denoise", pair[0], tmp_path / "out", "--check")
-    assert result.exit_code == 0, result.output
+    quality, report = tmp_path / "quality", tmp_path / "report.json"
+    options = ["--check", "--qc", quality, "--report", report]
+    for again in ([], ["--resume"]):
+        result = _run("denoise", pair[0], tmp_path / "out", *options, *again)
+        assert result.exit_code == 0, result.output
+        assert "all rules kept" in result.output
+        (series,) = json.loads(report.read_text())["series"]
+        assert series["checked"] is True
+        assert (quality / series["quality_report"]).is_file()
+        assert str(quality) in result.output.replace("\n", "")
     monkeypatch.setattr("ctclip.verification.MAX_BIAS_HU", -1.0)
     result = _run("denoise", pair[0], tmp_path / "other", "--check")
     assert result.exit_code == 1
     assert "written, but not: mean shift in flat soft tissue" in result.output
+    assert "all rules kept" not in result.output
 
 
 def test_a_folder_with_two_series_is_one_line(pair: tuple[Path, Path]) -> None:

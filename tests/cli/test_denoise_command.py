@@ -423,11 +423,15 @@ def test_a_volume_is_never_replaced_by_its_own_result(tmp_path: Path) -> None:
         assert source.read_bytes() == before
 
 
-def test_volumes_that_are_not_hu_are_refused(tmp_path: Path) -> None:
-    write_volume(tmp_path / "in.nii.gz", Volume(np.ones((2, 8, 8), np.float32), np.eye(4), np.dtype(np.float32)))
+@pytest.mark.parametrize(("largest", "remedy"), [(1, "undo the scaling"), (300, "apply RescaleSlope")])
+def test_volumes_that_are_not_hu_are_refused(tmp_path: Path, largest: float, remedy: str) -> None:
+    values = np.linspace(0, largest, 128, dtype=np.float32).reshape(2, 8, 8)
+    write_volume(tmp_path / "in.nii.gz", Volume(values, np.eye(4), np.dtype(np.float32)))
     result = _run("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
     assert result.exit_code == 1
     assert "not HU" in result.output
+    assert remedy in result.output
+    assert "check_hu" not in result.output, "an option of the API"
     assert not (tmp_path / "out.nii.gz").exists()
 
 

@@ -91,6 +91,16 @@ def test_a_folder_without_ct_exits_with_1(tmp_path: Path) -> None:
     assert json.loads(result.output)["series"] == []
 
 
+def test_where_there_is_no_series_there_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    result = _run(tmp_path)
+    assert result.exit_code == 1
+    assert result.output.split("\n")[-3:] == ["no CT series", "skipped 1 files: not DICOM", ""]
+    result = _run(tmp_path / "scan.nii.gz")
+    assert result.exit_code == 1
+    assert "inspect reads DICOM" in result.output
+
+
 @pytest.mark.parametrize(("cutoff", "expected"), [(0.18, 0.61), (0.22, 0.47), (0.32, 0.20)])
 def test_the_correlation_of_known_noise_is_found(cutoff: float, expected: float) -> None:
     noise = correlated_noise((3, 256, 256), cutoff, generator=torch.Generator().manual_seed(0)).numpy()
@@ -202,10 +212,14 @@ def test_what_is_mixed_in_a_series_is_said_and_steps_are_those_of_positions(tmp_
         pixels = np.rint(slice_hu + 1024).astype(np.int16)
         kernel, kv = (("B30f", "80"), ("B70f", "140"))[index % 2]
         place = 2.5 * (index // 2)
-        write(fake_slice(place, index + 1, pixels=pixels, ConvolutionKernel=kernel, KVP=kv), tmp_path / f"{index}")
+        write(
+            fake_slice(place, index + 1, pixels=pixels, ConvolutionKernel=kernel, KVP=kv, SliceThickness=2 + index % 2),
+            tmp_path / f"{index}",
+        )
     (facts,) = json.loads(_run(tmp_path, "--json").output)["series"]
     assert facts["step_mm"] == 2.5
-    assert {"2 values of ConvolutionKernel in one series", "2 values of KVP in one series"} <= set(facts["warnings"])
+    mixed = {f"2 values of {keyword} in one series" for keyword in ("ConvolutionKernel", "KVP", "SliceThickness")}
+    assert mixed <= set(facts["warnings"])
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ from ctclip.pipeline.ray_engine import (
 
 DATES_THAT_STAY = ("StudyDate", "StudyTime")
 MARK = "ZZMARK"
-OWN_LINES = ("series ", "Model ", "2.25.", "  quality: ", "1 series on Ray")
+OWN_LINES = ("series ", "Model ", "2.25.", "  quality: ", "1 series on Ray", "Quality reports in ")
 REPOSITORY = Path(__file__).parents[2]
 
 
