@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,10 +111,15 @@ def denoise_series(
     return result
 
 
+def derived_folder(series: Series, job: SeriesJob, denoiser: Denoiser) -> Path:
+    """The folder that :func:`denoise_series` writes."""
+    return job.target / derived_series_uid(series.uid, _derivation(job, denoiser))
+
+
 def planned(series: Series, job: SeriesJob, denoiser: Denoiser) -> str:
     """What :func:`denoise_series` would do with a series, in words; nothing is written."""
     derivation = _derivation(job, denoiser)
-    final = job.target / derived_series_uid(series.uid, derivation)
+    final = derived_folder(series, job, denoiser)
     if not final.exists() or (final.is_dir() and not any(final.iterdir())):
         return "denoise"
     lacking = _lacking(series, job, derivation) if job.resume else None
