@@ -302,6 +302,26 @@ def test_data_and_settings_that_cannot_train(
         workflow.initialize()
 
 
+@pytest.mark.parametrize("bundle", CT_BUNDLES)
+def test_a_training_volume_of_air_is_named(
+    bundle: str, ct_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(ct_folder, data)
+    air = np.random.RandomState(0).randint(-1020, -980, (96, 96, 6)).astype(np.int16)
+    air[0, 0, 0] = -500
+    nib.save(nib.Nifti1Image(air, np.diag([-0.7, -0.7, 2.0, 1])), data / "air.nii.gz")
+    workflow = _workflow("train", bundle, ["train"], **small(dataset_dir=str(data), held_out_patients=0))
+    with pytest.raises(SystemExit) as ended:
+        workflow.parser.get_parsed_content("train#dataset")
+    assert str(ended.value) == (
+        "ctclip: air.nii.gz holds no body: its highest value is -500 HU, expected some above -500 HU; leave it out of "
+        "the training data"
+    )
+    output = capsys.readouterr()
+    assert "Traceback" not in output.out + output.err
+
+
 def test_a_mistake_that_shows_during_a_run_is_one_line_too(
     ct_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
