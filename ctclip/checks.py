@@ -136,8 +136,44 @@ def _require_size(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be a finite number above 0, found {value!r}; give --{name}")
 
 
+def is_range_of_counts(value: object) -> TypeGuard[Sequence[int]]:
+    """Whether these are two whole numbers of at least 0 in ascending order."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+        and 0 <= value[0] <= value[1]
+    )
+
+
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def require_batch_size(batch_size: object) -> None:
+    """Refuse a number of slices per pass of the network that cannot be.
+
+    Raises:
+        ConfigError: with the setting's name.
+    """
+    _require_count("batch_size", batch_size, least=1)
+
+
+def cosine_steps(*, epochs: int, batches_per_epoch: int, constant_steps: int) -> int:
+    """Steps that are left for the learning rate to fall in, after those in which it stays constant.
+
+    Raises:
+        ConfigError: when none is left, or there is no such number of steps.
+    """
+    steps = epochs * batches_per_epoch
+    _require_count("constant_steps", constant_steps, least=1)
+    if constant_steps >= steps:
+        raise ConfigError(
+            f"constant_steps must be below the {steps} steps of the training (epochs x batches_per_epoch), found "
+            f"{constant_steps}: the learning rate would never fall; give --constant_steps {max(1, steps * 92 // 300)}, "
+            "the published share"
+        )
+    return steps - constant_steps
 
 
 def require_held_out(items: Sequence[Any], setting: str) -> None:

@@ -7,8 +7,18 @@ from pathlib import Path
 import pytest
 from ignite.engine import Engine
 
-from ctclip.checks import bundle_root, or_exit, or_nothing, require_held_out, require_training_plan, run_or_exit
+from ctclip.checks import (
+    bundle_root,
+    cosine_steps,
+    or_exit,
+    or_nothing,
+    require_batch_size,
+    require_held_out,
+    require_training_plan,
+    run_or_exit,
+)
 from ctclip.errors import AlreadyDoneError, ConfigError, DataError
+from ctclip.transforms import RandWhiteNoise
 
 
 def _fails(message: str) -> list:
@@ -109,6 +119,32 @@ def test_trainings_that_would_give_no_model(change: dict, message: str) -> None:
         require_training_plan(**{**plan, **change})
     with pytest.raises(ConfigError, match="give --held_out_images above 0"):
         require_held_out([], "held_out_images")
+
+
+@pytest.mark.parametrize(
+    ("constant", "message"),
+    [
+        (
+            20,
+            "constant_steps must be below the 20 steps .*, found 20: .* never fall; give --constant_steps 6, ",
+        ),
+        (92000, "constant_steps must be below the 20 steps .*, found 92000: .* give --constant_steps 6"),
+        (0, "constant_steps must be a whole number of at least 1, found 0; give --constant_steps"),
+        (2.5, "constant_steps must be a whole number of at least 1, found 2.5"),
+    ],
+)
+def test_a_learning_rate_that_would_never_fall(constant: float, message: str) -> None:
+    assert cosine_steps(epochs=3000, batches_per_epoch=100, constant_steps=92000) == 208000
+    assert cosine_steps(epochs=4, batches_per_epoch=5, constant_steps=19) == 1
+    with pytest.raises(ConfigError, match=message):
+        cosine_steps(epochs=4, batches_per_epoch=5, constant_steps=constant)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "many", True])
+def test_batches_that_cannot_be(size: object) -> None:
+    require_batch_size(1)
+    with pytest.raises(ConfigError, match="batch_size must be a whole number of at least 1, found .*; give --batch"):
+        require_batch_size(size)
 
 
 def test_a_bundle_is_found_from_anywhere(
