@@ -90,6 +90,9 @@ def require_training_plan(
     learning_rate: float,
     max_gradient_norm: float,
     shares: Mapping[str, float],
+    noise: object,
+    augmentation_gamma: float,
+    lesions: Sequence[int] = (0, 0),
     **counts: int,
 ) -> None:
     """Refuse settings with which a training fails late, or ends without a model.
@@ -103,6 +106,9 @@ def require_training_plan(
         learning_rate: the largest.
         max_gradient_norm: to which gradients are clipped.
         shares: settings that must lie in [0, 1], by name.
+        noise: what makes training images noisy, a random transform.
+        augmentation_gamma: strength of the feature augmentation.
+        lesions: least and greatest number of lesions per slice.
         counts: other settings that must be whole numbers of at least 1, by name.
 
     Raises:
@@ -114,6 +120,20 @@ def require_training_plan(
         _require_count(name, value, least=0)
     for name, size in {"learning_rate": learning_rate, "max_gradient_norm": max_gradient_norm}.items():
         _require_size(name, size)
+    if not _is_number(augmentation_gamma) or not 0 <= augmentation_gamma < math.inf:
+        raise ConfigError(
+            f"augmentation_gamma must be a finite number of at least 0, found {augmentation_gamma!r}; give "
+            "--augmentation_gamma"
+        )
+    if not is_range_of_counts(lesions):
+        raise ConfigError(
+            f"lesions must be two whole numbers, 0 <= least <= greatest, found {lesions!r}; give --lesions '[0, 24]'"
+        )
+    if not callable(noise):
+        raise ConfigError(
+            f"noise must be a random transform such as ctclip.transforms.RandWhiteNoise, found {noise!r}; give its "
+            "settings, such as --noise#prob 1, or its class with --noise#_target_"
+        )
     for name, share in shares.items():
         if not _is_number(share) or not 0 <= share <= 1:
             raise ConfigError(f"{name} must be a number from 0 to 1, found {share!r}; give --{name}")
