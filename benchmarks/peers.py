@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from benchmarks.phantom_slices import noisy_slices_hu, unit_images
 from benchmarks.red_cnn import REDCNN
@@ -25,13 +26,16 @@ def peers(settings: Settings) -> Case:
     """Time one slice after another."""
     from ctclip import load_network
     from ctclip.networks import PeerDenoiser
+    from ctclip.networks.peers import DnCNN
 
     image = unit_images(1).to(settings.device, memory_format=torch.channels_last)
     slice_hu = noisy_slices_hu(1)[0]
     ours = optimized_network(load_network("ct-compact").to(settings.device), precision="fp32")
+    dncnn = PeerDenoiser(DNCNN).eval()
+    assert isinstance(dncnn.body, DnCNN)
+    dncnn.body.layers = without_batchnorm(dncnn.body.layers)  # as in ct-compact's fast form
     dncnn, red_cnn = (
-        network.eval().to(settings.device, memory_format=torch.channels_last)
-        for network in (PeerDenoiser(DNCNN), REDCNN())
+        network.eval().to(settings.device, memory_format=torch.channels_last) for network in (dncnn, REDCNN())
     )
     candidates = {
         OURS: _pass(ours, image),
@@ -47,9 +51,20 @@ def peers(settings: Settings) -> Case:
     rows = [_row(name, seconds.get(name), seconds[OURS]) for name in {**candidates, BM3D: None}]
     note = (
         f"One slice of {IMAGE_SIZE}x{IMAGE_SIZE} at a time, median of {settings.repeats} rounds. All networks in "
-        "float32, not compiled, channels last; the peers' weights are random."
+        "float32, not compiled, channels last, BatchNorm folded into the convolutions; the peers' weights are random."
     )
     return Case("Peers", note, rows)
+
+
+def without_batchnorm(layers: nn.Sequential) -> nn.Sequential:
+    """The same in eval mode, with each BatchNorm in the convolution before it."""
+    folded: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            folded[-1] = fuse_conv_bn_eval(folded[-1], layer)
+        else:
+            folded.append(layer)
+    return nn.Sequential(*folded)
 
 
 def _pass(network: nn.Module, image: torch.Tensor) -> Call:

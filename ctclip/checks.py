@@ -90,6 +90,9 @@ def require_training_plan(
     learning_rate: float,
     max_gradient_norm: float,
     shares: Mapping[str, float],
+    noise: object,
+    augmentation_gamma: float,
+    lesions: Sequence[int] = (0, 0),
     **counts: int,
 ) -> None:
     """Refuse settings with which a training fails late, or ends without a model.
@@ -103,6 +106,9 @@ def require_training_plan(
         learning_rate: the largest.
         max_gradient_norm: to which gradients are clipped.
         shares: settings that must lie in [0, 1], by name.
+        noise: what makes training images noisy, a random transform.
+        augmentation_gamma: strength of the feature augmentation.
+        lesions: least and greatest number of lesions per slice.
         counts: other settings that must be whole numbers of at least 1, by name.
 
     Raises:
@@ -114,6 +120,20 @@ def require_training_plan(
         _require_count(name, value, least=0)
     for name, size in {"learning_rate": learning_rate, "max_gradient_norm": max_gradient_norm}.items():
         _require_size(name, size)
+    if not _is_number(augmentation_gamma) or not 0 <= augmentation_gamma < math.inf:
+        raise ConfigError(
+            f"augmentation_gamma must be a finite number of at least 0, found {augmentation_gamma!r}; give "
+            "--augmentation_gamma"
+        )
+    if not is_range_of_counts(lesions):
+        raise ConfigError(
+            f"lesions must be two whole numbers, 0 <= least <= greatest, found {lesions!r}; give --lesions '[0, 24]'"
+        )
+    if not callable(noise):
+        raise ConfigError(
+            f"noise must be a random transform such as ctclip.transforms.RandWhiteNoise, found {noise!r}; give its "
+            "settings, such as --noise#prob 1, or its class with --noise#_target_"
+        )
     for name, share in shares.items():
         if not _is_number(share) or not 0 <= share <= 1:
             raise ConfigError(f"{name} must be a number from 0 to 1, found {share!r}; give --{name}")
@@ -136,8 +156,44 @@ def _require_size(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be a finite number above 0, found {value!r}; give --{name}")
 
 
+def is_range_of_counts(value: object) -> TypeGuard[Sequence[int]]:
+    """Whether these are two whole numbers of at least 0 in ascending order."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 2
+        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
+        and 0 <= value[0] <= value[1]
+    )
+
+
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def require_batch_size(batch_size: object) -> None:
+    """Refuse a number of slices per pass of the network that cannot be.
+
+    Raises:
+        ConfigError: with the setting's name.
+    """
+    _require_count("batch_size", batch_size, least=1)
+
+
+def cosine_steps(*, epochs: int, batches_per_epoch: int, constant_steps: int) -> int:
+    """Steps that are left for the learning rate to fall in, after those in which it stays constant.
+
+    Raises:
+        ConfigError: when none is left, or there is no such number of steps.
+    """
+    steps = epochs * batches_per_epoch
+    _require_count("constant_steps", constant_steps, least=1)
+    if constant_steps >= steps:
+        raise ConfigError(
+            f"constant_steps must be below the {steps} steps of the training (epochs x batches_per_epoch), found "
+            f"{constant_steps}: the learning rate would never fall; give --constant_steps {max(1, steps * 92 // 300)}, "
+            "the published share"
+        )
+    return steps - constant_steps
 
 
 def require_held_out(items: Sequence[Any], setting: str) -> None:

@@ -7,7 +7,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -37,6 +38,9 @@ OF_THE_SYSTEM = (".ds_store", "thumbs.db", "desktop.ini")
 
 TOKEN_LENGTH = 8
 """Hexadecimal digits after either."""
+
+POLL_S = 0.1
+"""From one look at whether a killed process has ended to the next."""
 
 
 def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -86,7 +90,7 @@ def atomic_folder(final: Path, *, replaces: Collection[str] | None = None) -> It
     Raises:
         ConfigError: when ``final`` exists, is not an empty folder, and is not to be replaced or holds anything else.
     """
-    missing = [folder for folder in final.parents if not folder.exists()]
+    missing = missing_folders(final.parent)
     partial, lock = partial_name(final), None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +108,7 @@ def atomic_folder(final: Path, *, replaces: Collection[str] | None = None) -> It
             _replace_folder(partial, final, overwrite=replaces is not None)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-        _remove_empty(missing)
+        remove_empty(missing)
         raise
     finally:
         if lock is not None:
@@ -116,6 +120,26 @@ def put_back(final: Path) -> None:
     if final.parent.is_dir():
         with held(final.parent):
             _put_back(final)
+
+
+def clean_up(finals: Sequence[Path], *, wait_s: float) -> None:
+    """Leave what :func:`atomic_folder` would have left, after the processes that were writing folders were killed.
+
+    Args:
+        finals: the folders that they were writing.
+        wait_s: how long to wait for the processes to end; what another run is writing stays.
+    """
+    deadline = time.monotonic() + wait_s
+    for final in finals:
+        put_back(final)
+    left = list(finals)
+    while left := [final for final in left if any(_hidden(final, PARTIAL_PREFIX))]:
+        for final in left:
+            with held(final.parent):
+                _remove_abandoned(final)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(POLL_S)
 
 
 def _put_back(final: Path) -> None:
@@ -226,7 +250,12 @@ def _replace_folder(partial: Path, final: Path, *, overwrite: bool) -> None:
     _discard(earlier, final)
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def missing_folders(folder: Path) -> list[Path]:
+    """Those that have to be made for this one to exist, innermost first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
     """Remove folders, innermost first, up to the first one that is in use."""
     for folder in folders:
         try:

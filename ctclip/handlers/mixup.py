@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,9 +17,16 @@ class MixUpBatch:
     Args:
         alpha: both parameters of the Beta distribution of the weights.
         prob: probability that a batch is blended.
+
+    Raises:
+        ValueError: for an ``alpha`` that is not above 0, or a probability outside 0 to 1.
     """
 
     def __init__(self, alpha: float = 1.2, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f"prob must be a number from 0 to 1, found {prob}")
+        if not 0 < alpha < math.inf:
+            raise ValueError(f"alpha must be a finite number above 0, found {alpha}")
         self.weights, self.prob = torch.distributions.Beta(alpha, alpha), prob
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
+
+from ctclip.errors import ConfigError
 
 
 class ProgressiveFeatureAugmentation(nn.Module):
@@ -15,10 +19,15 @@ class ProgressiveFeatureAugmentation(nn.Module):
 
     Args:
         gamma: strength; 0.025 and 0.05 are the paper's values. 0 switches the augmentation off.
+
+    Raises:
+        ConfigError: for a strength that is negative or no finite number.
     """
 
     def __init__(self, gamma: float) -> None:
         super().__init__()
+        if not isinstance(gamma, int | float) or isinstance(gamma, bool) or not 0 <= gamma < math.inf:
+            raise ConfigError(f"augmentation_gamma must be a finite number of at least 0, found {gamma!r}")
         self.gamma = gamma
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,8 +21,13 @@ def as_config(config: NetworkConfig | dict[str, Any]) -> NetworkConfig:
     Raises:
         ConfigError: for an unknown field, or a value out of range.
     """
-    if not isinstance(config, dict):
+    if isinstance(config, NetworkConfig):
         return config
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"network_config must be a mapping of the network's fields, found {config!r}; leave it out, or change "
+            "one field, as with --network_config#decoder_width 32"
+        )
     is_peer = "architecture" in config
     return config_of_fields(PeerConfig, config) if is_peer else config_of_fields(DenoiserConfig, config)
 

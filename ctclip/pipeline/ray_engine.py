@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import signal
+import threading
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -16,15 +18,19 @@ from typing import TYPE_CHECKING, Any
 from ctclip import __version__
 from ctclip.dicom import Series
 from ctclip.errors import ConfigError, CtclipError, one_line
+from ctclip.files import clean_up, missing_folders, remove_empty
 from ctclip.memory import keep_freed_memory
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
-from ctclip.pipeline.series import denoise_series
+from ctclip.pipeline.series import denoise_series, derived_folder
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
 
 RETRIES = 2
 """Of a series whose worker died; a bad slice fails it at once."""
+
+ENDING_S = 10.0
+"""How long a run that is told to end waits for its workers, which are killed, to be gone."""
 
 SHARED_FOLDERS = (
     "source and target must lie on a file system that all nodes share, and so must TMPDIR, where zip files and "
@@ -54,12 +60,15 @@ def denoise_on_ray(
     Raises:
         ConfigError: when the package ray is missing, the cluster cannot be reached, or it lacks the device.
     """
-    results = {}
-    with _cluster() as ray:
-        for result in _results(ray, chosen, job, _for_all_nodes(spec, ray.cluster_resources())):
-            results[result.source] = result
+    found = {}
+    with (
+        _cluster() as ray,
+        closing(_results(ray, chosen, job, _for_all_nodes(spec, ray.cluster_resources()))) as results,
+    ):
+        for result in results:
+            found[result.source] = result
             series_done(result)
-    return [results[series.uid] for series in chosen]
+    return [found[series.uid] for series in chosen]
 
 
 @contextmanager
@@ -78,7 +87,8 @@ def _cluster() -> Iterator[Any]:
         yield ray
         return
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
+        with _same_signal_handlers():
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(f"no Ray cluster ({reason}); check RAY_ADDRESS, RAY_AUTH_MODE and 'ray status'") from error
@@ -86,6 +96,21 @@ def _cluster() -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _same_signal_handlers() -> Iterator[None]:
+    """Put those back that Ray replaces: with its own, SIGTERM ends in a stack trace of C++ and nobody cleans up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # of C, which Python cannot put back
+                signal.signal(number, handler)
 
 
 def _for_all_nodes(spec: DenoiserSpec, resources: dict[str, float]) -> DenoiserSpec:
@@ -116,37 +141,57 @@ def _share(device: str, nodes: Sequence[dict[str, float]], series: int) -> tuple
     return {"num_cpus": each}, max(1, min(series, sum(own // each for own in cpus)))
 
 
-def _results(ray: Any, chosen: Sequence[Series], job: SeriesJob, spec: DenoiserSpec) -> Iterator[SeriesResult]:
+def _results(
+    ray: Any, chosen: Sequence[Series], job: SeriesJob, spec: DenoiserSpec
+) -> Generator[SeriesResult, None, None]:
     """One result per series, in the order in which they finish."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     share, workers = _share(spec.device, nodes, len(chosen))
     new_worker = partial(ray.remote(_Worker).options(**share).remote, spec, __version__, Path.cwd())
-    running: dict[Any, tuple[Series, int, Any]] = {}
+    running: dict[Any, tuple[Series, int, Any, Any]] = {}
+    missing = missing_folders(job.target)
 
     def start(series: Series, deaths: int, worker: Any) -> None:
         # The dead worker may have completed the series, which is then kept, unless it is to be replaced anyhow.
         again = replace(job, resume=job.resume or not job.overwrite)
-        running[worker.denoise.remote(series, again if deaths else job)] = series, deaths, worker
+        folder = worker.folder.remote(series, job)
+        running[worker.denoise.remote(series, again if deaths else job)] = series, deaths, worker, folder
 
     rest = iter(chosen)
-    for series in islice(rest, workers):
-        start(series, 0, new_worker())
-    while running:
-        (done,), _ = ray.wait(list(running), num_returns=1)
-        series, deaths, worker = running.pop(done)
-        try:
-            result = _seen_from_here(ray.get(done), job)
-        except ray.exceptions.RayError as error:
-            worker = None
-            if deaths < RETRIES:
-                start(series, deaths + 1, new_worker())
-                continue
-            result = _failed(series, f"its worker died {deaths + 1} times ({type(error).__name__})")
-        yield result
-        for following in islice(rest, 1):
-            start(following, 0, worker or new_worker())
-        # Ray ends a worker that nobody refers to: a series whose node was lost may be waiting for its place.
-        del worker
+    try:
+        for series in islice(rest, workers):
+            start(series, 0, new_worker())
+        while running:
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            series, deaths, worker, _ = running.pop(done)
+            try:
+                result = _seen_from_here(ray.get(done), job)
+            except ray.exceptions.RayError as error:
+                worker = None
+                if deaths < RETRIES:
+                    start(series, deaths + 1, new_worker())
+                    continue
+                result = _failed(series, f"its worker died {deaths + 1} times ({type(error).__name__})")
+            yield result
+            for following in islice(rest, 1):
+                start(following, 0, worker or new_worker())
+            # Ray ends a worker that nobody refers to: a series whose node was lost may be waiting for its place.
+            del worker
+    except BaseException:
+        with suppress(ray.exceptions.RayError):
+            _end_workers(ray, running.values())
+        remove_empty(missing)
+        raise
+
+
+def _end_workers(ray: Any, running: Collection[tuple[Series, int, Any, Any]]) -> None:
+    """Kill the workers that are at work and remove what they have half written."""
+    folders = [folder for _, _, _, folder in running]
+    known, _ = ray.wait(folders, num_returns=len(folders), timeout=0) if folders else ([], [])
+    finals = [Path(final) for final in ray.get(known) if final]
+    for _, _, worker, _ in running:
+        ray.kill(worker)
+    clean_up(finals, wait_s=ENDING_S)
 
 
 def _seen_from_here(result: SeriesResult, job: SeriesJob) -> SeriesResult:
@@ -171,11 +216,16 @@ class _Worker:
         with suppress(OSError):
             os.chdir(folder)
 
+    def folder(self, series: Series, job: SeriesJob) -> str:
+        """That :meth:`denoise` is going to write; "" when it is going to fail."""
+        try:
+            return str(derived_folder(series, job, self._loaded(series)))
+        except Exception:  # which :meth:`denoise` reports
+            return ""
+
     def denoise(self, series: Series, job: SeriesJob) -> SeriesResult:
         try:
-            self._check(series)
-            self._denoiser = self._denoiser or self._spec.load()
-            return denoise_series(series, job, self._denoiser)
+            return denoise_series(series, job, self._loaded(series))
         except (CtclipError, OSError) as error:
             return _failed(series, one_line(error))
         except Exception as error:
@@ -183,6 +233,11 @@ class _Worker:
             place = extract_tb(error.__traceback__)[-1]
             where = f"{Path(place.filename).name}, line {place.lineno}"
             return _failed(series, f"{type(error).__name__} in its worker ({where}); --engine local shows more")
+
+    def _loaded(self, series: Series) -> Denoiser:
+        self._check(series)
+        self._denoiser = self._denoiser or self._spec.load()
+        return self._denoiser
 
     def _check(self, series: Series) -> None:
         if self._version != __version__:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,10 +128,15 @@ def _write(
             result.quality_report = _page(result)
 
 
+def derived_folder(series: Series, job: SeriesJob, denoiser: Denoiser) -> Path:
+    """The folder that :func:`denoise_series` writes."""
+    return job.target / derived_series_uid(series.uid, _derivation(job, denoiser))
+
+
 def planned(series: Series, job: SeriesJob, denoiser: Denoiser) -> str:
     """What :func:`denoise_series` would do with a series, in words; nothing is written."""
     derivation = _derivation(job, denoiser)
-    final = job.target / derived_series_uid(series.uid, derivation)
+    final = derived_folder(series, job, denoiser)
     earlier = earlier_result(series, job, derivation)
     if earlier.state is Earlier.NONE or (final.is_dir() and not any(final.iterdir())):
         return "denoise"

@@ -22,6 +22,7 @@ from ctclip.transforms.neighbor_average import NeighborAverage, NeighborAveraged
 from ctclip.transforms.noise import RandNoised
 from ctclip.transforms.phantom_patches import RandPhantomd
 from ctclip.transforms.projection_noise import ProjectionNoised, RandNoiseFieldd, RandSliceRolld
+from ctclip.transforms.require_body import RequireBodyd
 from ctclip.transforms.save import SaveImageCTd
 from ctclip.transforms.stack import StackNeighborSlices, StackNeighborSlicesd
 from ctclip.transforms.strength import BlendWithOriginald
@@ -45,6 +46,7 @@ __all__ = [
     "RandSpatialGaussianNoise",
     "RandSpeckleNoise",
     "RandWhiteNoise",
+    "RequireBodyd",
     "RequireSameGridd",
     "RestoreOutsideHUWindow",
     "RestoreOutsideHUWindowd",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ctclip.simulation.correlated import correlated_noise
-from ctclip.transforms.noise import RandNoise, Range, normal
+from ctclip.transforms.noise import RandNoise, Range, normal, require_range
 
 
 class RandCorrelatedNoise(RandNoise):
@@ -31,10 +31,9 @@ class RandCorrelatedNoise(RandNoise):
         low_power: Range = (0.5, 1.2),
         white_fraction: Range = (0.0, 0.3),
     ) -> None:
-        if not 0 < sd_hu[0] <= sd_hu[1]:
-            raise ValueError(f"sd_hu needs 0 < lower <= upper, found {tuple(sd_hu)}")
-        if not 0 <= white_fraction[0] <= white_fraction[1] <= 1:
-            raise ValueError(f"white_fraction needs 0 <= lower <= upper <= 1, found {tuple(white_fraction)}")
+        require_range("sd_hu", sd_hu, above=0)
+        require_range("cutoff", cutoff, above=0)
+        require_range("white_fraction", white_fraction, least=0, most=1)
         log_sd = (float(np.log(sd_hu[0])), float(np.log(sd_hu[1])))
         super().__init__(prob, log_sd=log_sd, cutoff=cutoff, low_power=low_power, white_fraction=white_fraction)
 
@@ -58,6 +57,7 @@ class RandWhiteNoise(RandNoise):
     """
 
     def __init__(self, prob: float = 1.0, sd: Range = (80.0, 80.0)) -> None:
+        require_range("sd", sd, least=0)
         super().__init__(prob, sd=sd)
 
     def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:

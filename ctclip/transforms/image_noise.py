@@ -9,7 +9,7 @@ from monai.config.type_definitions import NdarrayOrTensor
 from torch.nn import functional as F
 
 from ctclip.errors import DataError
-from ctclip.transforms.noise import RandNoise, Range, normal
+from ctclip.transforms.noise import RandNoise, Range, normal, require_range
 
 BOX_SIDE = 3
 """Side of the box that makes "spatial Gaussian" noise out of white noise; it divides the SD by 3."""
@@ -46,6 +46,7 @@ class RandSpatialGaussianNoise(RandNoise):
     """
 
     def __init__(self, prob: float = 1.0, sigma: Range = (40 / 255, 55 / 255)) -> None:
+        require_range("sigma", sigma, least=0)
         super().__init__(prob, sigma=sigma)
 
     def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:
@@ -69,6 +70,9 @@ class RandPoissonNoise(_RandUnitNoise):
     """
 
     def __init__(self, prob: float = 1.0, scale: Range = (1.0, 1.0), peak: float | None = 255.0) -> None:
+        require_range("scale", scale, least=0)
+        if peak is not None and not 0 < peak < math.inf:
+            raise ValueError(f"peak must be a finite number above 0, or None, found {peak}")
         super().__init__(prob, scale=scale)
         self.peak = peak
 
@@ -88,7 +92,9 @@ class RandPoissonGaussianNoise(_RandUnitNoise):
     """
 
     def __init__(self, prob: float = 1.0, sigma_s: Range = (0.04, 0.04), sigma_c: Range = (0.03, 0.03)) -> None:
-        if sigma_s[0] <= 0:
+        require_range("sigma_s", sigma_s, least=0)
+        require_range("sigma_c", sigma_c, least=0)
+        if sigma_s[0] == 0:
             raise ValueError(
                 f"sigma_s must be above 0, found {tuple(sigma_s)}; for read-out noise alone use white noise"
             )
@@ -109,6 +115,7 @@ class RandSaltAndPepperNoise(_RandUnitNoise):
     """
 
     def __init__(self, prob: float = 1.0, amount: Range = (0.02, 0.02)) -> None:
+        require_range("amount", amount, least=0, most=1)
         super().__init__(prob, amount=amount)
 
     def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:
@@ -127,6 +134,7 @@ class RandSpeckleNoise(_RandUnitNoise):
     """
 
     def __init__(self, prob: float = 1.0, variance: Range = (0.04, 0.04)) -> None:
+        require_range("variance", variance, least=0)
         super().__init__(prob, variance=variance)
 
     def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:

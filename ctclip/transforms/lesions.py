@@ -12,7 +12,8 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
-from ctclip.transforms.noise import Range
+from ctclip.checks import is_range_of_counts
+from ctclip.transforms.noise import Range, require_range
 
 EDGE_PX = 1.5
 """Width of a lesion's border, about the blur of a standard reconstruction kernel."""
@@ -69,9 +70,10 @@ class RandLesionsd(RandomizableTransform, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        for name, (low, high) in (("contrast_hu", contrast_hu), ("radius_px", radius_px)):
-            if not 0 < low <= high:
-                raise ValueError(f"{name} needs 0 < lower <= upper, found {(low, high)}")
+        if not is_range_of_counts(count):
+            raise ValueError(f"count needs two whole numbers, 0 <= least <= greatest, found {count!r}")
+        require_range("contrast_hu", contrast_hu, above=0)
+        require_range("radius_px", radius_px, above=0)
         self.count, self.contrast_hu, self.radius_px = count, contrast_hu, radius_px
 
     def lesions_hu(self, shape: tuple[int, int]) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from numbers import Real
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -18,6 +21,38 @@ Range = tuple[float, float]
 MAX_SEED = 2**31 - 1
 
 
+def require_range(
+    name: str, ends: object, *, least: float = -math.inf, most: float = math.inf, above: float = -math.inf
+) -> None:
+    """Refuse what is no range of finite numbers.
+
+    Args:
+        name: of the parameter.
+        ends: lower and upper end.
+        least: what the lower end must be at least.
+        most: what the upper end must be at most.
+        above: what the lower end must be above.
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    if _is_range(ends) and above < ends[0] and least <= ends[0] <= ends[1] <= most:
+        return
+    lower = f"{above:g} < lower" if above > -math.inf else f"{least:g} <= lower" if least > -math.inf else "lower"
+    upper = f"upper <= {most:g}" if most < math.inf else "upper"
+    found = tuple(ends) if isinstance(ends, list) else ends
+    raise ValueError(f"{name} needs {lower} <= {upper}, found {found!r}")
+
+
+def _is_range(ends: object) -> TypeGuard[Sequence[float]]:
+    return (
+        isinstance(ends, Sequence)
+        and not isinstance(ends, str)
+        and len(ends) == 2
+        and all(isinstance(end, Real) and math.isfinite(end) for end in ends)
+    )
+
+
 class RandNoise(RandomizableTransform):
     """Base of all noise: draws its parameters on the CPU, and the noise itself on the device of the image.
 
@@ -29,16 +64,15 @@ class RandNoise(RandomizableTransform):
         ranges: lower and upper end of each parameter, drawn uniformly.
 
     Raises:
-        ValueError: when a range is empty.
+        ValueError: when a range is empty, or no range of finite numbers.
     """
 
     backend = [TransformBackends.TORCH]
 
     def __init__(self, prob: float, **ranges: Range) -> None:
         super().__init__(prob)
-        for name, (low, high) in ranges.items():
-            if not low <= high:
-                raise ValueError(f"{name} needs lower <= upper, found {(low, high)}")
+        for name, ends in ranges.items():
+            require_range(name, ends)
         self.ranges = ranges
         self._drawn: dict[str, float] = {}
         self._seed = 0

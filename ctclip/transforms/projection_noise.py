@@ -14,7 +14,7 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
 from ctclip.simulation import BATCH, TEXTURES, NoiseSimulator
-from ctclip.transforms.noise import MAX_SEED, Range, normal
+from ctclip.transforms.noise import MAX_SEED, Range, normal, require_range
 
 PHOTONS: Range = (5e4, 1e6)
 """Range of photons per ray, log-uniform: from streaks of photon starvation to even noise."""
@@ -122,7 +122,7 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
-        ValueError: when the range of the SD is empty, or noise and image differ in their number of channels.
+        ValueError: when a range is empty or out of bounds, or noise and image differ in their number of channels.
     """
 
     backend = [TransformBackends.TORCH]
@@ -138,8 +138,8 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
-        if not 0 < sd_hu[0] <= sd_hu[1]:
-            raise ValueError(f"sd_hu needs 0 < lower <= upper, found {tuple(sd_hu)}")
+        require_range("sd_hu", sd_hu, above=0)
+        require_range("white_fraction", white_fraction, least=0, most=1)
         self.noise_key, self.sd_hu, self.white_fraction = noise_key, sd_hu, white_fraction
 
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,32 @@ from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import atomic_path
 from ctclip.networks import DenseFeatureDenoiser, Network, NetworkConfig, as_config, config_from_dict
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
-from ctclip.weights.formats import is_state_dict, read_checkpoint_dict
+from ctclip.weights.formats import is_state_dict, read_checkpoint_dict, require_no_encoder
 
 FORMAT = 1
 """Version of the header; a reader refuses what it does not know."""
 
 ENCODER_PREFIX = "encoder."
 MODEL_KEY, HEADER_KEY = "model", "ctclip"
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
+
+def _is_window(value: object) -> bool:
+    return value is None or (
+        isinstance(value, list | tuple) and len(value) == 2 and all(type(each) in (int, float) for each in value)
+    )
+
+
+HEADER_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "config": (_is_mapping, "the fields of a network's config by name"),
+    "hu_window": (_is_window, "two numbers in HU, or None"),
+    "encoder_sha256": (lambda value: isinstance(value, str | None), "a text, or None"),
+    "provenance": (_is_mapping, "plain values by name"),
+}
+"""What each field of a header must be: a file may hold anything."""
 
 
 @dataclass
@@ -84,6 +105,12 @@ class CheckpointHeader:
             raise WeightsError(
                 f"checkpoint format {values.get('format')!r} is unknown, expected {FORMAT}; update ctclip"
             )
+        for name, (fits, expected) in HEADER_FIELDS.items():
+            found = reprlib.repr(values[name]) if name in values else "nothing"
+            if name not in values or not fits(values[name]):
+                raise WeightsError(
+                    f"the checkpoint's header is damaged: {name} must be {expected}, found {found}; get the file again"
+                )
         try:
             return cls(
                 config=config_from_dict(values["config"]),
@@ -166,7 +193,9 @@ def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tenso
     """
     content = read_checkpoint_dict(path)
     if HEADER_KEY not in content or MODEL_KEY not in content:
-        hint = "; 'ctclip weights import' turns a published checkpoint into one" if "params" in content else ""
+        require_no_encoder(content, path.name)
+        published = not {"params", "last.weight", "module.last.weight"}.isdisjoint(content)
+        hint = "; 'ctclip weights import' turns a published checkpoint into one" if published else ""
         raise WeightsError(f"{path.name} is no ctclip checkpoint: it holds {sorted(map(str, content))[:5]}{hint}")
     state = content[MODEL_KEY]
     if not isinstance(content[HEADER_KEY], dict) or not is_state_dict(state):

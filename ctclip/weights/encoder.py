@@ -11,9 +11,13 @@ from torch import nn
 from ctclip.errors import WeightsError
 from ctclip.networks import BackboneEncoder, FreezableEncoder
 from ctclip.weights.checkpoint import ENCODER_PREFIX
-from ctclip.weights.formats import read_state, require_finite_weights
-
-VISUAL_PREFIX, PARALLEL_PREFIX = "visual.", "module."
+from ctclip.weights.formats import (
+    PARALLEL_PREFIX,
+    VISUAL_PREFIX,
+    read_state,
+    require_finite_weights,
+    without_prefix,
+)
 
 UNUSED_VISUAL = ("layer4.", "attnpool.")
 """Parts of CLIP's image tower that the denoiser does not have."""
@@ -71,25 +75,25 @@ def image_tower_state(found: dict[str, torch.Tensor], source: str) -> dict[str, 
     Raises:
         WeightsError: when the names are those of another kind of model.
     """
-    found = _without_prefix(found, PARALLEL_PREFIX)
+    found = without_prefix(found, PARALLEL_PREFIX)
     if any(name.startswith(VISUAL_PREFIX) for name in found):
         strangers = [name for name in found if not name.startswith((VISUAL_PREFIX, *TEXT_TOWER))]
         if strangers:
             raise WeightsError(f"{source} holds entries that are no part of CLIP: {_some(strangers)}")
         found = {name: values for name, values in found.items() if name.startswith(VISUAL_PREFIX)}
-        found = _without_prefix(found, VISUAL_PREFIX)
+        found = without_prefix(found, VISUAL_PREFIX)
     _refuse_other_models(found, source)
     return {name: values for name, values in found.items() if not name.startswith(UNUSED_VISUAL)}
 
 
 def _encoder_of_denoiser(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     inside = {name: values for name, values in found.items() if name.startswith(ENCODER_PREFIX)}
-    return _without_prefix(inside, ENCODER_PREFIX)
+    return without_prefix(inside, ENCODER_PREFIX)
 
 
 def _used_by(body: nn.Module, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The entries of a timm model, without the stages and the classifier that come after the last feature."""
-    found = _without_prefix(found, PARALLEL_PREFIX)
+    found = without_prefix(found, PARALLEL_PREFIX)
     parts = {name.split(".")[0] for name in body.state_dict()}
     return {name: values for name, values in found.items() if name.split(".")[0] in parts}
 
@@ -120,12 +124,6 @@ def load_encoder_state(encoder: nn.Module, state: dict[str, torch.Tensor], sourc
         )
     require_finite_weights(state, source)
     encoder.load_state_dict(expected | state)
-
-
-def _without_prefix(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    if not all(name.startswith(prefix) for name in state):
-        return state
-    return {name.removeprefix(prefix): values for name, values in state.items()}
 
 
 def _refuse_other_models(state: dict[str, torch.Tensor], source: str) -> None:

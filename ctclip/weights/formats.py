@@ -16,6 +16,19 @@ STATE_KEYS = ("state_dict", "model", "params")
 """Where files hold a state dict: open_clip and Lightning, ctclip, and the code published with the paper."""
 
 
+VISUAL_PREFIX, PARALLEL_PREFIX = "visual.", "module."
+"""Of the image tower in a whole CLIP model, and of what was trained on several GPUs."""
+
+ENCODER_ONLY = "an encoder only; give it with --encoder-weights"
+
+
+def without_prefix(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The same without a prefix that all names have."""
+    if not all(name.startswith(prefix) for name in state):
+        return dict(state)
+    return {name.removeprefix(prefix): values for name, values in state.items()}
+
+
 def read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """All tensors of a weights file by name, on the CPU, and the format it was found in.
 
@@ -48,9 +61,14 @@ def read_checkpoint_dict(path: Path) -> dict[str, Any]:
     """The mapping in a PyTorch file, read with ``weights_only`` so that no code in it can run.
 
     Raises:
-        WeightsError: when the file is missing, damaged, holds code, or holds no mapping.
+        WeightsError: when the file is missing, damaged, holds code, holds no mapping, or is of a format in which only
+            encoders come.
     """
     _require_file(path)
+    if _is_safetensors(path):
+        raise WeightsError(f"{path.name} is a safetensors file: {ENCODER_ONLY}")
+    if _is_torchscript(path):
+        raise WeightsError(f"{path.name} is a TorchScript archive, such as OpenAI's CLIP: {ENCODER_ONLY}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for damaged files
@@ -62,6 +80,17 @@ def read_checkpoint_dict(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path.name} holds a {type(content).__name__}, expected a mapping of tensors")
     return dict(content)
+
+
+def require_no_encoder(content: Mapping[Any, Any], source: str) -> None:
+    """Say it where CLIP is given in place of a denoiser.
+
+    Raises:
+        WeightsError: when entries, or those of a state dict among them, have the names of CLIP's image tower.
+    """
+    names = [*content, *(name for key in STATE_KEYS if isinstance(content.get(key), Mapping) for name in content[key])]
+    if any(str(name).removeprefix(PARALLEL_PREFIX).startswith(VISUAL_PREFIX) for name in names):
+        raise WeightsError(f"{source} holds CLIP (visual.*): {ENCODER_ONLY}")
 
 
 def is_state_dict(values: Any) -> TypeGuard[Mapping[str, torch.Tensor]]:

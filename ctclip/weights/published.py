@@ -12,7 +12,14 @@ import torch
 from ctclip.errors import WeightsError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, network_from_config
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
-from ctclip.weights.formats import is_state_dict, read_checkpoint_dict, require_finite_weights
+from ctclip.weights.formats import (
+    PARALLEL_PREFIX,
+    is_state_dict,
+    read_checkpoint_dict,
+    require_finite_weights,
+    require_no_encoder,
+    without_prefix,
+)
 
 LAYER4 = "encoder.layer4."
 """Computed and thrown away by the published code; its 60 keys are the only ones that are dropped."""
@@ -28,7 +35,7 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
     The buffers matter: training moved them, so the saved encoder is no longer exactly CLIP's.
 
     Args:
-        path: a PyTorch file ``{"params": state_dict}``.
+        path: a PyTorch file ``{"params": state_dict}``, or the state dict alone; with ``module.`` in front or without.
 
     Returns:
         the network in eval mode, in the *reference* configuration; the HU window is ``None`` for colour networks.
@@ -37,12 +44,14 @@ def read_published(path: Path) -> tuple[DenseFeatureDenoiser, HUWindow | None]:
         WeightsError: when the file is no such checkpoint, or its weights are not finite.
     """
     content = read_checkpoint_dict(path)
-    params = content.get("params")
+    require_no_encoder(content, path.name)
+    params = content.get("params", content)
     if not is_state_dict(params):
         raise WeightsError(
             f"{path.name} is no published checkpoint: expected a state dict under 'params', "
             f"found {sorted(map(str, content))[:5]}"
         )
+    params = without_prefix(params, PARALLEL_PREFIX)
     config = _config(params, path.name)
     network = network_from_config(config)
     assert isinstance(network, DenseFeatureDenoiser)
@@ -71,17 +80,28 @@ def _rename(name: str) -> str:
 def _config(params: Mapping[str, Any], source: str) -> DenoiserConfig:
     """The reference configuration with the sizes that the tensors show."""
     try:
-        last: torch.Tensor = params["last.weight"]
+        last, stem = (_convolution(params, name, source) for name in ("last.weight", "encoder.conv3.weight"))
         blocks = tuple(_count_blocks(params, layer) for layer in (1, 2, 3))
         return DenoiserConfig.reference(
             in_channels=1 if "first.weight" in params else 3,
             encoder_layers=blocks,
-            encoder_width=params["encoder.conv3.weight"].shape[0],
+            encoder_width=stem.shape[0],
             decoder_width=last.shape[1],
             encoder_name="encoder of a published checkpoint (CLIP RN50 with BatchNorm statistics moved by training)",
         )
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError) as error:
         raise WeightsError(f"{source} does not hold the published network: {error} is missing or empty") from error
+
+
+def _convolution(params: Mapping[str, torch.Tensor], name: str, source: str) -> torch.Tensor:
+    """A convolution's weight, whose shape is about to tell the network's size."""
+    weight = params[name]
+    if weight.ndim != 4:
+        raise WeightsError(
+            f"{source} does not hold the published network: {name} has the shape {tuple(weight.shape)}, expected the "
+            "four dimensions of a convolution's weight"
+        )
+    return weight
 
 
 def _count_blocks(params: Mapping[str, Any], layer: int) -> int:

@@ -24,7 +24,7 @@ from ctclip.cli.main import app
 from ctclip.networks import PeerConfig, PeerDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.weights import save_checkpoint
-from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, command_line, small
+from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, WIDTH, command_line, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
 TWO_CHANNELS = {"network_config#in_channels": 2}
@@ -212,6 +212,15 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         ("train", ["train", "evaluate"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
         ("infer", ["inference"], "DATA", TWO_CHANNELS, "in_channels must be 1 or 3, found 2"),
         ("infer", ["inference"], "DATA", MISSPELT, ".*'encoder_wdith'; its fields are encoder_layers"),
+        *(
+            (kind, files, "DATA", {"network_config": 5}, "network_config must be a mapping of .*, found 5;")
+            for kind, files in (("train", ["train"]), ("train", ["train", "evaluate"]), ("infer", ["inference"]))
+        ),
+        ("infer", ["inference"], "DATA", {"batch_size": 0}, "batch_size must be a whole number of at least 1, found 0"),
+        ("infer", ["inference"], "DATA", {"batch_size": "x"}, "batch_size must be a whole number of .*, found 'x'"),
+        ("train", ["train"], "DATA", {"lesions": [3]}, r"lesions must be two whole numbers, .*, found \[3\]"),
+        ("train", ["train"], "DATA", {"noise": 5}, "noise must be a random transform such as .*, found 5"),
+        ("train", ["train"], "DATA", {"augmentation_gamma": -1}, "augmentation_gamma must be a finite .*, found -1"),
         ("infer", ["inference"], "DATA", {"device": "gpu"}, "unknown device 'gpu'"),
         ("infer", ["inference"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ("train", ["train", "evaluate"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
@@ -234,6 +243,7 @@ def test_mistakes_end_in_one_line(
         ({"backend": "tensorrt"}, "backend must be one of .*, found 'tensorrt'"),
         ({"backend": "openvino", "model_file": "PEER"}, "backend 'openvino' is for networks on CLIP's ResNet"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99'"),
+        ({"network_config": 5}, "network_config must be a mapping of the network's fields, found 5"),
     ],
 )
 def test_mistakes_with_natural_images_end_in_one_line(
@@ -245,6 +255,31 @@ def test_mistakes_with_natural_images_end_in_one_line(
     settings = {key: str(peer) if value == "PEER" else value for key, value in settings.items()}
     with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
         _run(_workflow("infer", "natural_clip_denoising", ["inference"], **places, **settings))
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "message"),
+    [
+        (["train", "train_paper"], {"epochs": 500}, "constant_steps must be below the 50000 steps .*, found 92000"),
+        (["train", "train_paper"], {"constant_steps": 300000}, "constant_steps must be below the 300000 steps"),
+        (["train"], {"noise": 5}, "noise must be a random transform such as .*, found 5"),
+        (["train"], {"augmentation_gamma": -1}, "augmentation_gamma must be a finite number of at least 0, found -1"),
+        (["train"], {"network_config": 5}, "network_config must be a mapping of the network's fields, found 5"),
+        (["train", "evaluate"], {"network_config": 5}, "network_config must be a mapping of the network's .*, found 5"),
+    ],
+)
+def test_settings_with_which_natural_images_cannot_train(
+    files: list[str], settings: dict[str, Any], message: str, tmp_path: Path, image_folder: Path, clip_weights: Path
+) -> None:
+    places = {
+        "dataset_dir": str(image_folder),
+        "output_dir": str(tmp_path / "out"),
+        "encoder_weights": str(clip_weights),
+    }
+    if "network_config" not in settings:
+        places |= {"network_config#encoder_width": WIDTH, "network_config#decoder_width": WIDTH}
+    with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
+        _workflow("train", "natural_clip_denoising", files, **{**places, **settings}).initialize()
 
 
 def test_peers_denoise_natural_images_on_a_cpu(tmp_path: Path, image_folder: Path, peer: Path) -> None:
@@ -300,6 +335,26 @@ def test_data_and_settings_that_cannot_train(
     workflow = ConfigWorkflow(configs, workflow_type="train", **small(**places, projection_noise=0.0, **settings))
     with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
         workflow.initialize()
+
+
+@pytest.mark.parametrize("bundle", CT_BUNDLES)
+def test_a_training_volume_of_air_is_named(
+    bundle: str, ct_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(ct_folder, data)
+    air = np.random.RandomState(0).randint(-1020, -980, (96, 96, 6)).astype(np.int16)
+    air[0, 0, 0] = -500
+    nib.save(nib.Nifti1Image(air, np.diag([-0.7, -0.7, 2.0, 1])), data / "air.nii.gz")
+    workflow = _workflow("train", bundle, ["train"], **small(dataset_dir=str(data), held_out_patients=0))
+    with pytest.raises(SystemExit) as ended:
+        workflow.parser.get_parsed_content("train#dataset")
+    assert str(ended.value) == (
+        "ctclip: air.nii.gz holds no body: its highest value is -500 HU, expected some above -500 HU; leave it out of "
+        "the training data"
+    )
+    output = capsys.readouterr()
+    assert "Traceback" not in output.out + output.err
 
 
 def test_a_mistake_that_shows_during_a_run_is_one_line_too(

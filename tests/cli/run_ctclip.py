@@ -4,6 +4,29 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctclip.pipeline import DenoiserSpec, series
+
+if TYPE_CHECKING:
+    from ctclip.denoise import Denoiser
+    from ctclip.dicom import CTSlice
+
+READ_SLICE = series.read_slice
+
+
+def _read_slowly(path: Path) -> CTSlice:
+    time.sleep(float(os.environ["CTCLIP_TEST_SECONDS_PER_SLICE"]))
+    return READ_SLICE(path)
+
+
+class SlowSpec(DenoiserSpec):
+    """Slows its process down, which may be a worker of Ray."""
+
+    def load(self) -> Denoiser:
+        series.read_slice = _read_slowly
+        return super().load()
 
 
 def main() -> None:
@@ -12,16 +35,11 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-    if seconds := os.environ.get("CTCLIP_TEST_SECONDS_PER_SLICE"):
-        from ctclip.pipeline import series as pipeline
+    if os.environ.get("CTCLIP_TEST_SECONDS_PER_SLICE"):
+        import ctclip.pipeline
+        from tests.cli import run_ctclip  # not __main__, which workers do not have
 
-        read_slice = pipeline.read_slice
-
-        def slow(path: object) -> object:
-            time.sleep(float(seconds))
-            return read_slice(path)  # type: ignore[arg-type]
-
-        pipeline.read_slice = slow  # type: ignore[assignment]
+        ctclip.pipeline.DenoiserSpec = run_ctclip.SlowSpec  # type: ignore[misc]
     from ctclip.cli.main import run
 
     run()

@@ -30,7 +30,8 @@ from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_series_numbers, scan
 from ctclip.dicom.archive import unpacked
 from ctclip.errors import ConfigError
-from ctclip.files import PARTIAL_PREFIX, REPLACED_PREFIX, atomic_folder
+from ctclip.files import PARTIAL_PREFIX, REPLACED_PREFIX, atomic_folder, clean_up
+from ctclip.locks import hold
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
 
@@ -144,6 +145,26 @@ def test_a_run_that_is_told_to_end_leaves_nothing(
     assert process.wait(60) == 128 + told[0]
     assert not list(unpacked.iterdir())
     assert not (tmp_path / "out").exists()
+
+
+def test_what_killed_workers_leave_is_removed_as_soon_as_they_have_ended(tmp_path: Path) -> None:
+    final, busy = tmp_path / "2.25.1", tmp_path / "2.25.2"
+    killed, running, foreign = (
+        tmp_path / f"{PARTIAL_PREFIX}0123456{digit}-{name}"
+        for digit, name in enumerate((final.name, busy.name, "2.25.3"))
+    )
+    earlier = tmp_path / f"{REPLACED_PREFIX}01234567-{final.name}"
+    for folder in (killed, running, foreign, earlier):
+        folder.mkdir()
+    ending, other = hold(killed), hold(running)
+    assert ending is not None
+    assert other is not None
+    timer = threading.Timer(0.5, os.close, [ending])
+    timer.start()
+    clean_up([final, busy], wait_s=2.0)
+    timer.join()
+    os.close(other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([final.name, running.name, foreign.name])
 
 
 def test_strict_writes_nothing_when_one_slice_is_bad(export: Path, tiny_model: Path, tmp_path: Path) -> None:

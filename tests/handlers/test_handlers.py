@@ -126,6 +126,14 @@ def test_an_epoch_of_a_resumed_run_draws_what_it_draws_in_one_run() -> None:
     assert draws(epoch=1, max_epochs=2, epoch_length=3) == whole[3:]
 
 
+@pytest.mark.parametrize(
+    ("settings", "name"), [({"prob": 2.0}, "prob"), ({"prob": -1}, "prob"), ({"alpha": 0}, "alpha")]
+)
+def test_mixup_refuses_what_is_no_probability_or_weight(settings: dict[str, float], name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be .*, found {settings[name]}$"):
+        MixUpBatch(**settings)
+
+
 def test_mixup_draws_a_weight_for_every_pair_from_its_distribution() -> None:
     """Of a batch of 0 and 1 that are blended with each other, 1 - w and w of independent weights are left."""
     torch.manual_seed(0)

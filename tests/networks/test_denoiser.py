@@ -52,6 +52,14 @@ def test_padding_mirrors_and_falls_back_to_repetition() -> None:
         assert torch.equal(pad_to_multiple(row.mT, multiple), pad_to_multiple(row, multiple).mT)
 
 
+@pytest.mark.parametrize("gamma", [-1, float("nan"), float("inf"), "strong", True])
+def test_augmentation_refuses_what_is_no_strength(gamma: float) -> None:
+    with pytest.raises(
+        ConfigError, match=f"^augmentation_gamma must be a finite number of at least 0, found {gamma!r}"
+    ):
+        ProgressiveFeatureAugmentation(gamma)
+
+
 def test_augmentation_grows_with_depth_and_only_in_training() -> None:
     torch.manual_seed(0)
     augmentation = ProgressiveFeatureAugmentation(0.025)

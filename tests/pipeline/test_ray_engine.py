@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typer.testing import CliRunner, Result
 from ctclip.cli.main import app
 from ctclip.dicom import Series, scan
 from ctclip.errors import ConfigError
+from ctclip.files import PARTIAL_PREFIX
 from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline import series as pipeline_series
 from ctclip.pipeline.ray_engine import (
@@ -177,6 +179,47 @@ def test_a_cluster_of_its_own_says_nothing_and_learns_nothing(export: Path, tmp_
     assert len(derived) == 1
 
 
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_run_that_is_told_to_end_keeps_what_is_done_and_leaves_nothing_else(
+    export: Path, tiny_model: Path, tmp_path: Path, told: signal.Signals
+) -> None:
+    pytest.importorskip("ray", reason="the package ray is not installed: pip install 'ctclip[ray]'")
+    out, session = tmp_path / "out", tempfile.mkdtemp(prefix="ctclip-ray-")
+    foreign = out / f"{PARTIAL_PREFIX}01234567-2.25.1"  # of another series: none of this run's business
+    foreign.mkdir(parents=True)
+    own = {"CTCLIP_TEST_SECONDS_PER_SLICE": "3", "RAY_TMPDIR": session, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.cli.run_ctclip", "denoise", str(export), str(out), "--engine", "ray"),
+            *("--model", str(tiny_model), "--device", "cpu", "--backend", "eager"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **own},
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(told, signal.SIG_DFL),  # tests in the background ignore SIGINT
+    )
+
+    def one_is_done_and_another_begun() -> bool:
+        partial = set(out.glob(f"{PARTIAL_PREFIX}*")) - {foreign}
+        return bool(partial) and any(out.glob("2.25.*"))
+
+    try:
+        deadline = time.monotonic() + 300
+        while process.poll() is None and not one_is_done_and_another_begun() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, told) if told == signal.SIGINT else process.send_signal(told)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        shutil.rmtree(session, ignore_errors=True)
+    assert process.returncode == 128 + told
+    assert "***" not in errors, "Ray's stack trace"
+    assert [path for path in out.iterdir() if path.name.startswith(".")] == [foreign]
+    assert {len(list(path.iterdir())) for path in out.glob("2.25.*")} == {2}
+
+
 def test_without_the_package_it_is_one_line(
     export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +252,7 @@ def test_a_worker_without_work_is_let_go(chosen: tuple[Series, ...], tmp_path: P
     class Handle:
         def __init__(self, *_: object) -> None:
             alive.add(self)
-            self.denoise = SimpleNamespace(remote=lambda series, job: series.uid)
+            self.folder = self.denoise = SimpleNamespace(remote=lambda series, job: series.uid)
 
     def wait(running: list[Any], num_returns: int) -> Any:
         gc.collect()

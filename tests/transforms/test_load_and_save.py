@@ -14,7 +14,7 @@ from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.errors import ConfigError, DataError
 from ctclip.phantom import body_phantom_hu
-from ctclip.transforms import LoadImageCTd, RequireSameGridd, SaveImageCTd
+from ctclip.transforms import LoadImageCTd, RequireBodyd, RequireSameGridd, SaveImageCTd
 from ctclip.transforms.load import CTReader
 
 
@@ -166,3 +166,19 @@ def test_the_axis_along_the_body_is_the_last_and_saved_in_its_place(tmp_path: Pa
     np.testing.assert_array_equal(both["mask"].numpy(), both["image"].numpy())
     np.testing.assert_allclose(both["mask"].affine, both["image"].affine)
     np.testing.assert_array_equal(both["image"].numpy(), image.numpy(), "rows and columns as they were")
+
+
+def test_a_body_is_required(tmp_path: Path) -> None:
+    volume = torch.full((1, 4, 4, 3), -1000.0)
+    with pytest.raises(
+        DataError, match="^a volume holds no body: its highest value is -1000 HU, expected some above -5"
+    ):
+        RequireBodyd("image")({"image": volume})
+    folder = tmp_path / "series"
+    write_ct_series(folder, np.full((3, 32, 32), -990, dtype=np.float32))
+    loaded = LoadImageCTd("image")({"image": sorted(str(path) for path in folder.iterdir())})
+    with pytest.raises(DataError, match=r"^series/0001.dcm holds no body: its highest value is -990 HU"):
+        RequireBodyd("image")(loaded)
+    volume[0, 0, 0, 0] = -499
+    assert RequireBodyd("image")({"image": volume})["image"] is volume
+    assert RequireBodyd("image", above_hu=-1001)(loaded)["image"] is loaded["image"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -140,18 +141,40 @@ def test_noise_of_photographs_refuses_hu_but_no_noisy_image(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "settings"),
+    ("kind", "name", "ends", "expected"),
     [
-        (RandCorrelatedNoise, {"sd_hu": (0, 5)}),
-        (RandCorrelatedNoise, {"white_fraction": (0.5, 1.5)}),
-        (RandCorrelatedNoise, {"white_fraction": (-0.1, 0.5)}),
-        (RandWhiteNoise, {"sd": (2, 1)}),
-        (RandPoissonGaussianNoise, {"sigma_s": (0, 0.1)}),
+        (RandCorrelatedNoise, "sd_hu", (0, 5), "0 < lower <= upper"),
+        (RandCorrelatedNoise, "cutoff", (0, 0.4), "0 < lower <= upper"),
+        (RandCorrelatedNoise, "low_power", (1.2, 0.5), "lower <= upper"),
+        (RandCorrelatedNoise, "white_fraction", (0.5, 1.5), "0 <= lower <= upper <= 1"),
+        (RandCorrelatedNoise, "white_fraction", (-0.1, 0.5), "0 <= lower <= upper <= 1"),
+        (RandWhiteNoise, "sd", (2, 1), "0 <= lower <= upper"),
+        (RandWhiteNoise, "sd", (-5, -5), "0 <= lower <= upper"),
+        (RandWhiteNoise, "sd", (0, float("inf")), "0 <= lower <= upper"),
+        (RandWhiteNoise, "sd", (0, float("nan")), "0 <= lower <= upper"),
+        (RandWhiteNoise, "sd", (3,), "0 <= lower <= upper"),
+        (RandWhiteNoise, "sd", 3, "0 <= lower <= upper"),
+        (RandWhiteNoise, "sd", "12", "0 <= lower <= upper"),
+        (RandSpatialGaussianNoise, "sigma", (-1, 1), "0 <= lower <= upper"),
+        (RandPoissonNoise, "scale", (-1, -1), "0 <= lower <= upper"),
+        (RandPoissonGaussianNoise, "sigma_s", (-0.1, 0.1), "0 <= lower <= upper"),
+        (RandPoissonGaussianNoise, "sigma_c", (-0.1, 0.1), "0 <= lower <= upper"),
+        (RandSaltAndPepperNoise, "amount", (2, 2), "0 <= lower <= upper <= 1"),
+        (RandSpeckleNoise, "variance", (-1, -1), "0 <= lower <= upper"),
     ],
 )
-def test_empty_ranges_are_refused(kind: Any, settings: dict) -> None:
-    with pytest.raises(ValueError, match="found"):
-        kind(**settings)
+def test_ranges_that_are_empty_or_out_of_bounds_are_refused(kind: Any, name: str, ends: object, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{name} needs {expected}, found {ends!r}')}$"):
+        kind(**{name: ends})
+
+
+def test_levels_at_which_there_is_no_such_noise_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^sigma_s must be above 0, found \(0, 0.1\); for read-out noise alone use"):
+        RandPoissonGaussianNoise(sigma_s=(0, 0.1))
+    with pytest.raises(ValueError, match="^peak must be a finite number above 0, or None, found 0$"):
+        RandPoissonNoise(peak=0)
+    for noise in (RandWhiteNoise(sd=(0, 0)), RandSaltAndPepperNoise(amount=[0, 0])):
+        torch.testing.assert_close(torch.as_tensor(noise(GREY)), GREY)
 
 
 @pytest.mark.gpu

@@ -186,3 +186,5 @@ def test_it_is_repeatable_inside_a_choice() -> None:
 def test_an_empty_range_is_refused() -> None:
     with pytest.raises(ValueError, match="0 < lower <= upper"):
         RandNoiseFieldd("image", "noise", sd_hu=(0, 10))
+    with pytest.raises(ValueError, match=r"^white_fraction needs 0 <= lower <= upper <= 1, found \(2, 2\)$"):
+        RandNoiseFieldd("image", "noise", white_fraction=(2, 2))

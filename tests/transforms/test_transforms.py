@@ -149,6 +149,9 @@ def test_lesions_are_the_same_in_image_and_label_and_have_the_contrast_asked_for
     assert RandLesionsd(["image"], prob=0)(flat)["image"] is flat["image"]
     with pytest.raises(ValueError, match="contrast_hu"):
         RandLesionsd("image", contrast_hu=(0, 10))
+    for count in ([3], (2, 1), (-1, 2), (0, 1.5), "12", 3):
+        with pytest.raises(ValueError, match=r"^count needs two whole numbers, 0 <= least <= greatest, found "):
+            RandLesionsd("image", count=count)
 
 
 def test_lesions_lie_everywhere_in_an_oblong_slice_and_are_as_many_as_asked_for() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import file_sha256
@@ -144,7 +146,16 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
         (("model", "decoder.more"), torch.ones(1), "does not fit the network that its header describes"),
         (("ctclip", "config", "colour"), "red", r"header is damaged: .* unknown \['colour'\]"),
         (("ctclip", "config", "in_channels"), 2, "header is damaged: in_channels"),
-        (("ctclip", "hu_window"), 3, "header is damaged"),
+        (("ctclip", "hu_window"), 3, "header is damaged: hu_window must be two numbers in HU, or None, found 3;"),
+        (
+            ("ctclip", "hu_window"),
+            ["low", 3072],
+            r"hu_window must be two numbers in HU, or None, found \['low', 3072\];",
+        ),
+        (("ctclip", "config"), 3, "config must be the fields of a network's config by name, found 3;"),
+        (("ctclip", "config"), {3: 4}, "config must be the fields of a network's config by name, found {3: 4};"),
+        (("ctclip", "encoder_sha256"), 3, "encoder_sha256 must be a text, or None, found 3;"),
+        (("ctclip", "provenance"), [1], r"provenance must be plain values by name, found \[1\];"),
         (("ctclip", "hu_window"), [3072, -1024], r"header is damaged: hu_window .* found \(3072.0, -1024.0\)"),
         (("ctclip", "hu_window"), [0, 0], "header is damaged: hu_window"),
         (("ctclip", "hu_window"), [float("nan"), 0], "header is damaged: hu_window"),
@@ -163,6 +174,31 @@ def test_wrong_values_in_a_checkpoint_are_one_line(
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=words):
         load_network(tmp_path / "a.pt")
+
+
+def test_an_encoder_in_place_of_a_denoiser_is_called_so(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = build_network(CONFIG, random_encoder=True).encoder
+    state = {f"visual.{name}": values for name, values in encoder.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that torch.jit is deprecated
+        torch.jit.save(torch.jit.script(torch.nn.Conv2d(1, 1, 1)), tmp_path / "RN50.pt")
+    save_file({name: values.contiguous() for name, values in state.items()}, tmp_path / "clip.safetensors")
+    torch.save(state, tmp_path / "clip.pt")
+    torch.save({"state_dict": {f"module.{name}": values for name, values in state.items()}}, tmp_path / "open.pt")
+    recwarn.clear()
+    for read in (load_network, read_published):
+        for name, kind in (
+            ("RN50.pt", "is a TorchScript archive, such as OpenAI's CLIP"),
+            ("clip.safetensors", "is a safetensors file"),
+            ("clip.pt", r"holds CLIP \(visual\.\*\)"),
+            ("open.pt", r"holds CLIP \(visual\.\*\)"),
+        ):
+            with pytest.raises(WeightsError, match=f"^{name} {kind}: an encoder only; give it with --encoder-weights$"):
+                read(tmp_path / name)
+    assert not recwarn.list
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("missing", [("model", "decoder.last.weight"), ("ctclip", "hu_window"), ("ctclip", "config")])

@@ -41,6 +41,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         torch.save({"params": params}, tmp_path / "other.pth")
         with pytest.raises(WeightsError, match="does not hold the published network"):
             read_published(tmp_path / "other.pth")
+    torch.save({"params": {**shapes, "last.weight": torch.tensor(1.0)}}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"last.weight has the shape \(\), expected the four dimensions of a conv"):
+        read_published(tmp_path / "other.pth")
     torch.save({"params": {"last.weight": 1}}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="expected a state dict under 'params'"):
         read_published(tmp_path / "other.pth")
@@ -70,6 +73,22 @@ def test_every_entry_of_a_published_network_is_needed(
     changed = {key: values for key, values in (params | change).items() if values is not None}
     torch.save({"params": changed}, tmp_path / "net_g.pth")
     with pytest.raises(WeightsError, match=rf"1 of \d+ entries are missing, unexpected or of another shape.* {name}$"):
+        read_published(tmp_path / "net_g.pth")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("key", ["params", None])
+def test_spellings_of_a_published_network(tmp_path: Path, prefix: str, key: str | None) -> None:
+    network = DenseFeatureDenoiser(DenoiserConfig.reference(encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=4))
+    params = {prefix + _published(own): values for own, values in network.state_dict().items()}
+    torch.save({key: params} if key else params, tmp_path / "net_g.pth")
+    found, _ = read_published(tmp_path / "net_g.pth")
+    assert all(torch.equal(values, network.state_dict()[own]) for own, values in found.state_dict().items())
+    with pytest.raises(WeightsError, match="'ctclip weights import' turns a published checkpoint into one"):
+        load_network(tmp_path / "net_g.pth")
+    more = {**params, prefix + "more": torch.zeros(1)}
+    torch.save({key: more} if key else more, tmp_path / "net_g.pth")
+    with pytest.raises(WeightsError, match="1 of .* entries are missing, unexpected or of another shape.* more$"):
         read_published(tmp_path / "net_g.pth")
 
 
