@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ctclip.errors import ConfigError
 from ctclip.networks.config import DenoiserConfig, config_of_fields
 from ctclip.networks.denoiser import DenseFeatureDenoiser
 from ctclip.networks.peers import PeerConfig, PeerDenoiser
