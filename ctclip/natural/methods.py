@@ -166,8 +166,10 @@ def _model(spec: MethodSpec) -> ImageMethod:
                 f"out of memory on {device}: {rows} x {columns} pixels do not fit; make it smaller"
             ) from None
 
-    description = f"{config.encoder_name}; {device}, {precision}, {backend}" + (
-        "; adapted to the noise at every brightness" if spec.adapt else ""
-    )
-    method = AdaptiveDenoiser(denoise_or_say_why_not) if spec.adapt else denoise_or_say_why_not
-    return ImageMethod(spec.label, description, loaded.sha256, method)
+    description = f"{config.encoder_name}; {device}, {precision}, {backend}"
+    if not spec.adapt:
+        return ImageMethod(spec.label, description, loaded.sha256, denoise_or_say_why_not)
+    channels = config.in_channels
+    description += "; adapted to the noise at every brightness" + ("" if channels == RGB_CHANNELS else ", grey")
+    adaptive = AdaptiveDenoiser(denoise_or_say_why_not, in_channels=channels)
+    return ImageMethod(spec.label, description, loaded.sha256, adaptive)

@@ -242,6 +242,33 @@ def test_a_grey_image_gets_less_noise_than_a_colour_one(picture: np.ndarray) -> 
     assert seen[0] * 255 == pytest.approx(15 / 3**0.5, rel=0.15)
 
 
+def test_a_grey_image_in_three_channels_is_denoised_as_a_grey_one(picture: np.ndarray) -> None:
+    """Between others in a batch, whose results stay what they are."""
+    noisy = Noise("gaussian", 30).add_to(picture)
+    grey = noisy[..., :1]
+
+    def blur(images: np.ndarray) -> np.ndarray:
+        return (images + np.roll(images, 1, axis=1) + np.roll(images, 1, axis=2)) / 3
+
+    denoise = AdaptiveDenoiser(blur)
+    together = denoise(np.stack([noisy, grey.repeat(3, axis=-1), noisy[::-1]]))
+    np.testing.assert_array_equal(together[1], denoise(grey[np.newaxis])[0].repeat(3, axis=-1))
+    np.testing.assert_array_equal(together[[0, 2]], denoise(np.stack([noisy, noisy[::-1]])))
+    np.testing.assert_array_equal(denoise(grey.repeat(3, axis=-1)[np.newaxis])[0], together[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_for_grey_images_sees_the_noise_of_its_training(picture: np.ndarray, channels: int) -> None:
+    seen: list[float] = []
+
+    def spy(images: np.ndarray) -> np.ndarray:
+        seen.append(_measured(images[0]).sd)
+        return images
+
+    AdaptiveDenoiser(spy, in_channels=1)(Noise("gaussian", 30).add_to(picture[..., :channels])[np.newaxis])
+    assert seen[0] * 255 == pytest.approx(15, rel=0.15)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_one_brightness_has_one_sd(level: float) -> None:

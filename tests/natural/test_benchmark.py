@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError, DataError, WeightsError
+from ctclip.natural.adaptive import AdaptiveDenoiser
 from ctclip.natural.benchmark import Cell, image_quality, psnr, run_cells
 from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
@@ -284,6 +285,15 @@ def test_a_ct_model_is_refused() -> None:
         make_method(MethodSpec("ct-compact", is_model=True))
     with pytest.raises(ConfigError, match="unknown baseline"):
         make_method(MethodSpec("nothing", is_model=False))
+
+
+def test_a_grey_network_is_adapted_as_one(tmp_path: Path) -> None:
+    config = DenoiserConfig((1, 1, 1), 4, 4, residual=True)
+    save_checkpoint(DenseFeatureDenoiser(config), tmp_path / "grey.pt", hu_window=None)
+    method = make_method(MethodSpec(str(tmp_path / "grey.pt"), True, True, device="cpu", backend="eager"))
+    assert isinstance(method.denoise, AdaptiveDenoiser)
+    assert method.denoise.in_channels == 1
+    assert method.description.endswith("at every brightness, grey")  # cells measured otherwise are not taken for it
 
 
 @pytest.fixture
