@@ -6,6 +6,7 @@ import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,19 @@ GREY_MODES, COLOUR_MODES = ("1", "L", "LA", "La"), ("RGB", "RGBA", "RGBX", "RGBa
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Those for grey with 16 bits; "I" has room for more, but is what some versions make of a 16-bit PNG."""
 
-IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
+IMAGE_WIDTH, IMAGE_LENGTH, PHOTOMETRIC = 256, 257, 262
 """Tags of TIFF."""
+
+WHITE_IS_ZERO = 0
+"""Of its photometric interpretation; Pillow inverts such values of 8 bits, but not those of 16."""
+
+ANIMATED = ("PNG", "GIF", "WEBP")
+"""Formats whose further frames Pillow leaves out without a word. (Those of a telephone's JPEG are previews.)"""
+
+LARGEST_DEEP = 65535
+
+LEAST_BITS = 14
+"""Grey with 16 bits whose values need no more than so many is mostly of a camera with fewer."""
 
 EXPECTED_PIXELS = "expected grey or RGB with 8 bits, or grey with 16; convert it first"
 
@@ -99,7 +111,8 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
 def read_image(path: Path) -> np.ndarray:
     """Rows, columns and 1 or 3 channels of an image file, float32 in [0, 1]; transparency is left out.
 
-    An image that its EXIF data turn is turned: as a viewer shows it.
+    An image that its EXIF data turn is turned: as a viewer shows it. Grey with 16 bits of which the values use a quarter
+    or less is a warning: against that range its noise is weak.
 
     Raises:
         DataError: when the file cannot be read as an image, or its values are neither 8 bits nor grey with 16.
@@ -119,16 +132,36 @@ def read_image(path: Path) -> np.ndarray:
             if _is_mixed_up(image):
                 raise DataError(f"{path.name} is a turned TIFF file without compression, expected an upright one")
             deep = mode in DEEP_MODES
+            inverted = deep and image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
             upright = _upright(image, path.name)
             values = np.asarray(upright if deep else upright.convert("L" if mode in GREY_MODES else "RGB"))
     # A broken PNG chunk is a SyntaxError.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} cannot be read as an image ({type(error).__name__})") from error
-    largest = 65535 if deep else 255
+    largest = LARGEST_DEEP if deep else 255
     if values.min() < 0 or values.max() > largest:
         raise DataError(f"{path.name} has values from {values.min()} to {values.max()}; {EXPECTED_PIXELS}")
+    values = largest - values if inverted else values
+    if deep:
+        _warn_of_unused_bits(path, int(values.max()))
     scaled = values.astype(np.float32) / largest
     return scaled if scaled.ndim == 3 else scaled[..., np.newaxis]
+
+
+@cache
+def _warn_of_unused_bits(path: Path, largest: int) -> None:
+    """Once for each file, however often a benchmark reads it."""
+    bits = largest.bit_length()
+    if 0 < bits <= LEAST_BITS:
+        logger.warning(
+            "%s: values up to %d of %d, as of %d bits, so that its noise counts as weak and mostly stays: "
+            "stretch it first, for example by %d",
+            path.name,
+            largest,
+            LARGEST_DEEP,
+            bits,
+            2 ** (16 - bits),
+        )
 
 
 def _upright(image: Any, name: str) -> Any:
@@ -151,7 +184,9 @@ def _is_mixed_up(image: Any) -> bool:
 
 
 def _is_stack(image: Any) -> bool:
-    """Whether a TIFF file has a second page that is no thumbnail."""
+    """Whether an image is animated, or a TIFF file has a second page that is no thumbnail."""
+    if image.format in ANIMATED:
+        return bool(getattr(image, "is_animated", False))
     if image.format != "TIFF" or image.n_frames == 1:
         return False
     size = image.size

@@ -29,6 +29,9 @@ from ctclip.weights import save_checkpoint
 ORIENTATION = 0x0112
 """The EXIF tag."""
 
+PHOTOMETRIC = 262
+"""The tag of TIFF."""
+
 IDENTITY = MethodSpec("identity", is_model=False)
 
 
@@ -278,6 +281,49 @@ def test_a_stack_of_pages_is_refused_and_a_thumbnail_is_not(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"stack\.tif holds several images of one size, expected one per file"):
         read_image(tmp_path / "stack.tif")
     np.testing.assert_allclose(read_image(tmp_path / "one.tif"), np.full((6, 8, 1), 0.2))
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(1023, 10), (4095, 12), (300, 9)])
+def test_values_that_use_a_part_of_16_bits_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, largest: int, bits: int
+) -> None:
+    Image.fromarray(np.array([[0, largest]], np.uint16)).save(tmp_path / "dark.png")
+    Image.fromarray(np.array([[0, 40000]], np.uint16)).save(tmp_path / "full.png")
+    Image.fromarray(np.array([[0, 0]], np.uint16)).save(tmp_path / "black.png")
+    for name in ("dark.png", "full.png", "black.png", "dark.png"):
+        read_image(tmp_path / name)
+    assert caplog.messages == [
+        f"dark.png: values up to {largest} of 65535, as of {bits} bits, so that its noise counts as weak and mostly "
+        f"stays: stretch it first, for example by {2 ** (16 - bits)}"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_an_animation_is_refused(tmp_path: Path, kind: str) -> None:
+    frame, other = Image.new("L", (8, 6), 51), Image.new("L", (8, 6), 102)
+    frame.save(tmp_path / "moving.png", kind, save_all=True, append_images=[other])
+    frame.save(tmp_path / "still.png", kind)
+    with pytest.raises(DataError, match=r"moving\.png holds several images of one size, expected one per file"):
+        read_image(tmp_path / "moving.png")
+    assert read_image(tmp_path / "still.png").shape[:2] == (6, 8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_file_in_which_white_is_0_is_no_negative(tmp_path: Path, dtype: type, compression: str) -> None:
+    largest = int(np.iinfo(dtype).max)
+    stored = np.array([[0, largest], [largest // 5, largest]], dtype)
+    given = largest - stored if dtype is np.uint8 else stored  # Pillow inverts 8 bits when it writes, too
+    Image.fromarray(given).save(tmp_path / "in.tif", compression=compression, tiffinfo={PHOTOMETRIC: 0})
+    with Image.open(tmp_path / "in.tif") as image:
+        assert image.tag_v2[PHOTOMETRIC] == 0
+    shown = [[1, 0], [0.8, 0]]
+    np.testing.assert_allclose(read_image(tmp_path / "in.tif")[..., 0], shown)
+    method = ImageMethod("nothing", "", "", lambda images: images)
+    denoise_image_file(tmp_path / "in.tif", tmp_path / "out.tif", method, strength=1)
+    with Image.open(tmp_path / "out.tif") as image:
+        assert image.tag_v2[PHOTOMETRIC] == 1
+        np.testing.assert_array_equal(np.asarray(image), np.round(np.multiply(shown, largest)))
 
 
 def test_a_ct_model_is_refused() -> None:
