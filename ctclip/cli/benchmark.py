@@ -33,7 +33,9 @@ def natural(
     output: Path = typer.Option(
         ..., parser=path, help="Folder for results; an interrupted run goes on where it stopped."
     ),
-    sets: str = typer.Option("CBSD68,Kodak24,McMaster,Urban100", help="Folders of clean images, by name or path."),
+    sets: str = typer.Option(
+        "CBSD68,Kodak24,McMaster,Urban100", help="Folders of clean images: names in --data, or paths (./NAME)."
+    ),
     real: str = typer.Option("", help="Folders of pairs with real noise, for example CC,PolyU,SIDD."),
     noise: list[str] = typer.Option(
         [], help="Family and levels, repeatable, or several in one text: 'gaussian:15,25 mixture:1-4'. Default: all."

@@ -61,7 +61,7 @@ def read_photographs(source: Path, count: int) -> list[np.ndarray]:
 
     if source.is_file():
         raise DataError(f"{source.name} is one image; expected a folder with at least 2, to compare different ones")
-    sets, _ = find_sets(source, [str(source)])
+    sets, _ = find_sets(source, [str(source.absolute())])
     return [read_image(path) for path in sets[0].spread(count).clean]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,8 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
 
     Args:
         data: the folder.
-        names: each the name of a folder in it, the start of one ("Kodak24" finds "Kodak24_500x500"), or a path.
+        names: each the name of a folder in it, the start of one ("Kodak24" finds "Kodak24_500x500"), or a path,
+            which is absolute or has a separator ("./Kodak24").
         real: look for pairs of noisy and clean images.
 
     Returns:
@@ -111,8 +113,8 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
 def read_image(path: Path) -> np.ndarray:
     """Rows, columns and 1 or 3 channels of an image file, float32 in [0, 1]; transparency is left out.
 
-    An image that its EXIF data turn is turned: as a viewer shows it. Grey with 16 bits of which the values use a quarter
-    or less is a warning: against that range its noise is weak.
+    An image that its EXIF data turn is turned: as a viewer shows it. Values that use a quarter of 16 bits or less are a
+    warning: against that range their noise is weak.
 
     Raises:
         DataError: when the file cannot be read as an image, or its values are neither 8 bits nor grey with 16.
@@ -197,8 +199,8 @@ def _is_stack(image: Any) -> bool:
 
 
 def _folder(data: Path, name: str) -> Path | None:
-    if Path(name).is_dir():
-        return Path(name)
+    if Path(name).is_absolute() or any(separator in name for separator in (os.sep, os.altsep) if separator):
+        return Path(name) if Path(name).is_dir() else None
     folders = sorted(path for path in data.iterdir() if path.is_dir())
     exact = [path for path in folders if path.name.lower() == name.lower()]
     longer = [path for path in folders if path.name.lower().startswith(name.lower())]

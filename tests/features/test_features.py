@@ -17,7 +17,7 @@ from ctclip.errors import ConfigError
 from ctclip.features.encoders import find_encoder
 from ctclip.features.report import FEATURES, write_report
 from ctclip.features.similarity import cosine_similarity, linear_cka
-from ctclip.features.sources import holds_images, noise_for_ct
+from ctclip.features.sources import holds_images, noise_for_ct, read_photographs
 from ctclip.features.study import Similarity
 from tests.dicom.fake import write_stack
 
@@ -75,6 +75,14 @@ def test_the_command_on_ct(tmp_path: Path, shared_data: Path) -> None:
     rows = json.loads((tmp_path / "out" / "features.json").read_text())["rows"]
     assert {row["noise"] for row in rows} == {"white, 20 HU", "white, 80 HU"}
     assert rows[0]["cosine"] > rows[4]["cosine"]
+
+
+def test_photographs_of_a_relative_folder_are_those_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("in", "in/in"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 64)).save(tmp_path / folder / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert len(read_photographs(Path("in"), 5)) == 2
 
 
 def test_one_photograph_is_not_enough(tmp_path: Path) -> None:

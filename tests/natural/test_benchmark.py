@@ -185,6 +185,24 @@ def test_sets_are_found_by_name_or_its_start_and_missing_ones_are_reported(image
         find_sets(images / "nowhere", ["Small"])
 
 
+def test_a_name_is_that_of_a_folder_in_the_data_and_not_of_one_here(
+    images: Path, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(picture[:16, :16], tmp_path / "here" / "Small" / "other.png")
+    _save(picture[:16, :16], tmp_path / "here" / "Elsewhere" / "other.png")
+    monkeypatch.chdir(tmp_path / "here")
+    for name, files in (
+        ("Small", ["a.png", "b.png"]),
+        ("./Small", ["other.png"]),
+        (str(tmp_path / "here"), ["other.png"] * 2),
+    ):
+        (found,), _ = find_sets(images, [name])
+        assert [path.name for path in found.clean] == files
+    found, missing = find_sets(images, ["Elsewhere", "no/where"])
+    assert found == []
+    assert [line.split(":")[0] for line in missing] == ["Elsewhere", "no/where"]
+
+
 def test_spread_takes_evenly(images: Path) -> None:
     many = ImageSet("many", tuple(Path(str(index)) for index in range(11)))
     assert [path.name for path in many.spread(3).clean] == ["0", "5", "10"]
