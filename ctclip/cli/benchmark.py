@@ -66,6 +66,10 @@ def natural(
         from ctclip.natural.noise import DEFAULT_FAMILIES, parse_noise
 
         methods = _methods(model, baseline, adapt, encoder_weights, device, precision)
+        if typed(context, "noise") and not any(sets.split(",")):
+            raise ConfigError(
+                "no effect on pairs with real noise: --noise; leave it out, or name image sets with --sets"
+            )
         wanted = [each for text in noise for each in text.split()]
         noises = parse_noise(wanted or DEFAULT_FAMILIES)
         clean_sets, missing = _find_sets(data, sets)

@@ -180,8 +180,9 @@ def image_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = F
     from skimage.metrics import structural_similarity
 
     image = np.clip(image, 0, 1).astype(np.float64)
-    image = np.round(image * 255) / 255 if rounded else image
-    reference = reference.astype(np.float64)
+    if rounded:  # both as float32, which images are read as, so that equal values are equal
+        image, reference = (np.round(image * 255) / 255).astype(np.float32), reference.astype(np.float32)
+    image, reference = image.astype(np.float64), reference.astype(np.float64)
     if min(reference.shape[:2]) < SSIM_LEAST_PX:
         rows, columns = reference.shape[:2]
         raise DataError(f"an image of {rows} x {columns} is too small for SSIM; expected {SSIM_LEAST_PX} at least each")

@@ -56,6 +56,9 @@ LARGEST_DEEP = 65535
 LEAST_BITS = 14
 """Grey with 16 bits whose values need no more than so many is mostly of a camera with fewer."""
 
+SHOWN = 5
+"""Names of files that one warning holds."""
+
 EXPECTED_PIXELS = "expected grey or RGB with 8 bits, or grey with 16; convert it first"
 
 
@@ -134,7 +137,7 @@ def read_image(path: Path) -> np.ndarray:
             if _is_mixed_up(image):
                 raise DataError(f"{path.name} is a turned TIFF file without compression, expected an upright one")
             deep = mode in DEEP_MODES
-            inverted = deep and image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+            inverted = deep and _shows_0_as_white(image)
             upright = _upright(image, path.name)
             values = np.asarray(upright if deep else upright.convert("L" if mode in GREY_MODES else "RGB"))
     # A broken PNG chunk is a SyntaxError.
@@ -177,6 +180,10 @@ def _upright(image: Any, name: str) -> Any:
         return image
 
 
+def _shows_0_as_white(image: Any) -> bool:
+    return bool(image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO)
+
+
 def _is_mixed_up(image: Any) -> bool:
     """Whether Pillow would put the pixels of a lying TIFF file into the rows of a standing one."""
     if image.format != "TIFF":
@@ -217,17 +224,29 @@ def _images(folder: Path) -> list[Path]:
 def _pairs(folder: Path) -> ImageSet:
     files = _images(folder)
     by_key = {path.relative_to(folder).as_posix().lower(): path for path in files}
-    pairs = []
-    for key, path in by_key.items():
-        for partner in _clean_names(key):
-            partner_path = by_key.get(partner) or _other_suffix(by_key, partner)
-            if partner_path is not None:
-                pairs.append((path, partner_path))
-                break
+    clean_of = _partners(by_key)
+    pairs = [(path, clean_of[path]) for path in files if path in clean_of]
     if not pairs:
         shown = " or ".join(f"*{noisy}* beside *{clean}*" for noisy, clean in PAIR_NAMES)
         raise DataError(f"no pairs of noisy and clean images in {folder}; expected names such as {shown}")
+    alone = [path for path in files if path not in clean_of and path not in clean_of.values()]
+    if alone:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in alone[:SHOWN])
+        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+        logger.warning("%s: left out, without a partner of their own: %s%s", folder.name, names, more)
     return ImageSet(folder.name, tuple(clean for _, clean in pairs), tuple(noisy for noisy, _ in pairs))
+
+
+def _partners(by_key: dict[str, Path]) -> dict[Path, Path]:
+    """The clean image of each noisy one, each used once; one of the same format goes before others."""
+    found: dict[Path, Path] = {}
+    for find in (dict.get, _other_suffix):
+        for key, path in by_key.items():
+            candidates = [find(by_key, name) for name in _clean_names(key)]
+            free = [each for each in candidates if each is not None and each not in found.values()]
+            if free and path not in found:
+                found[path] = free[0]
+    return found
 
 
 def _clean_names(key: str) -> list[str]:

@@ -72,6 +72,13 @@ def test_quality_against_closed_forms(picture: np.ndarray) -> None:
     )
 
 
+def test_equal_values_of_8_bits_have_an_infinite_psnr(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image_quality(image, image, rounded=True) == (np.inf, 1)
+    assert image_quality(image + 0.4 / 255, image, rounded=True) == (np.inf, 1)
+
+
 def test_values_outside_the_range_are_clipped_before_they_are_judged() -> None:
     assert image_quality(np.full((32, 32, 3), 1.7), np.ones((32, 32, 3)))[0] == float("inf")
 
@@ -232,13 +239,34 @@ def test_pairs_of_real_noise_by_their_usual_names(tmp_path: Path, picture: np.nd
         find_sets(tmp_path, ["other"], real=True)
 
 
-def test_a_noisy_image_is_paired_once_however_many_clean_ones_there_are(tmp_path: Path, picture: np.ndarray) -> None:
+def test_a_noisy_image_is_paired_once_however_many_clean_ones_there_are(
+    tmp_path: Path, picture: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a_noisy.png", "a_gt.png", "a_clean.png", "b_noisy.png"):
         _save(picture[:16, :16], tmp_path / "set" / name)
     (found,), _ = find_sets(tmp_path, ["set"], real=True)
     assert [(noisy.name, clean.name) for noisy, clean in zip(found.noisy, found.clean, strict=True)] == [
         ("a_noisy.png", "a_gt.png")
     ]
+    assert caplog.messages == ["set: left out, without a partner of their own: a_clean.png, b_noisy.png"]
+
+
+def test_a_clean_image_is_paired_once_with_the_noisy_one_of_its_format(
+    tmp_path: Path, picture: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a_gt.png", "a_noisy.bmp", "a_noisy.png", "b_gt.png", "b_noisy.jpg"):
+        _save(picture[:16, :16], tmp_path / "set" / name)
+    (found,), _ = find_sets(tmp_path, ["set"], real=True)
+    assert [(noisy.name, clean.name) for noisy, clean in zip(found.noisy, found.clean, strict=True)] == [
+        ("a_noisy.png", "a_gt.png"),
+        ("b_noisy.jpg", "b_gt.png"),
+    ]
+    assert caplog.messages == ["set: left out, without a partner of their own: a_noisy.bmp"]
+    for index in range(7):
+        _save(picture[:16, :16], tmp_path / "set" / f"c{index}.png")
+    caplog.clear()
+    find_sets(tmp_path, ["set"], real=True)
+    assert caplog.messages[0].endswith("a_noisy.bmp, c0.png, c1.png, c2.png, c3.png and 3 more")
 
 
 def test_images_are_read_with_their_depth_and_channels(tmp_path: Path) -> None:
@@ -446,6 +474,7 @@ def test_real_noise_is_a_column_of_its_own(tmp_path: Path, picture: np.ndarray) 
         (["--model", "ct-compact"], "is a model for CT"),
         (["--sets", "Nowhere"], "nothing to measure"),
         (["--adapt", "maybe"], "--adapt must be"),
+        (["--sets", "", "--real", "CC", "--noise", "gaussian:15"], "no effect on pairs with real noise: --noise"),
         (["--noise", "saltpepper:2"], "at most 1"),
     ],
 )
