@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.natural.adaptive import AdaptiveDenoiser
 from ctclip.natural.benchmark import Cell, image_quality, psnr, run_cells
 from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
-from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
+from ctclip.natural.methods import ImageMethod, MethodSpec, _bm3d, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
 from ctclip.natural.sets import ImageSet, find_sets, read_image
@@ -106,6 +108,61 @@ def test_a_finished_cell_is_not_measured_again(images: Path, tmp_path: Path, mon
     _save(np.zeros((96, 128, 3)), images / "Small" / "a.png")  # another content is another cell
     run_cells(cells[:1], tmp_path / "cells")
     assert len(measured) == 2
+
+
+def test_cells_of_another_adaptation_are_measured_again(
+    images: Path, rgb_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small,), _ = find_sets(images, ["Small"])
+    cells = [
+        Cell(MethodSpec(str(rgb_model), True, adapt, device="cpu", backend="eager"), small, None)
+        for adapt in (False, True)
+    ]
+    before = [cell.key() for cell in cells]
+    monkeypatch.setattr("ctclip.natural.adaptive.ADAPTATION", 2)
+    assert [cell.key() == key for cell, key in zip(cells, before, strict=True)] == [True, False]
+
+
+def test_what_cannot_be_measured_shows_before_anything_is_measured(
+    images: Path, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(_: Cell) -> None:
+        raise AssertionError("nothing is to be measured")
+
+    def run(method: MethodSpec, small: ImageSet) -> None:
+        run_cells([Cell(method, small, Noise("gaussian", 25))], tmp_path / "cells")
+
+    monkeypatch.setattr("ctclip.natural.benchmark.measure", measured)
+    _save(picture[:20, :64], images / "Small" / "small.png")
+    (small,), _ = find_sets(images, ["Small"])
+    with pytest.raises(DataError, match=r"small\.png of Small has 20 x 64 pixels, expected 32 at least"):
+        run(MethodSpec("bm3d", is_model=False), small)
+    _save(picture[:10, :64], images / "Small" / "small.png")
+    with pytest.raises(DataError, match=r"small\.png of Small has 10 x 64 pixels, expected 11 at least"):
+        run(IDENTITY, small)
+    (images / "Small" / "small.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"small\.png cannot be read"):
+        run(IDENTITY, small)
+    pair = _real_pair(tmp_path / "pair", picture[:32, :32], picture[:32, :48])
+    with pytest.raises(DataError, match="expected equal sizes"):
+        run_cells([Cell(IDENTITY, pair, None)], tmp_path / "cells")
+    assert not (tmp_path / "cells").exists()
+
+
+def test_bm3d_is_told_of_the_noise_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    fake = types.ModuleType("bm3d")
+
+    def keep(image: np.ndarray, sd: float) -> np.ndarray:
+        told.append(sd)
+        return image
+
+    fake.bm3d = fake.bm3d_rgb = keep  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bm3d", fake)
+    flat = np.full((1024, 1024, 3), 0.5)
+    _bm3d(Noise("gaussian", 20).add_to(flat))
+    _bm3d(Noise("gaussian", 20).add_to(flat[..., :1]))
+    assert np.array(told) * 255 == pytest.approx([20, 20], rel=0.015)
 
 
 def _real_pair(folder: Path, clean: np.ndarray, noisy: np.ndarray) -> ImageSet:
