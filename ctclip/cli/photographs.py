@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def denoise_photographs(
     console: Console, source: Path, target: Path, spec: MethodSpec, strength: float, dry_run: bool, overwrite: bool
 ) -> None:
-    """Denoise an image or a folder of images, each into a file; what fails is said and does not stop the others.
+    """Denoise an image or a folder of images, each into a file; what fails does not stop the others, and is said on
+    stderr when all are done.
 
     Args:
         console: for what is said.
@@ -44,15 +45,20 @@ def denoise_photographs(
         return
     method = make_method(spec)
     console.print(f"{method.label}: {method.description}")
-    failed = 0
-    with cell_progress(console) as bar:
-        for origin, final in bar.track(jobs, description="denoising"):
-            try:
-                change = denoise_image_file(origin, final, method, strength=strength)
-            except (CtclipError, OSError) as error:
-                failed += 1
-                console.print(f"failed: {one_line(error)}")
-            else:
-                console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
+    failed: list[str] = []
+    try:
+        with cell_progress(console) as bar:
+            for origin, final in bar.track(jobs, description="denoising"):
+                try:
+                    change = denoise_image_file(origin, final, method, strength=strength)
+                except (CtclipError, OSError) as error:
+                    failed.append(f"{origin.name}: {one_line(error).removeprefix(f'{origin.name} ')}")
+                except MemoryError:
+                    failed.append(f"{origin.name}: out of memory; make it smaller, or try another machine")
+                else:
+                    console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
+    finally:  # not below the bar, which takes stderr for its own, or a quiet one drops it
+        for line in failed:
+            typer.secho(f"ctclip: {line}", fg="red", err=True)
     if failed:
-        raise typer.Exit(SOME_FAILED if failed < len(jobs) else NOTHING_DONE)
+        raise typer.Exit(SOME_FAILED if len(failed) < len(jobs) else NOTHING_DONE)

@@ -466,7 +466,10 @@ def test_an_image_that_does_not_fit_is_one_line_and_the_next_one_is_done(
     command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
     result = CliRunner().invoke(app, command)
     assert (result.exit_code, type(result.exception)) == (3, SystemExit)
-    assert result.output.count("failed: out of memory on cpu: 96 x 128 pixels do not fit; make it smaller") == 2
+    assert result.stderr.splitlines() == [
+        f"ctclip: {name}: out of memory on cpu: 96 x 128 pixels do not fit; make it smaller"
+        for name in ("a.png", "b.png")
+    ]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.png"]
 
 
@@ -655,6 +658,41 @@ def test_where_photographs_go_and_where_they_must_not(tmp_path: Path) -> None:
         image_jobs(source, tmp_path / "c.png")
 
 
+def test_what_cannot_become_a_file_is_refused_before_anything_is_denoised(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    Image.new("L", (4, 3)).save(source / "a.png")
+    (tmp_path / "notes").write_text("a file")
+    for given, target in (
+        (source, "notes"),
+        (source / "a.png", "notes"),
+        (source, "notes/below/it"),
+        (source / "a.png", "notes/b.png"),
+    ):
+        with pytest.raises(ConfigError, match=r"notes is a file, expected a folder"):
+            image_jobs(given, tmp_path / target, overwrite=True)
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"a\.png is a folder, expected a file"):
+        image_jobs(source, tmp_path / "out", overwrite=True)
+    assert image_jobs(source, tmp_path / "out" / "a.png") == [(source / "a.png", tmp_path / "out" / "a.png" / "a.png")]
+
+
+def test_a_photograph_without_enough_memory_does_not_stop_the_others(
+    images: Path, rgb_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> np.ndarray:
+        if path.name == "a.png":
+            raise MemoryError
+        return read_image(path)
+
+    monkeypatch.setattr("ctclip.natural.files.read_image", read)
+    command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--quiet"])
+    assert result.exit_code == 3
+    assert result.stderr == "ctclip: a.png: out of memory; make it smaller, or try another machine\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
+
+
 def test_results_beyond_the_range_are_clipped_and_the_change_is_in_grey_values(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 6), 51, np.uint8)).save(tmp_path / "in.png")
     for value, strength, grey in ((1.7, 1, 255), (-0.7, 1, 0), (0.6, 0.5, 102), (1.7, 0.5, 153)):
@@ -735,6 +773,12 @@ def test_16_bits_do_not_become_8(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 6), 40000, np.uint16)).save(tmp_path / "in.png")
     with pytest.raises(DataError, match=r"\.jpg holds 8 bits, the image has 16"):
         write_like(tmp_path / "in.png", tmp_path / "out.jpg", np.full((4, 6, 1), 0.5))
+
+    def denoise(_: np.ndarray) -> np.ndarray:
+        raise AssertionError("refused before it is denoised")
+
+    with pytest.raises(DataError, match=r"\.bmp holds 8 bits, the image has 16"):
+        denoise_image_file(tmp_path / "in.png", tmp_path / "out.bmp", ImageMethod("", "", "", denoise), strength=1)
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
@@ -754,7 +798,10 @@ def test_one_damaged_photograph_does_not_stop_the_others(tmp_path: Path, picture
     command = ["denoise", str(source), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 3
-    assert "failed: b.png cannot be read as an image" in result.output
+    assert result.stderr == "ctclip: b.png: cannot be read as an image (UnidentifiedImageError)\n"
+    assert [line.split(":")[0] for line in result.stdout.splitlines()][1:3] == ["a.png", "c.png"]
+    quiet = CliRunner().invoke(app, [*command, "--overwrite", "--quiet"])
+    assert (quiet.stdout, quiet.stderr) == ("", result.stderr)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     for name in ("a.png", "c.png"):
         (source / name).unlink()
