@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ctclip.data.sources import Item, hashed
 from ctclip.errors import DataError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def other_formats(paths: Iterable[Path]) -> list[str]:
+    """The suffixes of images among file names that are not read, such as ".gif"."""
+    from PIL import Image
+
+    suffixes = {path.suffix.lower() for path in paths} - {"", *IMAGE_SUFFIXES}
+    formats = {suffix: Image.registered_extensions().get(suffix, "") for suffix in suffixes}
+    return sorted(suffix for suffix, name in formats.items() if Image.MIME.get(name, "").startswith("image/"))
 
 
 def find_images(dataset_dir: str | Path) -> list[Item]:

@@ -609,6 +609,17 @@ def test_photographs_keep_their_format(
     assert "give --overwrite" in again.output
 
 
+@pytest.mark.parametrize("source", ["in", "in/a.GIF"])
+def test_pictures_of_other_formats_are_answered_with_those_that_are_read(tmp_path: Path, source: str) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("L", (4, 3)).save(tmp_path / "in" / "a.GIF")
+    (tmp_path / "in" / "notes.pdf").write_text("no picture")
+    result = CliRunner().invoke(app, ["denoise", str(tmp_path / source), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("ctclip: no axial CT series in the input")
+    assert result.stderr.endswith("; pictures are read from .png, .jpg, .jpeg, .bmp, .tif, .tiff, not from .gif\n")
+
+
 def test_a_folder_that_may_hold_dicom_is_not_one_of_photographs(tmp_path: Path) -> None:
     assert not holds_images_only(tmp_path)
     Image.new("L", (4, 3)).save(tmp_path / "a.png")
