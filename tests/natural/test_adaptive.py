@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -129,6 +131,33 @@ def test_lines_of_impulses_vanish_from_their_ends(length: int) -> None:
         image[8 * row + 4, 8 * column + 1 : 8 * column + 1 + length, (row + column) % 3] = 1
     result = AdaptiveDenoiser(lambda images: images)(image[np.newaxis])[0]
     np.testing.assert_allclose(result, ramp, atol=0.01)
+
+
+@pytest.mark.parametrize("strip_rows", [1, 7, 64, 1000])
+def test_impulses_are_found_in_strips_as_in_the_whole(
+    picture: np.ndarray, strip_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = Noise("saltpepper", 0.1).add_to(picture)
+    noise = _measured(noisy)
+    padded = np.pad(noisy, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1)).reshape(*noisy.shape, 9)
+    neighbours = np.sort(np.delete(windows, 4, axis=-1), axis=-1)
+    gap = np.maximum(noisy - neighbours[..., -2], neighbours[..., 1] - noisy)
+    expected = gap > np.maximum(4 * noise.sd_at((neighbours[..., 3] + neighbours[..., 4]) / 2), 0.15)
+    monkeypatch.setattr("ctclip.natural.impulses.STRIP_ROWS", strip_rows)
+    np.testing.assert_array_equal(find_impulses(noisy, noise), expected)
+
+
+def test_finding_impulses_needs_little_memory(picture: np.ndarray) -> None:
+    noisy = Noise("saltpepper", 0.1).add_to(np.tile(picture, (8, 2, 1)))
+    noise = _measured(picture)
+    tracemalloc.start()
+    try:
+        impulses = find_impulses(noisy, noise)
+        replace_impulses(noisy, impulses)
+        assert tracemalloc.get_traced_memory()[1] < 8 * noisy.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_highlights_of_all_channels_are_no_noise() -> None:
