@@ -17,7 +17,7 @@ MAX_TOGETHER = 0.2
 of the values."""
 
 STRIP_ROWS = 64
-"""Rows that are looked at together: the neighbours of a whole photograph, and those sorted, need 16 times its memory."""
+"""Rows that are looked at together: all neighbours of a photograph, and those sorted, need 16 times its memory."""
 
 MIN_SHARE = 0.0015
 """Below this share of the values nothing is replaced: single values of a clean image stand out too."""
