@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ctclip.report.markdown import mean_and_sd
+
 BUNDLE = Path(__file__).parents[1] / "bundles" / "ct_compact_denoising"
 
 TEST_SD_HU = (25.0, 60.0)
@@ -162,11 +164,11 @@ def blind_denoisers(network: nn.Module) -> Callable[[float], dict[str, Predict]]
 
 def told_denoisers(network: nn.Module) -> Callable[[float], dict[str, Predict]]:
     """Told what was added to the test image, which is known here only; and told all the noise that is found in it."""
-    from ctclip.metrics.noise import noise_sd_hu
+    from ctclip.metrics.noise import volume_noise_sd_hu
 
     def predict(sd_hu: float | None, noisy: np.ndarray) -> np.ndarray:
         if sd_hu is None:
-            sd_hu = float(np.median([noise_sd_hu(each) for each in noisy]))
+            sd_hu = volume_noise_sd_hu(noisy)
         return denoise(network, noisy, sd_hu)
 
     return lambda added_sd_hu: {"full": partial(predict, None), "told what was added": partial(predict, added_sd_hu)}
@@ -174,9 +176,9 @@ def told_denoisers(network: nn.Module) -> Callable[[float], dict[str, Predict]]:
 
 def denoise(network: nn.Module, volume_hu: np.ndarray, level_sd_hu: float | None = None) -> np.ndarray:
     """Slice by slice as :class:`ctclip.Denoiser` does, but with a network of any form; with a map of a noise level."""
-    from ctclip.denoise import batched_stacks
     from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
     from ctclip.inferers import predict_stacks
+    from ctclip.inferers.stacks import batched_stacks
     from ctclip.units import MODEL_HU_WINDOW
 
     low, high = MODEL_HU_WINDOW
@@ -198,19 +200,19 @@ def measure(denoisers: Callable[[float], dict[str, Predict]], test_dir: str) -> 
         denoisers: by name, for the SD in HU of the noise that was added.
         test_dir: the scan.
     """
+    from ctclip.data.scans import paths_of, read_scan
     from ctclip.data.sources import find_items
     from ctclip.metrics.image import image_quality
     from ctclip.phantom import low_dose
     from ctclip.simulation import NoiseSimulator
-    from ctclip.transforms import LoadImageCTd
     from ctclip.units import SOFT_TISSUE_HU_WINDOW
 
-    test = LoadImageCTd("image")(find_items(test_dir)[0])["image"]
-    clean_hu = np.asarray(test)[0].T
+    test = read_scan(paths_of(find_items(test_dir)[0]["image"]))
+    middle = len(test.hu) // 2
     # As many slices as keep the comparison short, with neighbours for the variant that looks at them.
-    clean_hu = clean_hu[len(clean_hu) // 2 - 4 : len(clean_hu) // 2 + 4]
+    clean_hu = test.hu[middle - 4 : middle + 4]
     noisy_hu = {f"{sd_hu:g} HU": low_dose(clean_hu, sd_hu, seed=int(sd_hu)) for sd_hu in TEST_SD_HU}
-    simulator = NoiseSimulator("projection", "standard", float(test.pixdim[0])).for_dose(list(clean_hu), TEST_DOSE)
+    simulator = NoiseSimulator("projection", "standard", test.pixel_mm).for_dose(list(clean_hu), TEST_DOSE)
     noisy_hu[f"{TEST_DOSE:.0%} dose"] = simulator.low_dose(clean_hu)
     row = {}
     body = clean_hu > BODY_ABOVE_HU
@@ -240,12 +242,6 @@ def table(rows: list[dict[str, Any]], variants: list[str]) -> str:
             cells = [mean_and_sd([row[f"{how}: {test}"] for row in group]) for test in tests]
             lines.append(f"| {variant} | {how} | {len(group)} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def mean_and_sd(values: list[float]) -> str:
-    """The SD only where there is one."""
-    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{spread}"
 
 
 if __name__ == "__main__":

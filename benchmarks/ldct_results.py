@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+from ctclip.report.markdown import mean_and_sd, table
 
 DOSES, SEEDS = ("0.25", "0.1"), (0, 1, 2)
 
@@ -88,14 +88,13 @@ def acceptance(results: list[dict]) -> Table:
     return table
 
 
-def markdown(table: Table) -> str:
+def markdown(found: Table) -> str:
     """Mean and SD over seeds, methods as rows."""
-    columns = list(next(iter(table.values())))
-    lines = [f"| method | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for method, values in table.items():
-        cells = [f"{np.mean(values[name]):.3g} ± {np.std(values[name], ddof=1):.1g}" for name in columns]
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    columns = list(next(iter(found.values())))
+    rows = [
+        [method, *(mean_and_sd(values[name], ".3g", ".1g") for name in columns)] for method, values in found.items()
+    ]
+    return "\n".join(table(["method", *columns], rows))
 
 
 def _number(value: float | None) -> float:

@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from ctclip import Denoiser
+from ctclip.data.scans import paths_of, read_scan
 from ctclip.data.sources import find_items
 from ctclip.metrics.image import image_quality
 from ctclip.phantom import low_dose
-from ctclip.transforms import LoadImageCTd
+from ctclip.report.markdown import mean_and_sd
 from ctclip.units import SOFT_TISSUE_HU_WINDOW
 
 DOSES = ("010", "055", "100")
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--lcd_dir", type=Path, required=True)
     parser.add_argument("--test_dir", required=True)
     args = parser.parse_args()
-    test = np.asarray(LoadImageCTd("image")(find_items(args.test_dir)[0])["image"])[0].T
+    test = read_scan(paths_of(find_items(args.test_dir)[0]["image"])).hu
     rows: dict[str, Row] = {}
     for model in args.models:
         denoiser = Denoiser.load(model, device="auto")
@@ -127,7 +128,7 @@ def table(baseline: Row, rows: dict[str, Row]) -> str:
     lines = [f"| | input | {' | '.join(rows)} | mean ± SD |", "|---" * (len(rows) + 3) + "|"]
     for name, before in baseline.items():
         values = [row[name] for row in rows.values()]
-        spread = f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+        spread = mean_and_sd(values) if len(values) > 1 else ""
         lines.append(f"| {name} | {before:.2f} | {' | '.join(f'{value:.2f}' for value in values)} | {spread} |")
     return "\n".join(lines)
 

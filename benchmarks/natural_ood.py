@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ctclip.features.encoders import find_encoder
+from ctclip.features.encoders import encoder_of
 from ctclip.features.report import markdown
 from ctclip.features.sources import noise_for_photographs
 from ctclip.features.study import compare_features, middle_parts
@@ -27,6 +27,7 @@ from ctclip.natural.benchmark import Cell, CellResult, run_cells
 from ctclip.natural.methods import MethodSpec
 from ctclip.natural.noise import DEFAULT_FAMILIES, Noise, parse_noise
 from ctclip.natural.sets import ImageSet, find_sets, read_image
+from ctclip.report.markdown import mean_and_sd, table
 
 FEATURE_IMAGES = 20
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--encoder", action="append", default=[], help="as for 'ctclip features'")
     args = parser.parse_args()
-    methods = [MethodSpec("identity", is_model=False), *find_methods(args.checkpoints, args.variants, args.adapt)]
+    methods = [MethodSpec(name="identity", is_model=False), *find_methods(args.checkpoints, args.variants, args.adapt)]
     sets, missing = find_sets(args.data, args.sets)
     for line in missing:
         print(f"not found: {line}")
@@ -73,7 +74,7 @@ def similarity(encoders: Sequence[str], images: ImageSet) -> list[str]:
     rows = [
         row
         for encoder in encoders
-        for row in compare_features(encoder.rpartition("/")[2], find_encoder(encoder), parts, noises)
+        for row in compare_features(encoder.rpartition("/")[2], encoder_of(encoder), parts, noises)
     ]
     return markdown(rows).splitlines() if rows else []
 
@@ -86,7 +87,7 @@ def find_methods(folder: Path, variants: Sequence[str] | None, adapted: Sequence
         if variants and variant not in variants:
             continue
         found += [
-            MethodSpec(str(path), True, adapt, device="auto")
+            MethodSpec(name=str(path), is_model=True, adapt=adapt, device="auto")
             for adapt in ([False, True] if variant in adapted else [False])
         ]
     return found
@@ -116,21 +117,14 @@ def tables(results: Sequence[CellResult]) -> list[str]:
     lines = []
     for name in dict.fromkeys(key[0] for key in grouped):
         count = next(len(result.psnr_db) for result in results if result.set == name)
-        lines += [f"**{name}, {count} images**", "", "| noise | " + " | ".join(variants) + " |"]
-        lines.append("|---" * (len(variants) + 1) + "|")
-        for (set_name, family, level), found in grouped.items():
-            if set_name == name:
-                cells = [_mean_sd(found[variant]) for variant in variants]
-                lines.append(f"| {Noise(family, level).title} | " + " | ".join(cells) + " |")
+        rows = [
+            [Noise(family, level).title, *(mean_and_sd(found[variant]) for variant in variants)]
+            for (set_name, family, level), found in grouped.items()
+            if set_name == name
+        ]
         seeds = [str(len(next(iter(grouped.values()))[variant])) for variant in variants]
-        lines += ["| seeds | " + " | ".join(seeds) + " |", ""]
+        lines += [f"**{name}, {count} images**", "", *table(["noise", *variants], [*rows, ["seeds", *seeds]]), ""]
     return lines
-
-
-def _mean_sd(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
 def comparison(results: Sequence[CellResult]) -> list[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ctclip.backend import find_backend, pixel_settings
-from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
+from ctclip.backend import pixel_settings
+from ctclip.devices import find_device, is_out_of_memory
 from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import (
     hu_to_unit,
@@ -24,9 +22,11 @@ from ctclip.hu_window import (
     unit_to_hu,
 )
 from ctclip.inferers import ConcurrentPasses, predict_stacks
+from ctclip.inferers.stacks import batched_stacks
 from ctclip.model_names import DEFAULT_MODEL
-from ctclip.networks import Network, has_fast_form, optimized_network
-from ctclip.settings import is_whole, require_roi
+from ctclip.networks import Network
+from ctclip.prepared import prepare_network
+from ctclip.settings import DEFAULT_OVERLAP, is_whole, require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.loading import load_model
@@ -51,7 +51,7 @@ class Denoiser:
         hu_window: what the network sees as [0, 1].
         model_name: for reports.
         model_sha256: for reports and derived UIDs.
-        device: "auto" (CUDA when there is one), "cpu", "cuda" or "cuda:N".
+        device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:N" or "mps".
         precision: "fp32", "bf16", or "auto": bf16 where the device is faster with it. See
             :class:`~ctclip.networks.FastDenoiser` for what it changes.
         batch_size: slices per pass of the network, or "auto".
@@ -74,11 +74,10 @@ class Denoiser:
         precision: str = "auto",
         batch_size: int | str = "auto",
         roi_size: int | None = None,
-        overlap: float = 0.25,
+        overlap: float = DEFAULT_OVERLAP,
         backend: str = "auto",
     ) -> None:
         self.device = find_device(device)
-        self.precision = find_precision(precision, self.device)
         if batch_size != "auto" and (not is_whole(batch_size) or batch_size < 1):
             raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
         if roi_size is not None:
@@ -90,17 +89,10 @@ class Denoiser:
         self.batch_size = batch_size if isinstance(batch_size, str) else int(batch_size)
         self.roi_size, self.overlap = None if roi_size is None else int(roi_size), overlap
         self._largest_batch: int | None = None  # once memory has run out
-        self.passes = ConcurrentPasses(self.device)
-        self.backend = find_backend(backend, self.device, self.precision, convertible=has_fast_form(network))
+        self.passes = ConcurrentPasses(self.device)  # first: OpenVINO needs their number
+        prepared = prepare_network(network, self.device, precision=precision, backend=backend, passes=self.passes.count)
+        self.network, self.precision, self.backend = prepared.module, prepared.precision, prepared.backend
         self.config, self.num_slices = network.config, network.config.in_channels
-        with one_line_faults(self.device):
-            self.network = optimized_network(
-                network,
-                precision=self.precision,
-                backend=self.backend,
-                passes=self.passes.count,
-                device=self.device,
-            )
         self.hu_window, self.model_name, self.model_sha256 = hu_window, model_name, model_sha256
 
     @classmethod
@@ -163,7 +155,7 @@ class Denoiser:
                 the network's result, or values that cannot be HU.
             ConfigError: for a strength outside 0..1.
         """
-        volume = _numbers(volume_hu)
+        volume = _array_of_hu(volume_hu)
         if volume.ndim not in (2, 3) or volume.size == 0:
             raise DataError(f"expected (slices, rows, columns) or (rows, columns) in HU, found shape {volume.shape}")
         if check_hu:
@@ -172,11 +164,11 @@ class Denoiser:
             require_finite(volume)
         slices = volume.reshape(-1, *volume.shape[-2:])
         result = np.empty(slices.shape, dtype=np.float32)
-        for index, denoised in enumerate(self._denoise_numbers(slices, strength)):
+        for index, denoised in enumerate(self._denoised_slices(slices, strength)):
             result[index] = denoised
             if progress:
                 progress(index + 1, len(slices))
-        return _of_kind(result.reshape(volume.shape), volume_hu)
+        return _in_the_kind_of(result.reshape(volume.shape), volume_hu)
 
     def denoise_slices(
         self, slices_hu: Iterable[np.ndarray | torch.Tensor], *, strength: str | float = 1.0
@@ -194,16 +186,16 @@ class Denoiser:
             DataError: for an empty slice, one of another size than the first, or of another number of dimensions, for
                 masked pixels, values that are not finite in float32, and when the network's result is not.
         """
-        yield from self._denoise_numbers(_of_one_size(slices_hu), strength)
+        yield from self._denoised_slices(_of_one_size(slices_hu), strength)
 
-    def _denoise_numbers(self, slices_hu: Iterable[np.ndarray], strength: str | float) -> Iterator[np.ndarray]:
+    def _denoised_slices(self, slices_hu: Iterable[np.ndarray], strength: str | float) -> Iterator[np.ndarray]:
         share = find_strength(strength)
-        batches = batched_stacks(slices_hu, self.num_slices, self.batch_of)
-        for denoised in self.passes.map(partial(self._denoise_stacks, strength=share), batches):
-            yield from denoised
 
-    def _denoise_stacks(self, batch: Sequence[np.ndarray], strength: float) -> np.ndarray:
-        return self._blend(torch.from_numpy(np.stack(batch).astype(np.float32, copy=False)), strength).numpy()
+        def denoise(batch: Sequence[np.ndarray]) -> np.ndarray:
+            return self._blend(torch.from_numpy(np.stack(batch).astype(np.float32, copy=False)), share).numpy()
+
+        for denoised in self.passes.map(denoise, batched_stacks(slices_hu, self.num_slices, self.batch_of)):
+            yield from denoised
 
     def _blend(self, stacks_hu: torch.Tensor, strength: float) -> torch.Tensor:
         """One pass; alone, in smaller batches and then on the CPU when the memory does not suffice."""
@@ -268,11 +260,11 @@ class Denoiser:
         return min(wanted, self._largest_batch or wanted)
 
 
-def _numbers(given: np.ndarray | torch.Tensor) -> np.ndarray:
+def _array_of_hu(given: np.ndarray | torch.Tensor) -> np.ndarray:
     if isinstance(given, torch.Tensor):
         tensor = given.detach().cpu()
         # numpy has no bfloat16
-        return _numbers((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+        return _array_of_hu((tensor.float() if tensor.is_floating_point() else tensor).numpy())
     if np.ma.is_masked(given):
         raise DataError(
             f"{np.ma.count_masked(given)} pixels are masked; expected HU in all of them: fill them first, for example "
@@ -284,7 +276,7 @@ def _numbers(given: np.ndarray | torch.Tensor) -> np.ndarray:
     return array
 
 
-def _of_kind(result: np.ndarray, given: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+def _in_the_kind_of(result: np.ndarray, given: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
     if not isinstance(given, torch.Tensor):
         return result
     if type(given) is torch.Tensor:
@@ -298,51 +290,9 @@ def _of_kind(result: np.ndarray, given: np.ndarray | torch.Tensor) -> np.ndarray
 def _of_one_size(slices: Iterable[np.ndarray | torch.Tensor]) -> Iterator[np.ndarray]:
     size: tuple[int, ...] | None = None
     for each in slices:
-        array = _numbers(each)
+        array = _array_of_hu(each)
         size = size or array.shape
         if array.ndim != 2 or array.size == 0 or array.shape != size:
             raise DataError(f"expected (rows, columns) of one size, found {array.shape} after {size}")
         require_finite(array)
         yield array
-
-
-def batched_stacks(
-    slices: Iterable[np.ndarray], num_slices: int, batch_of: Callable[[tuple[int, ...]], int]
-) -> Iterator[list[np.ndarray]]:
-    """Stacks of each slice with its neighbours, in batches; the outermost slices are repeated at the ends.
-
-    Args:
-        slices: (rows, columns) each, all of one shape.
-        num_slices: odd number of slices in a stack.
-        batch_of: gives the batch size for a slice's shape.
-
-    Yields:
-        lists of (num_slices, rows, columns) arrays.
-    """
-    batch: list[np.ndarray] = []
-    for stack in _stacks(slices, num_slices // 2):
-        batch.append(stack)
-        if len(batch) >= batch_of(stack.shape[-2:]):
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _stacks(slices: Iterable[np.ndarray], reach: int) -> Iterator[np.ndarray]:
-    """One (2 * reach + 1, rows, columns) stack per slice, from a window that moves over the stream."""
-    window: deque[np.ndarray] = deque(maxlen=2 * reach + 1)
-    for current in slices:
-        if not window:
-            window.extend([current] * reach)
-        window.append(current)
-        if len(window) == window.maxlen:
-            yield np.stack(window)
-    if not window:
-        return
-    missing = 2 * reach + 1 - len(window)
-    # A series shorter than a stack never filled the window; a longer one still owes its last slices.
-    for step in range(reach):
-        window.append(window[-1])
-        if step >= missing - 1:
-            yield np.stack(window)

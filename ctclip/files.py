@@ -153,6 +153,42 @@ def is_of_the_system(name: str) -> bool:
     return name.lower() in OF_THE_SYSTEM or name.startswith("._")
 
 
+def require_new_file(
+    source: Path, target: Path, *, overwrite: bool, another: str = "file", option: str = "--overwrite"
+) -> None:
+    """Refuse a file that cannot be written, or must not.
+
+    Args:
+        source: the input.
+        target: the file to write.
+        overwrite: replace an earlier one.
+        another: what the user may choose instead.
+        option: what the user may give to replace it.
+
+    Raises:
+        ConfigError: when it is the source or a folder, lies below a file, or exists and ``overwrite`` is not given.
+    """
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise ConfigError(f"the output is the input, which is never modified; choose another {another}")
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder, expected a file")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target} exists; give {option} to replace it")
+    require_no_file_above(target, "the output")
+
+
+def require_no_file_above(path: Path, name: str) -> None:
+    """Refuse a place that cannot be made because one of its folders is a file.
+
+    Raises:
+        ConfigError: that calls the place by this name.
+    """
+    # Not Path.resolve, which raises for links in a circle.
+    above = next(folder for folder in Path(os.path.realpath(path)).parents if os.path.exists(folder))
+    if not above.is_dir():
+        raise ConfigError(f"{name} lies below a file, expected a folder; choose another")
+
+
 def require_replaceable(folder: Path, own_names: Collection[str]) -> None:
     """Refuse to replace a folder that holds more than an earlier result.
 

@@ -47,7 +47,7 @@ class SeriesFacts:
 
     Args:
         SeriesInstanceUID: or its stand-in.
-        SeriesNumber: of the first slice that states one.
+        SeriesNumber: the smallest that a slice states.
         slices: number of slices.
         matrix: rows and columns of the largest group of equal slices.
         PixelSpacing: row and column spacing, mm.

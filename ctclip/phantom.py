@@ -108,13 +108,12 @@ def _body_hu(heights: np.ndarray, size: int) -> np.ndarray:
     return volume.astype(np.float32)
 
 
-def low_dose(volume_hu: np.ndarray, sd_hu: float, *, cutoff: float = 0.22, seed: int = 0) -> np.ndarray:
+def low_dose(volume_hu: np.ndarray, sd_hu: float, *, seed: int = 0) -> np.ndarray:
     """Adds noise with the texture of filtered back-projection, strongest in the middle of the body.
 
     Args:
         volume_hu: (slices, rows, columns).
         sd_hu: SD in the centre; it falls to 60 % at the edge of the field of view.
-        cutoff: cut-off frequency in cycles/pixel, see :func:`~ctclip.simulation.correlated.correlated_noise`.
         seed: of the random numbers.
 
     Returns:
@@ -124,7 +123,7 @@ def low_dose(volume_hu: np.ndarray, sd_hu: float, *, cutoff: float = 0.22, seed:
     rows, columns = volume_hu.shape[1:]
     radius_sq = np.linspace(-1, 1, rows)[:, None] ** 2 + np.linspace(-1, 1, columns)[None, :] ** 2
     local_sd_hu = sd_hu * (1 - 0.4 * np.clip(radius_sq, 0, 1))
-    noise = correlated_noise(volume_hu.shape, cutoff, generator=generator).numpy()
+    noise = correlated_noise(volume_hu.shape, generator=generator).numpy()
     return (volume_hu + local_sd_hu * noise).astype(np.float32)
 
 

@@ -15,7 +15,7 @@ from ctclip.dicom.uids import is_uid
 from ctclip.errors import ConfigError
 from ctclip.files import atomic_path
 from ctclip.metrics.edges import BORDERS_HU_PER_PX, border_slopes
-from ctclip.metrics.nps import RadialNPS, tissue_nps, uniform_tissue
+from ctclip.metrics.nps import MAX_SD_RATIO, RadialNPS, tissue_nps, uniform_tissue
 from ctclip.metrics.residual import residual_structure_without_reference
 from ctclip.metrics.tissue import REACH_PX, TISSUES_HU, TissueChange, tissue_changes
 from ctclip.report.content import Curve
@@ -32,8 +32,15 @@ SHOWN_SLICES = 3
 MIN_REGIONS = 8
 """Fewer regions of uniform tissue than this give no usable spectrum."""
 
+MAX_OVER_SOFT_TISSUE = 3.0
+"""A tissue whose flattest fifth varies by more times the noise of soft tissue shows its structure there, not noise: the
+skull by 30 times, lungs and fat of real scans by at most 2.5."""
+
 SQUARE_WITHIN_MM = 1e-3
 """Largest difference of row and column spacing of square pixels."""
+
+SOFT_TISSUE = "soft tissue"
+"""Its name in :data:`~ctclip.metrics.tissue.TISSUES_HU`."""
 
 Row = dict[str, float]
 
@@ -109,10 +116,14 @@ class QualityControl:
             self._regions.append(uniform_tissue(before_hu, after_hu, valid))
 
     def _spectra(self) -> dict[str, RadialNPS]:
-        if sum(len(before) for before, _ in self._regions) < MIN_REGIONS:
+        if not self._regions:
             return {}
-        regions = (np.concatenate(part) for part in zip(*self._regions, strict=True))
-        return {label: tissue_nps(each, self._pixel_mm) for label, each in zip((BEFORE, AFTER), regions, strict=True)}
+        before, after = (np.concatenate(part) for part in zip(*self._regions, strict=True))
+        # A slice without soft tissue may find "noise" in structure, which would outweigh the spectra of all others.
+        noise = before.std(axis=(1, 2)) <= MAX_SD_RATIO * self._median(f"{SOFT_TISSUE} {BEFORE}")
+        if noise.sum() < MIN_REGIONS:
+            return {}
+        return {label: tissue_nps(each[noise], self._pixel_mm) for label, each in ((BEFORE, before), (AFTER, after))}
 
     def _summary(self, spectra: Mapping[str, RadialNPS]) -> QCSummary:
         structures = {n: row["structure"] for n, row in self._rows.items() if np.isfinite(row["structure"])}
@@ -122,12 +133,7 @@ class QualityControl:
         return QCSummary(
             slices=self._slice_count,
             measured=tuple(self._rows),
-            tissues={
-                tissue: TissueChange(
-                    self._median(f"{tissue} {BEFORE}"), self._median(f"{tissue} {AFTER}"), self._mean(f"{tissue} bias")
-                )
-                for tissue in TISSUES_HU
-            },
+            tissues={tissue: TissueChange(*self._noise(tissue), self._mean(f"{tissue} bias")) for tissue in TISSUES_HU},
             edges_hu_per_mm={
                 contrast: Change(self._median(f"{contrast} {BEFORE}"), self._median(f"{contrast} {AFTER}"))
                 for contrast in BORDERS_HU_PER_PX
@@ -137,6 +143,12 @@ class QualityControl:
             structure_worst=structures[worst] if worst is not None else unknown,
             structure_worst_slice=worst,
         )
+
+    def _noise(self, tissue: str) -> tuple[float, float]:
+        """SD before and after; NaN where it is the structure of the tissue."""
+        before, after = self._median(f"{tissue} {BEFORE}"), self._median(f"{tissue} {AFTER}")
+        structure = before > MAX_OVER_SOFT_TISSUE * self._median(f"{SOFT_TISSUE} {BEFORE}")
+        return (float("nan"), float("nan")) if structure else (before, after)
 
     def _known(self, name: str) -> list[float]:
         return [row[name] for row in self._rows.values() if np.isfinite(row[name])]

@@ -16,6 +16,9 @@ PRECISIONS = ("fp32", "bf16")
 
 AUTO, EAGER, COMPILED, OPENVINO = BACKENDS = ("auto", "eager", "compiled", "openvino")
 
+DEFAULT_OVERLAP = 0.25
+"""Part of a sliding window that the next one shares."""
+
 PAD_MULTIPLE = 32
 """Networks pad sides to a multiple of this, as in the published tests (16 would do without layer4); no window is
 smaller."""

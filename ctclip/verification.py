@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.tag import Tag
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from ctclip import dciodvfy
 from ctclip.dicom import CTSlice, Series, frame_uid, opened_export, read_slice, scan
-from ctclip.dicom.lenient import int_of, quiet_pydicom, text_of, texts_of, value_of
+from ctclip.dicom.lenient import int_of, text_of, texts_of, value_of
 from ctclip.dicom.uids import printable_uid, sop_instance_uid
 from ctclip.errors import CtclipError, SeriesError
 from ctclip.files import is_of_the_system
@@ -30,21 +25,6 @@ MAX_BIAS_HU = 1.0
 """Mean shift in flat soft tissue, over the series."""
 
 DECODED = "every slice can be decoded"
-
-UID_PLACE = re.compile(r"\(0x\w{4},0x\w{4}\) UI .*? \[\d+\]")
-"""Of a value in a complaint of dciodvfy about a UID."""
-
-QUOTED = re.compile(r"<.*>|\".*\"")
-LENGTH = re.compile(r"(Length invalid\D*)\d+")
-"""A value, and the length of one, in a complaint of dciodvfy."""
-
-TOO_LONG = re.compile(
-    r"\(0x(\w{4}),0x(\w{4})\) (?:SH|LO|ST|LT|PN) .*Length invalid for this VR = \d+, expected <= (\d+)"
-)
-"""A complaint of dciodvfy about a text: it counts bytes, where the standard counts characters (PS3.5 6.2)."""
-
-SUMMARY = "Error - Dicom dataset contains invalid data values"
-"""Of complaints about values, each of which has a line of its own."""
 
 MAX_LO = 64
 SOURCE_IMAGE, PROCESSING_EQUIPMENT = "121322", "109102"
@@ -109,24 +89,20 @@ def check_series(derived: Path, source: Path | None = None) -> list[Finding]:
         SeriesError: when the folder holds no series, or several, or when a source slice cannot be read.
     """
     if source is None:
-        return _findings(derived, None)
+        return check_against(derived, None)
     with opened_export(source) as found:
         return check_against(derived, found.series)
 
 
-def check_against(derived: Path, sources: Sequence[Series]) -> list[Finding]:
-    """As :func:`check_series`, for a source that has been scanned already."""
-    return _findings(derived, sources)
-
-
-def _findings(derived: Path, sources: Sequence[Series] | None) -> list[Finding]:
+def check_against(derived: Path, sources: Sequence[Series] | None) -> list[Finding]:
+    """As :func:`check_series`, for a source that has been scanned already, or for none."""
     paths, only_slices = _only_series(derived)
     files = _slices_by_uid(sources or ())
     own: list[_Check] = [_UniqueUIDs(), *(_Every(rule, _own(holds)) for rule, holds in OWN_RULES.items())]
     own += [_OneValue(keyword) for keyword in ONE_PER_SERIES]
     complete = None if sources is None else _Complete(sources)
     compared: list[_Check] = [] if sources is None else _comparisons()
-    validated: list[_Check] = [_Validated()] if shutil.which("dciodvfy") else []
+    validated: list[_Check] = [_Validated()] if dciodvfy.is_installed() else []
     checks = (*own, *([complete] if complete else []), *compared, *validated)
     try:
         for path in paths:
@@ -404,48 +380,9 @@ class _Validated:
     def add(self, pair: _Pair) -> None:
         if self._detail:
             return
-        known = set() if pair.source_path is None else set(_errors(pair.source_path))
-        new = [line for line in _errors(pair.path) if line not in known]
+        new = dciodvfy.new_errors(pair.path, pair.source_path)
         if new:
-            # dciodvfy quotes values, which may be a patient's
-            shown = QUOTED.sub("<...>", new[0])
-            self._detail = f"slice {printable_uid(sop_instance_uid(pair.derived.header))}: {shown}"
+            self._detail = f"slice {printable_uid(sop_instance_uid(pair.derived.header))}: {new[0]}"
 
     def finding(self) -> Finding:
         return Finding("dciodvfy finds no new errors", not self._detail, self._detail)
-
-
-def _errors(path: Path) -> Iterator[str]:
-    """Error lines, such that the same error in source and derived slice gives the same line.
-
-    A wrong UID is wrong wherever it is referred to, so complaints about it lose the place. Other complaints lose the
-    value and its length: a description that breaks a rule does so with ctclip's name behind it as well. Texts that are
-    too long in bytes only, as those in Chinese letters, are no errors.
-    """
-    done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode < 0:
-        yield f"Error: dciodvfy was ended by signal {-done.returncode}"
-    for line in (done.stdout + done.stderr).splitlines():
-        if line.startswith("Error") and not line.startswith(SUMMARY) and not _counts_bytes(line, path):
-            if " for UID - " in line:
-                yield UID_PLACE.sub("UI", line.split(" in (0x")[0])
-            else:
-                yield LENGTH.sub(r"\1N", QUOTED.sub("<...>", UID_PLACE.sub("UI", line.strip())))
-
-
-def _counts_bytes(line: str, path: Path) -> bool:
-    """Whether a complaint about the length of a text is wrong: each of its values is short enough in characters."""
-    complaint = TOO_LONG.search(line)
-    if complaint is None:
-        return False
-    group, element, limit = complaint.groups()
-    tag = Tag(int(group, 16), int(element, 16))
-    try:
-        with quiet_pydicom():
-            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-            found = [each.value for each in header.iterall() if each.tag == tag]
-    except Exception:  # damaged values make pydicom raise nearly anything
-        return False
-    values = [value for each in found for value in (each if isinstance(each, MultiValue) else [each])]
-    # a name has up to three forms, each with the limit
-    return all(len(form) <= int(limit) for value in values for form in str(value).split("="))

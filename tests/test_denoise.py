@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ctclip import Denoiser, load_network
-from ctclip.denoise import batched_stacks
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.hu_window import hu_to_unit
+from ctclip.inferers.stacks import batched_stacks
 from ctclip.metrics.image import image_quality
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, PeerConfig, network_from_config
 from ctclip.phantom import body_phantom_hu, low_dose

@@ -114,6 +114,25 @@ def test_white_noise_has_the_mean_frequency_of_a_flat_spectrum(tmp_path: Path, n
     assert found.structure == 0
 
 
+def test_structure_is_not_called_noise(tmp_path: Path, noisy_hu: np.ndarray) -> None:
+    """A phantom's slice of bars between plates, without flat soft tissue, and a bone that varies by itself."""
+    bars = np.where(np.indices((SIZE, SIZE))[1] // 4 % 2, 190.0, -110.0).astype(np.float32)
+    skull = noisy_hu.copy()
+    sides = np.random.default_rng(3).normal(700, 150, (SLICES, SIZE, 60))
+    skull[:, :, :60] = skull[:, :, -60:] = sides
+    before = np.concatenate([skull, bars[None], bars[None]])
+    found = run(tmp_path, before, before)
+    nps = data(tmp_path)["nps_hu2_mm2"]["before"]
+    f, values = np.array(nps["frequency_per_mm"]), np.array(nps["nps_hu2_mm2"])
+    # the integral over rings up to the Nyquist frequency: a circle in the square of all frequencies
+    variance = 2 * np.pi * np.sum(f * values) * (f[1] - f[0])
+    assert variance == pytest.approx(np.pi / 4 * SD_HU**2, rel=0.15)
+    bone = found.tissues["bone"]
+    assert np.isnan([bone.noise_before_hu, bone.noise_after_hu]).all()
+    assert bone.bias_hu == 0
+    assert found.tissues["soft tissue"].noise_before_hu == pytest.approx(SD_HU, rel=0.15)
+
+
 def test_an_erased_organ_border_gives_the_warning(tmp_path: Path, clean_hu: np.ndarray, noisy_hu: np.ndarray) -> None:
     erased = clean_hu.copy()
     liver = (slice(None), slice(120, 250), slice(70, 190))

@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from ctclip.cli.config_file import typed
-from ctclip.cli.console import plain_console
+from ctclip.cli.console import plain_console, say_error
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
-from ctclip.cli.options import path
+from ctclip.cli.options import Device, EncoderWeights, Precision, Quiet, parse_names, path
+from ctclip.model_names import NATURAL_MODEL
 
 if TYPE_CHECKING:
     from ctclip.natural.methods import MethodSpec
@@ -40,18 +41,16 @@ def natural(
     noise: list[str] = typer.Option(
         [], help="Family and levels, repeatable, or several in one text: 'gaussian:15,25 mixture:1-4'. Default: all."
     ),
-    model: list[str] = typer.Option(
-        ["natural-compact"], help="Model or checkpoint file, repeatable; 'none' for no model."
-    ),
-    encoder_weights: str = typer.Option("", help="CLIP weights for checkpoints that hold no encoder."),
+    model: list[str] = typer.Option([NATURAL_MODEL], help="Model or checkpoint file, repeatable; 'none' for no model."),
+    encoder_weights: EncoderWeights = "",
     adapt: str = typer.Option("yes", help="Bring images to the model's training noise first: yes, no or both."),
     baseline: str = typer.Option("identity", help="identity, median and bm3d, separated by commas; '' for none."),
     images: int | None = typer.Option(None, min=1, help="Images per set, evenly spread. Default: all."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
+    device: Device = "auto",
+    precision: Precision = "auto",
     batch: int = typer.Option(1, min=1, help="Images of one size that go through the network together."),
     workers: int = typer.Option(1, min=1, help="Processes, which share the CPU."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+    quiet: Quiet = False,
 ) -> None:
     """PSNR and SSIM of models and filters on photographs, as tables, curves and panels.
 
@@ -96,12 +95,22 @@ def _methods(
 
     if adapt not in ("yes", "no", "both"):
         raise ConfigError(f"--adapt must be yes, no or both, found {adapt!r}")
-    found = [MethodSpec(name, is_model=False) for name in baselines.split(",") if name]
+    found = [MethodSpec(name=name, is_model=False) for name in parse_names(baselines)]
     chosen = models if models != ["none"] else []
     weights_of_each = encoder_weights_of(chosen, encoder_weights or None)
     for name, shown_as, weights in zip(chosen, model_labels(chosen), weights_of_each, strict=True):
         for adapted in {"yes": [True], "no": [False], "both": [False, True]}[adapt]:
-            found.append(MethodSpec(name, True, adapted, str(weights or ""), device, precision, shown_as=shown_as))
+            found.append(
+                MethodSpec(
+                    name=name,
+                    is_model=True,
+                    adapt=adapted,
+                    encoder_weights=str(weights or ""),
+                    device=device,
+                    precision=precision,
+                    shown_as=shown_as,
+                )
+            )
     labels = [method.label for method in found]
     for label in labels:
         if labels.count(label) > 1:
@@ -114,9 +123,9 @@ def _methods(
 def _find_sets(data: Path, names: str, *, real: bool = False) -> tuple[list[ImageSet], list[str]]:
     from ctclip.natural.sets import find_sets
 
-    found, missing = find_sets(data, [name for name in names.split(",") if name], real=real)
+    found, missing = find_sets(data, parse_names(names), real=real)
     for line in missing:
-        typer.secho(f"ctclip: not found: {line}", fg="red", err=True)
+        say_error(f"not found: {line}")
     return found, missing
 
 

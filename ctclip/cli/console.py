@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typer
 from rich.console import Console
 
 WIDE = 10_000
@@ -14,3 +15,8 @@ def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = WIDE
     return console
+
+
+def say_error(text: object) -> None:
+    """A line on stderr, however quiet the command is."""
+    typer.secho(f"ctclip: {text}", fg="red", err=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.table import Table
 
-from ctclip.cli.console import plain_console
+from ctclip.cli.console import plain_console, say_error
 from ctclip.cli.exit_codes import NOTHING_DONE, one_line_errors
 from ctclip.cli.options import path
 
@@ -28,7 +28,7 @@ def demo(
         with console.status("making, denoising and measuring a phantom"):
             outcome = run_demo(output, slices=slices, overwrite=overwrite)
         if outcome.result.status == "failed":
-            typer.secho(f"ctclip: {outcome.result.message}", fg="red", err=True)
+            say_error(outcome.result.message)
             raise typer.Exit(NOTHING_DONE)
         table = Table(title="Mathematical phantom at full strength, against its noise-free truth")
         for column in ("window [HU]", "", "PSNR [dB]", "SSIM", "RMSE [HU]"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ctclip.cli.console import plain_console
@@ -18,9 +19,8 @@ from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 if TYPE_CHECKING:
     from ctclip.data.pairs import ScanPair
-    from ctclip.evaluation.bench import BenchResult
-    from ctclip.evaluation.evaluate import Evaluation
     from ctclip.evaluation.methods import Method
+    from ctclip.evaluation.run import EvaluationSettings
     from ctclip.report import Report
 
 
@@ -58,16 +58,17 @@ def evaluate(
     with one_line_errors():
         chosen_windows = parse_windows(windows)
         strengths = [find_strength(each) for each in strength]
-        from ctclip.data.pairs import find_pairs
+        from ctclip.data.folders import require_folders
+        from ctclip.data.pairs import find_pairs, of_patients
         from ctclip.evaluation.methods import methods_of
+        from ctclip.evaluation.run import EvaluationSettings
         from ctclip.files import atomic_folder
-        from ctclip.pipeline import check_folders
-        from ctclip.report import REPORT_FILES
+        from ctclip.report import REPORT_FILES, write_report
 
-        check_folders(data, output)
+        require_folders(data, output)
         with atomic_folder(output, replaces=REPORT_FILES if overwrite else None) as folder:
             pairs, problems = find_pairs(data, layout)
-            pairs = _chosen(pairs, parse_names(patients))
+            pairs = of_patients(pairs, parse_names(patients))
             methods = methods_of(
                 models=model or ["ct-compact"],
                 strengths=strengths,
@@ -78,7 +79,7 @@ def evaluate(
                 precision=precision,
             )
             console.print(f"{len(pairs)} pairs, methods: {', '.join(each.name for each in methods)}")
-            settings = {
+            stated = {
                 "layout": layout,
                 "pairs": str(len(pairs)),
                 "windows": windows,
@@ -86,96 +87,45 @@ def evaluate(
                 "seed": str(seed),
                 "legacy": str(legacy),
             }
-            report = _run(console, pairs, problems, methods, chosen_windows, settings, legacy, physics, panels, seed)
-            from ctclip.report import write_report
-
+            settings = EvaluationSettings(chosen_windows, legacy, physics, panels, seed)
+            report = _with_bars(console, pairs, methods, settings, problems, stated)
             write_report(report, folder)
         _print(console, report)
         console.print(f"report: {output / 'report.html'}")
         raise typer.Exit(SOME_FAILED if report.problems else ALL_DONE)
 
 
-def _chosen(pairs: list[ScanPair], names: list[str]) -> list[ScanPair]:
-    from ctclip.data.layouts import hashed
-    from ctclip.errors import DataError
-
-    if not names:
-        return pairs
-    known = {pair.patient for pair in pairs}
-    unknown = [name for name in names if hashed(name) not in known and name not in known]
-    if unknown:
-        raise DataError(
-            f"--patients: {len(unknown)} of {len(names)} names are not among the {len(known)} patients of the data: "
-            "give the names of their folders"
-        )
-    wanted = {hashed(name) for name in names} | set(names)
-    return [pair for pair in pairs if pair.patient in wanted]
-
-
-def _run(
+def _with_bars(
     console: Console,
     pairs: list[ScanPair],
-    problems: list[str],
     methods: list[Method],
-    windows: list[tuple[float, float]],
-    settings: dict[str, str],
-    legacy: bool,
-    physics: bool,
-    panels: int,
-    seed: int,
+    settings: EvaluationSettings,
+    problems: list[str],
+    stated: dict[str, str],
 ) -> Report:
-    from ctclip.errors import DataError
-    from ctclip.evaluation.document import make_report
-    from ctclip.evaluation.evaluate import evaluate as measure
-    from ctclip.evaluation.summary import summarise
+    from ctclip.evaluation.run import evaluate_pairs
 
     columns = (TextColumn("{task.description:<32}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("reading", total=None)
-
-        def progress(text: str, done: float, total: float) -> None:
-            bar.update(task, description=text, completed=done, total=total)
-
-        evaluation = measure(pairs, methods, windows, legacy=legacy, panels=panels, progress=progress)
-        if not evaluation.slices:
-            raise DataError(f"nothing could be measured: {evaluation.problems[0]}")
-        bench = _bench(bar, methods, evaluation, seed, settings) if physics else {}
-    evaluation.problems[:0] = problems
-    used = {each.method for each in evaluation.slices}
-    methods = [each for each in methods if each.name in used]
-    summary = summarise(evaluation, bench, seed=seed)
-    return make_report(evaluation, summary, bench, methods, settings)
-
-
-def _bench(
-    bar: Progress, methods: list[Method], evaluation: Evaluation, seed: int, settings: dict[str, str]
-) -> dict[str, BenchResult]:
-    import math
-
-    from ctclip.evaluation.bench import run_bench
-    from ctclip.metrics.noise import NO_VARIANCE_HU2
-
-    noise_sd_hu = evaluation.noise_sd_hu
-    if not math.isfinite(noise_sd_hu):
-        settings["physics"] = "left out: no scan holds enough soft tissue to measure its noise"
-        return {}
-    if noise_sd_hu**2 <= NO_VARIANCE_HU2:
-        settings["physics"] = "left out: the low-dose scans hold no noise"
-        evaluation.problems.append(
-            "physics left out: the low-dose scans hold no noise (median SD 0 HU), expected that of a low dose; check "
-            "the data"
+        return evaluate_pairs(
+            pairs,
+            methods,
+            settings,
+            problems=problems,
+            stated=stated,
+            progress=_moves(bar, bar.add_task("reading", total=None)),
+            phantom_progress=_moves(bar, bar.add_task("phantom", start=False, visible=False)),
         )
-        return {}
-    settings["physics"] = f"phantom with {noise_sd_hu:.1f} HU of noise, the median of the low-dose scans"
-    runnable = [each for each in methods if each.denoise is not None]
-    task = bar.add_task("phantom", total=len(runnable))
-    bench = {}
-    for each in runnable:
-        bar.update(task, description=f"phantom {each.name}")
-        if each.denoise is not None:
-            bench[each.name] = run_bench(each.denoise, noise_sd_hu, seed=seed)
-        bar.advance(task)
-    return bench
+
+
+def _moves(bar: Progress, task: TaskID) -> Callable[[str, float, float], None]:
+    """A callback that moves a bar, and shows it first."""
+
+    def progress(text: str, done: float, total: float) -> None:
+        bar.start_task(task)
+        bar.update(task, description=text, completed=done, total=total, visible=True)
+
+    return progress
 
 
 def _print(console: Console, report: Report) -> None:

@@ -7,9 +7,17 @@ from contextlib import contextmanager
 
 import typer
 
+from ctclip.cli.console import say_error
 from ctclip.errors import ConfigError, CtclipError, one_line
 
 ALL_DONE, NOTHING_DONE, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
+
+
+def exit_code(*, failed: int, total: int) -> int:
+    """What becomes of a run in which some parts of the work have failed, or none, or all."""
+    if not failed:
+        return ALL_DONE
+    return SOME_FAILED if failed < total else NOTHING_DONE
 
 
 @contextmanager
@@ -19,14 +27,14 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        typer.secho(f"ctclip: {error}", fg="red", err=True)
+        say_error(error)
         raise typer.Exit(WRONG_USAGE) from None
     except CtclipError as error:
-        typer.secho(f"ctclip: {error}", fg="red", err=True)
+        say_error(error)
         raise typer.Exit(NOTHING_DONE) from None
     except MemoryError:
-        typer.secho("ctclip: out of memory; try smaller input, or another machine", fg="red", err=True)
+        say_error("out of memory; try smaller input, or another machine")
         raise typer.Exit(NOTHING_DONE) from None
     except OSError as error:
-        typer.secho(f"ctclip: {one_line(error)}", fg="red", err=True)
+        say_error(one_line(error))
         raise typer.Exit(NOTHING_DONE) from None

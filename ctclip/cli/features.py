@@ -10,7 +10,8 @@ import typer
 
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import one_line_errors
-from ctclip.cli.options import path
+from ctclip.cli.options import Quiet, path
+from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
 
 
 def features(
@@ -19,14 +20,14 @@ def features(
     ),
     output: Path = typer.Option(..., parser=path, help="Folder for features.md, .csv, .json and .png."),
     encoder: list[str] = typer.Option(
-        ["natural-compact", "ct-compact", "random"],
+        [NATURAL_MODEL, DEFAULT_MODEL, "random"],
         help="Model, checkpoint, RN50:WEIGHTS, timm:MODEL:WEIGHTS or random; repeatable.",
     ),
     noise: list[str] = typer.Option(
         [], help="As for 'benchmark natural'; for CT white:SD and correlated:SD in HU. Default: a choice of all."
     ),
     images: int = typer.Option(20, min=2, help="Images or slices, evenly spread."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+    quiet: Quiet = False,
 ) -> None:
     """Cosine similarity and CKA of an encoder's features: clean against noisy, next to different images.
 
@@ -37,7 +38,7 @@ def features(
     with one_line_errors():
         from ctclip.cli.progress import cell_progress
         from ctclip.errors import ConfigError, DataError
-        from ctclip.features.encoders import find_encoder
+        from ctclip.features.encoders import encoder_of
         from ctclip.features.report import markdown, write_report
         from ctclip.features.sources import (
             holds_images,
@@ -58,7 +59,7 @@ def features(
         wanted = [each for text in noise for each in text.split()]
         photographs = holds_images(source)
         noises = noise_for_photographs(wanted) if photographs else noise_for_ct(wanted)
-        encoders = {label: find_encoder(text) for label, text in zip(labels, encoder, strict=True)}
+        encoders = {label: encoder_of(text) for label, text in zip(labels, encoder, strict=True)}
         pictures = read_photographs(source, images) if photographs else {}
         found = list(pictures.values()) if photographs else read_ct(source, images)
         parts = middle_parts(found, list(pictures))

@@ -42,17 +42,17 @@ def matrix(
         chosen_window = parse_window(window)
         strengths = [find_strength(each) for each in strength]
         doses = parse_numbers("--dose", dose, above=0, up_to=1)
+        from ctclip.data.folders import require_folders
         from ctclip.errors import DataError
         from ctclip.evaluation.matrix import conditions, find_scans, run_matrix
         from ctclip.evaluation.methods import methods_of
         from ctclip.files import atomic_folder
-        from ctclip.pipeline import check_folders
         from ctclip.report.matrix import MATRIX_FILES, write_matrix
         from ctclip.simulation import require_known
 
         domains, textures = parse_names(noise), parse_names(texture)
         require_known(domains, textures)
-        check_folders(data, output)
+        require_folders(data, output)
         with atomic_folder(output, replaces=MATRIX_FILES if overwrite else None) as folder:
             methods = methods_of(
                 models=model,

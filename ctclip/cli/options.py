@@ -1,9 +1,10 @@
-"""Values of options that several commands take, as text."""
+"""Options that several commands take, and what their texts mean."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -22,8 +23,23 @@ def path(value: object) -> Path:
     return Path(str(value))
 
 
-def parse_windows(text: str) -> list[HUWindow]:
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+Precision = Annotated[str, typer.Option(help="auto (bf16 where the device is faster with it), fp32 or bf16.")]
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.")]
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace earlier output.")]
+
+EncoderWeights = Annotated[str, typer.Option(help="CLIP weights for checkpoints that hold no encoder.")]
+
+
+def parse_windows(text: str, option: str = "--windows") -> list[HUWindow]:
     """HU windows from names and pairs of level and width, such as "soft,full" or "soft,50,350".
+
+    Args:
+        text: as it was given.
+        option: with which; for messages.
 
     Raises:
         ConfigError: for an unknown name, a level without width, a width that is not positive, or ends that
@@ -39,11 +55,11 @@ def parse_windows(text: str) -> list[HUWindow]:
         level, width = _number(word), _number(words.pop(0)) if words else None
         if level is None or width is None or not -math.inf < level - width / 2 < level + width / 2 < math.inf:
             raise ConfigError(
-                f"--windows {text!r}: expected {', '.join(WINDOWS_HU)} or LEVEL,WIDTH in HU, such as soft,50,350"
+                f"{option} {text!r}: expected {', '.join(WINDOWS_HU)} or LEVEL,WIDTH in HU, such as soft,50,350"
             )
         windows.append((level - width / 2, level + width / 2))
     if not windows:
-        raise ConfigError("--windows is empty; expected names or LEVEL,WIDTH, such as soft,full")
+        raise ConfigError(f"{option} is empty; expected names or LEVEL,WIDTH, such as soft,full")
     return list(dict.fromkeys(windows))
 
 
@@ -53,7 +69,7 @@ def parse_window(text: str) -> HUWindow:
     Raises:
         ConfigError: as for :func:`parse_windows`, or for several of them.
     """
-    windows = parse_windows(text)
+    windows = parse_windows(text, "--window")
     if len(windows) > 1:
         raise ConfigError(f"--window {text!r}: found {len(windows)} windows, expected one")
     return windows[0]

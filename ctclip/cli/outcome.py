@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ctclip.cli.console import say_error
 from ctclip.cli.exit_codes import NOTHING_DONE, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _write_report(path: Path | None, run: Outcome, strength: float) -> None:
         with atomic_path(path) as partial:
             partial.write_text(json.dumps(content, indent=1))
     except OSError as error:
-        typer.secho(f"ctclip: the report was not written: {one_line(error)}", fg="red", err=True)
+        say_error(f"the report was not written: {one_line(error)}")
         failed = all(result.status == "failed" for result in run.results)
         raise typer.Exit(NOTHING_DONE if failed else SOME_FAILED) from None
 
@@ -90,7 +91,7 @@ def print_results(console: Console, results: list[SeriesResult]) -> None:
 
 def _print_result(console: Console, result: SeriesResult) -> None:
     if result.status == "failed":
-        typer.secho(f"ctclip: series {result.source} failed: {result.message}", fg="red", err=True)
+        say_error(f"series {result.source} failed: {result.message}")
         return
     if result.status == "kept":
         console.print(f"{result.source}: {result.slices} slices, done by an earlier run")

@@ -11,13 +11,13 @@ import typer
 from rich.console import Console
 
 from ctclip.cli.config_file import typed
-from ctclip.cli.console import plain_console
-from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, SOME_FAILED, one_line_errors
-from ctclip.cli.options import path
+from ctclip.cli.console import plain_console, say_error
+from ctclip.cli.exit_codes import exit_code, one_line_errors
+from ctclip.cli.options import Device, Overwrite, Quiet, path
 from ctclip.cli.progress import slice_progress
 
 if TYPE_CHECKING:
-    from ctclip.simulation.files import Settings
+    from ctclip.simulation.settings import Settings
 
 
 def simulate(
@@ -35,9 +35,9 @@ def simulate(
     texture: str = typer.Option("standard", help="smooth, standard or sharp, as of the reconstruction kernel."),
     seed: int = typer.Option(0, min=0, help="Of the noise."),
     series: list[str] = typer.Option([], help="SeriesInstanceUID, repeatable; 'all' adds reformats and projections."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace earlier output."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Print errors only."),
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
     """Insert the noise of a lower dose into every axial CT series in a folder, or a volume.
 
@@ -52,7 +52,7 @@ def simulate(
         from ctclip.data.volumes import is_volume
         from ctclip.devices import find_device
         from ctclip.errors import ConfigError
-        from ctclip.simulation.files import Amount, Settings
+        from ctclip.simulation.settings import Amount, Settings
 
         settings = Settings(Amount(dose, noise_sd, photons), domain, texture, seed, find_device(device))
         if not source.exists():
@@ -68,7 +68,7 @@ def simulate(
 def _volume(console: Console, source: Path, target: Path, settings: Settings, overwrite: bool) -> None:
     from ctclip.data.volumes import VOLUME_SUFFIXES, is_volume
     from ctclip.errors import ConfigError
-    from ctclip.simulation.files import simulate_volume_file
+    from ctclip.pipeline.simulate import simulate_volume_file
 
     if not is_volume(target):
         raise ConfigError(f"the input is a volume, so the output must be one of {', '.join(VOLUME_SUFFIXES)}")
@@ -87,21 +87,23 @@ def _volume(console: Console, source: Path, target: Path, settings: Settings, ov
 def _dicom(
     console: Console, source: Path, target: Path, settings: Settings, wanted: list[str], overwrite: bool
 ) -> None:
+    from ctclip.data.folders import require_folders
+    from ctclip.data.pair_list import PAIRS_FILE, earlier_pairs, write_pair
     from ctclip.dicom import derived_series_numbers, scan
     from ctclip.dicom.archive import is_zip
     from ctclip.dicom.derivation import NOISE_INSERTED_BY
     from ctclip.errors import ConfigError, CtclipError, one_line
-    from ctclip.pipeline import check_folders, choose_series
-    from ctclip.simulation.files import PAIRS_FILE, earlier_pairs, simulate_series, write_pair
+    from ctclip.pipeline import choose_series
+    from ctclip.pipeline.simulate import simulate_series
 
-    check_folders(source, target)
+    require_folders(source, target)
     if is_zip(source):
         raise ConfigError("the input is a zip file; unpack it: the list of pairs names the source's files")
     earlier_pairs(target)  # refuses a file of another kind before anything is done
     found = scan(source)
     chosen = choose_series(found, wanted)
     numbers = derived_series_numbers(found, NOISE_INSERTED_BY)
-    made = 0
+    failed = 0
     with slice_progress(console) as bar:
         for number, each in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=each.slice_count)
@@ -115,10 +117,9 @@ def _dicom(
                     slice_done=partial(bar.advance, task),
                 )
                 write_pair(source, each, folder)
-                made += 1
             except (CtclipError, OSError, MemoryError) as error:
-                typer.secho(f"ctclip: series {each.uid} failed: {one_line(error)}", fg="red", err=True)
-    if not made:
-        raise typer.Exit(NOTHING_DONE)
-    console.print(f"pairs for 'ctclip evaluate': {target / PAIRS_FILE}")
-    raise typer.Exit(ALL_DONE if made == len(chosen) else SOME_FAILED)
+                failed += 1
+                say_error(f"series {each.uid} failed: {one_line(error)}")
+    if failed < len(chosen):
+        console.print(f"pairs for 'ctclip evaluate': {target / PAIRS_FILE}")
+    raise typer.Exit(exit_code(failed=failed, total=len(chosen)))

@@ -1,14 +1,60 @@
-"""Natural images in a folder."""
+"""Natural images: which files are some, and those in a folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ctclip.data.sources import Item, hashed
+from ctclip.data.layouts import hashed
+from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
+from ctclip.files import folders_below, is_of_the_system
+
+if TYPE_CHECKING:
+    from ctclip.data.sources import Item
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name is that of an image file."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_photograph(path: Path) -> bool:
+    """Whether a file, or one that should be there, is an image by its name and no DICOM by its content."""
+    return is_image(path) and not is_dicom_file(path)
+
+
+def holds_images_only(folder: Path) -> bool:
+    """Whether a folder holds photographs and no file that is none, and no folder below it DICOM.
+
+    What is hidden does not count, nor what the system puts beside images.
+    """
+    found = False
+    for place, names in folders_below(folder):
+        if any(part.startswith(".") for part in place.relative_to(folder).parts):
+            continue
+        for name in names:
+            if name.startswith(".") or is_of_the_system(name) or not (place / name).is_file():
+                continue
+            if is_dicom_file(place / name) or (place == folder and not is_image(place / name)):
+                return False
+            found = found or place == folder
+    return found
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files in a folder and below it, sorted by name.
+
+    Raises:
+        DataError: when there is none.
+    """
+    files = sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())
+    if not files:
+        raise DataError(f"no images in {folder}: expected {', '.join(IMAGE_SUFFIXES)}")
+    return files
 
 
 def other_formats(paths: Iterable[Path]) -> list[str]:
@@ -33,7 +79,4 @@ def find_images(dataset_dir: str | Path) -> list[Item]:
     root = Path(dataset_dir)
     if not root.is_dir():
         raise DataError(f"no such folder: {root}; give --dataset_dir with images ({', '.join(IMAGE_SUFFIXES)})")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not paths:
-        raise DataError(f"no images in {root}: expected {', '.join(IMAGE_SUFFIXES)}")
-    return [{"image": str(path), "patient": hashed(str(path.relative_to(root)))} for path in paths]
+    return [{"image": str(path), "patient": hashed(str(path.relative_to(root)))} for path in image_files(root)]

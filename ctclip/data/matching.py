@@ -14,7 +14,7 @@ from ctclip.dicom import SliceFile, acquisition_of
 from ctclip.dicom.lenient import floats_of, quiet_pydicom, text_of
 from ctclip.errors import DataError
 
-POSITION_TOLERANCE_MM = 0.05
+SAME_PLACE_MM = 0.05
 """Slices of two reconstructions of one scan that lie closer than this show the same place."""
 
 
@@ -58,7 +58,7 @@ def mismatch(one: Path, other: Path) -> str:
     if different:
         return different
     shift_mm = np.abs(np.subtract(here.position_mm, there.position_mm))
-    return "ImagePositionPatient, shifted in the plane" if np.any(shift_mm > POSITION_TOLERANCE_MM) else ""
+    return "ImagePositionPatient, shifted in the plane" if np.any(shift_mm > SAME_PLACE_MM) else ""
 
 
 def pair_by_position(low: Sequence[SliceFile], full: Sequence[SliceFile]) -> list[tuple[SliceFile, SliceFile]]:
@@ -85,4 +85,4 @@ def common_positions(one_mm: Sequence[float], other_mm: Sequence[float]) -> list
 
 def _near(one_mm: Sequence[float], other_mm: Sequence[float]) -> np.ndarray:
     """Which positions are equal, (of one, of the other)."""
-    return np.abs(np.subtract.outer(one_mm, other_mm)) <= POSITION_TOLERANCE_MM
+    return np.abs(np.subtract.outer(one_mm, other_mm)) <= SAME_PLACE_MM

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ctclip.data.layouts import EXPECTED, FoundPair, find_layout
+from ctclip.data.layouts import EXPECTED, FoundPair, find_layout, hashed
 from ctclip.data.matching import (
-    POSITION_TOLERANCE_MM,
+    SAME_PLACE_MM,
     common_positions,
     contradict,
     mismatch,
@@ -20,7 +20,7 @@ from ctclip.data.matching import (
 from ctclip.data.series import read_series
 from ctclip.data.volumes import Volume, is_volume, read_volume
 from ctclip.dicom import Series, SliceFile, scan
-from ctclip.dicom.scan import DUPLICATE, SHARED_UID
+from ctclip.dicom.contents import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
 from ctclip.hu_window import require_hu
 from ctclip.units import AIR_HU, PADDING_HU
@@ -100,6 +100,29 @@ def find_pairs(data: Path, layout: str = "auto") -> tuple[list[ScanPair], list[s
     return pairs, problems
 
 
+def of_patients(pairs: Sequence[ScanPair], names: Sequence[str]) -> list[ScanPair]:
+    """The pairs of some patients; all when no name is given.
+
+    Args:
+        pairs: from :func:`find_pairs`.
+        names: of their folders, or the hashes.
+
+    Raises:
+        DataError: with the number of names that are unknown.
+    """
+    if not names:
+        return list(pairs)
+    known = {pair.patient for pair in pairs}
+    unknown = [name for name in names if hashed(name) not in known and name not in known]
+    if unknown:
+        raise DataError(
+            f"--patients: {len(unknown)} of {len(names)} names are not among the {len(known)} patients of the data: "
+            "give the names of their folders"
+        )
+    wanted = {hashed(name) for name in names} | set(names)
+    return [pair for pair in pairs if pair.patient in wanted]
+
+
 def read_pair(pair: ScanPair) -> PairHU:
     """Read both scans of a pair.
 
@@ -129,7 +152,7 @@ def require_same_grid(one: Volume, other: Volume) -> None:
         raise DataError(f"volumes of one pair differ in size: {one.hu.shape} and {other.hu.shape}")
     # No voxel lies farther from its partner than this.
     shift_mm = np.abs(one.affine - other.affine) @ [*one.hu.shape[::-1], 1]
-    if np.any(shift_mm > POSITION_TOLERANCE_MM):
+    if np.any(shift_mm > SAME_PLACE_MM):
         raise DataError("volumes of one pair differ in spacing or place (affine)")
 
 

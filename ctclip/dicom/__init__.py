@@ -7,6 +7,7 @@ neither torch nor MONAI.
 from __future__ import annotations
 
 from ctclip.dicom.acquisition import Acquisition, acquisition_of, printable_kernel
+from ctclip.dicom.contents import Scan, Series, SkippedFile, SliceFile
 from ctclip.dicom.derivation import (
     Denoising,
     Derivation,
@@ -18,10 +19,10 @@ from ctclip.dicom.derived import derive_slice, save_slice
 from ctclip.dicom.export import is_dicom_file, opened_export
 from ctclip.dicom.geometry import stack_affine
 from ctclip.dicom.numbering import derived_series_number, derived_series_numbers
-from ctclip.dicom.scan import Scan, Series, SkippedFile, SliceFile, scan
-from ctclip.dicom.series import write_derived_slices
+from ctclip.dicom.scanning import scan
 from ctclip.dicom.slices import CTSlice, read_slice, to_stored
 from ctclip.dicom.uids import derived_uid, frame_uid, patient_key, sop_instance_uid, source_series_uid
+from ctclip.dicom.write import write_derived_slices
 
 __all__ = [
     "Acquisition",

@@ -20,10 +20,11 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from ctclip.dicom.classify import PREAMBLE_BYTES
+from ctclip.dicom.decode import pixel_format
 from ctclip.dicom.derivation import Code, Derivation, derived_instance_uid, derived_series_uid
 from ctclip.dicom.elements import bytes_of_broken_text, copy_header, drop_stale, make_explicit, put_bytes
 from ctclip.dicom.lenient import int_of, items_of, quiet_pydicom, text_of, texts_of
-from ctclip.dicom.slices import CTSlice, pixel_format
+from ctclip.dicom.slices import CTSlice
 from ctclip.dicom.uids import derived_uid, sop_class_uid, sop_instance_uid, source_series_uid, split_from
 from ctclip.errors import SeriesError
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ctclip.dicom.archive import unpacked
 from ctclip.dicom.classify import ENHANCED, START_BYTES, looks_like_dicom
+from ctclip.dicom.contents import Scan, SkippedFile
 from ctclip.dicom.enhanced import split_frames
-from ctclip.dicom.scan import Scan, SkippedFile, scan
+from ctclip.dicom.scanning import scan
 from ctclip.errors import SeriesError
 from ctclip.temporary import remove_abandoned, temporary_folder
 

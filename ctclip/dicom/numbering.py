@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from ctclip.dicom.contents import Scan
 from ctclip.dicom.derivation import DENOISED_BY
-from ctclip.dicom.scan import Scan
 
 __all__ = ["derived_series_number", "derived_series_numbers"]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from ctclip.errors import ConfigError, DataError
-from ctclip.metrics.noise import noise_sd_hu
+from ctclip.metrics.noise import volume_noise_sd_hu
 from ctclip.units import MODEL_HU_WINDOW
 
 Filter = Callable[[np.ndarray, float], np.ndarray]
@@ -40,10 +41,9 @@ def noise_of_volume_hu(volume_hu: np.ndarray) -> float:
     Raises:
         DataError: when no slice holds enough soft tissue, or there is no noise in it.
     """
-    found = np.array([noise_sd_hu(each) for each in volume_hu])
-    if not np.isfinite(found).any():
+    sd_hu = volume_noise_sd_hu(volume_hu)
+    if not math.isfinite(sd_hu):
         raise DataError("the noise cannot be measured: no slice holds enough soft tissue; leave out the baselines")
-    sd_hu = float(np.nanmedian(found))
     if sd_hu == 0:
         raise DataError("the scan has no noise that filters could be set by; leave out the baselines")
     return sd_hu

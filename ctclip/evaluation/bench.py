@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from ctclip.errors import DataError
-from ctclip.evaluation.methods import DenoiseVolume
-from ctclip.metrics.detectability import Detectability, channelized_hotelling, laguerre_gauss_channels
+from ctclip.evaluation.methods import DenoiseVolume, Method
+from ctclip.metrics.detectability import channelized_hotelling, laguerre_gauss_channels
+from ctclip.metrics.noise import NO_VARIANCE_HU2
 from ctclip.metrics.nps import RadialNPS, noise_power_spectrum_of_repeats, radial_nps
 from ctclip.metrics.ttf import TaskTransfer, task_transfer_function
 from ctclip.simulation.correlated import correlated_noise
@@ -45,15 +48,62 @@ class BenchResult:
         nps: of the noise that is left in the lesion-free phantom.
         noise_sd_hu: its SD.
         ttf: by contrast in HU; a rod that drowns in noise is missing.
-        detectability: of the lesion.
-        contrast_kept: mean contrast of the lesions over the true one.
+        dprime: detectability of the lesion.
     """
 
     nps: RadialNPS
     noise_sd_hu: float
     ttf: dict[float, TaskTransfer]
-    detectability: Detectability
-    contrast_kept: float
+    dprime: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured on the phantom, or why nothing was.
+
+    Args:
+        results: by method.
+        remark: for the settings of a report.
+        problems: what is wrong with the data, if anything is, one line each.
+    """
+
+    results: dict[str, BenchResult] = field(default_factory=dict)
+    remark: str = ""
+    problems: tuple[str, ...] = ()
+
+
+def bench_methods(
+    methods: Sequence[Method],
+    noise_sd_hu: float,
+    *,
+    seed: int = 0,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> Bench:
+    """Measure all methods that can be run, with the noise of the data, if that is known and there is any.
+
+    Args:
+        methods: those that are results of another tool are left out.
+        noise_sd_hu: of the low-dose scans; NaN when it is not known.
+        seed: of the phantom's noise.
+        progress: called with a text, the methods done and their number.
+    """
+    if not math.isfinite(noise_sd_hu):
+        return Bench(remark="left out: no scan holds enough soft tissue to measure its noise")
+    if noise_sd_hu**2 <= NO_VARIANCE_HU2:
+        problem = (
+            "physics left out: the low-dose scans hold no noise (median SD 0 HU), expected that of a low dose; check "
+            "the data"
+        )
+        return Bench(remark="left out: the low-dose scans hold no noise", problems=(problem,))
+    runnable = [(each.name, each.denoise) for each in methods if each.denoise is not None]
+    results = {}
+    for number, (name, denoise) in enumerate(runnable):
+        if progress:
+            progress(f"phantom {name}", number, len(runnable))
+        results[name] = run_bench(denoise, noise_sd_hu, seed=seed)
+        if progress:
+            progress(f"phantom {name}", number + 1, len(runnable))
+    return Bench(results, f"phantom with {noise_sd_hu:.1f} HU of noise, the median of the low-dose scans")
 
 
 def run_bench(denoise: DenoiseVolume, sd_hu: float, *, seed: int = 0) -> BenchResult:
@@ -71,14 +121,11 @@ def run_bench(denoise: DenoiseVolume, sd_hu: float, *, seed: int = 0) -> BenchRe
     square = absent[:, middle, middle]
     with_lesion, without = _cut_out(present), _cut_out(absent)
     channels = laguerre_gauss_channels(ROI_PX, 3 * LESION_RADIUS_PX)
-    inside = ellipse_cover((ROI_PX, ROI_PX), (ROI_PX // 2, ROI_PX // 2), (LESION_RADIUS_PX, LESION_RADIUS_PX), 0) > 0.5
-    kept_hu = float((with_lesion.mean(axis=0) - without.mean(axis=0))[inside].mean())
     return BenchResult(
         nps=radial_nps(noise_power_spectrum_of_repeats(square, PIXEL_MM), PIXEL_MM),
         noise_sd_hu=float(np.sqrt(square.var(axis=0, ddof=1).mean())),
         ttf=_transfer_functions(rods),
-        detectability=channelized_hotelling(with_lesion, without, channels),
-        contrast_kept=kept_hu / LESION_CONTRAST_HU,
+        dprime=channelized_hotelling(with_lesion, without, channels),
     )
 
 

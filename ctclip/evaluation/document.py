@@ -17,13 +17,10 @@ from ctclip.report.content import (
     ComparisonRow,
     Curve,
     Method,
-    Panel,
     PatientRow,
     Report,
-    SliceRow,
     SummaryRow,
 )
-from ctclip.units import SOFT_TISSUE_HU_WINDOW
 
 LIBRARIES = ("torch", "monai", "scikit-image", "scipy", "numpy", "pydicom")
 
@@ -69,7 +66,7 @@ def make_report(
             for name, patients in summary.patients.items()
             for patient, row in patients.items()
         ],
-        slices=[SliceRow(each.method, each.patient, each.scan, each.index, each.row) for each in evaluation.slices],
+        slices=evaluation.slices,
         comparisons=[
             ComparisonRow(
                 name,
@@ -103,10 +100,7 @@ def make_report(
             )
             for each in summary.judgements
         ],
-        panels=[
-            Panel(each.scan, f"slice {each.index + 1}", SOFT_TISSUE_HU_WINDOW, each.images_hu)
-            for each in evaluation.panels
-        ],
+        panels=evaluation.panels,
     )
 
 

@@ -12,47 +12,13 @@ from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.measures import Row, measure_slices, says_nothing
 from ctclip.evaluation.methods import Method, SliceProgress
 from ctclip.metrics.image import require_ssim_size
-from ctclip.metrics.noise import noise_sd_hu
-from ctclip.report.content import IDENTITY
-from ctclip.units import HUWindow
+from ctclip.metrics.noise import median_of_known, volume_noise_sd_hu
+from ctclip.report.content import IDENTITY, Panel, SliceRow
+from ctclip.units import SOFT_TISSUE_HU_WINDOW, HUWindow
 
 INPUT, REFERENCE = "input", "reference"
 
 Progress = Callable[[str, float, float], None]
-
-
-@dataclass(frozen=True)
-class SliceResult:
-    """The measures of one slice.
-
-    Args:
-        method: name of the method.
-        patient: hashed.
-        scan: label of the pair.
-        index: of the slice in the pair, from 0.
-        row: the measures.
-    """
-
-    method: str
-    patient: str
-    scan: str
-    index: int
-    row: Row
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The same slice in every version.
-
-    Args:
-        scan: label of the pair.
-        index: of the slice.
-        images_hu: by "input", "reference" and method; (rows, columns) float32.
-    """
-
-    scan: str
-    index: int
-    images_hu: dict[str, np.ndarray]
 
 
 @dataclass
@@ -66,7 +32,7 @@ class Evaluation:
         noise_of_scans_hu: noise SD of the low-dose scan of each pair; NaN without soft tissue.
     """
 
-    slices: list[SliceResult] = field(default_factory=list)
+    slices: list[SliceRow] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     noise_of_scans_hu: list[float] = field(default_factory=list)
@@ -74,12 +40,11 @@ class Evaluation:
     @property
     def noise_sd_hu(self) -> float:
         """Median noise SD of the low-dose scans; NaN when none holds enough soft tissue."""
-        known = [value for value in self.noise_of_scans_hu if np.isfinite(value)]
-        return float(np.median(known)) if known else float("nan")
+        return median_of_known(self.noise_of_scans_hu)
 
     def of_method(self, name: str) -> list[tuple[str, Row]]:
         """Patient and row of each slice of a method."""
-        return [(each.patient, each.row) for each in self.slices if each.method == name]
+        return [(each.patient, each.values) for each in self.slices if each.method == name]
 
 
 def evaluate(
@@ -120,9 +85,9 @@ def evaluate(
             for low, high in windows
             if says_nothing(scan.low_hu, scan.full_hu, (low, high)).all()
         ]
-        found.noise_of_scans_hu.append(_median_noise_hu(scan.low_hu))
+        found.noise_of_scans_hu.append(volume_noise_sd_hu(scan.low_hu))
         middle = len(scan.low_hu) // 2
-        panel = Panel(pair.name, middle, {INPUT: scan.low_hu[middle].copy()})
+        images_hu = {INPUT: scan.low_hu[middle].copy()}
         for place, method in enumerate(methods):
             report = _progress_of_slices(progress, f"{pair.name} {method.name}", number * len(methods) + place, work)
             report(0, len(scan.low_hu))
@@ -133,13 +98,13 @@ def evaluate(
                 continue
             rows = measure_slices(output_hu, scan.low_hu, scan.full_hu, windows, legacy=legacy)
             found.slices += [
-                SliceResult(method.name, pair.patient, pair.name, index, row) for index, row in enumerate(rows)
+                SliceRow(method.name, pair.patient, pair.name, index, row) for index, row in enumerate(rows)
             ]
             if method.name != IDENTITY:
-                panel.images_hu[method.name] = output_hu[middle].copy()
-        panel.images_hu[REFERENCE] = scan.full_hu[middle].copy()
+                images_hu[method.name] = output_hu[middle].copy()
+        images_hu[REFERENCE] = scan.full_hu[middle].copy()
         if len(found.panels) < panels:
-            found.panels.append(panel)
+            found.panels.append(Panel(pair.name, f"slice {middle + 1}", SOFT_TISSUE_HU_WINDOW, images_hu))
     if progress:
         progress("measured", work, work)
     return found
@@ -153,11 +118,6 @@ def _progress_of_slices(progress: Progress | None, text: str, done: int, work: i
             progress(text, done + slices / in_all, work)
 
     return report
-
-
-def _median_noise_hu(volume_hu: np.ndarray) -> float:
-    known = [value for value in map(noise_sd_hu, volume_hu) if np.isfinite(value)]
-    return float(np.median(known)) if known else float("nan")
 
 
 def _output(method: Method, pair: ScanPair, low_hu: np.ndarray, progress: SliceProgress) -> np.ndarray:

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ctclip.data.series import read_series
+from ctclip.data.scans import paths_of, read_scan
 from ctclip.data.sources import find_items
-from ctclip.data.volumes import Volume, is_volume, read_volume
+from ctclip.data.volumes import Volume, is_volume
 from ctclip.dicom import acquisition_of, printable_kernel
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.methods import Method
-from ctclip.hu_window import require_hu
 from ctclip.metrics.image import image_quality, is_constant
 from ctclip.report.matrix import Cell, Condition
 from ctclip.simulation import NoiseSimulator
@@ -70,8 +69,7 @@ def find_scans(data: Path, slices: int) -> tuple[list[TestScan], list[str]]:
     scans: list[TestScan] = []
     problems: list[str] = []
     for number, item in enumerate(find_items(data), start=1):
-        names = item["label" if "label" in item else "image"]
-        paths = [Path(names)] if isinstance(names, str) else [Path(name) for name in names]
+        paths = paths_of(item["label" if "label" in item else "image"])
         try:
             scans.append(_read(paths, number, slices))
         except (DataError, SeriesError) as error:
@@ -83,11 +81,10 @@ def find_scans(data: Path, slices: int) -> tuple[list[TestScan], list[str]]:
 
 def _read(paths: Sequence[Path], number: int, slices: int) -> TestScan:
     if is_volume(paths[0]):
-        volume = read_volume(paths[0])
-        require_hu(volume.hu)
+        volume = read_scan(paths)
         hu, parts = volume.hu[_middle(len(volume.hu), slices)], [_step(volume)]
     else:
-        volume = read_series(paths[_middle(len(paths), slices)])
+        volume = read_scan(paths[_middle(len(paths), slices)])
         acquired, hu = acquisition_of(paths[0]), volume.hu
         thickness = f"{acquired.SliceThickness:.3g} mm thick" if acquired.SliceThickness else ""
         step = _step(volume) if len(hu) > 1 else ""  # that of a single slice is a guess

@@ -13,6 +13,13 @@ from ctclip.metrics.tissue import tissue_bias_hu
 from ctclip.report.content import Measure
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 
+NOISE_SD = Measure("noise_sd_hu", "HU")
+NOISE_CHANGE = Measure("noise_change_percent", "%")
+RESIDUAL_STRUCTURE = Measure("residual_structure", "")
+"""What is measured without a window, beside the bias of every tissue."""
+
+BIAS = "bias_hu"
+
 UNITS = {"psnr_db": "dB", "ssim": "", "rmse_hu": "HU", "mae_hu": "HU"}
 
 LEGACY_MAX_HU, LEGACY_RANGE_HU = 3096, 4096
@@ -34,6 +41,16 @@ def windowed(metric: str, window_hu: HUWindow, *, legacy: bool = False) -> Measu
     low, high = window_hu
     name = f"{metric} legacy" if legacy else metric
     return Measure(name, UNITS[metric], f"[{low:g},{high:g}] HU", high - low)
+
+
+def bias_in(tissue: str) -> Measure:
+    """The measure of the bias in a tissue."""
+    return Measure(f"{BIAS} {tissue}", "HU")
+
+
+def is_bias(measure: Measure) -> bool:
+    """Whether a measure is that of the bias, in whichever tissue."""
+    return measure.metric.startswith(BIAS)
 
 
 def measure_slices(
@@ -90,12 +107,12 @@ def _quality(output: np.ndarray, low: np.ndarray, full: np.ndarray, window: HUWi
 def _without_window(output: np.ndarray, low: np.ndarray, full: np.ndarray) -> Row:
     noise = compare_noise(low, output)
     row = {
-        Measure("noise_sd_hu", "HU"): noise.after_hu,
-        Measure("noise_change_percent", "%"): _change_percent(noise),
-        Measure("residual_structure", ""): residual_structure(low, output, full),
+        NOISE_SD: noise.after_hu,
+        NOISE_CHANGE: _change_percent(noise),
+        RESIDUAL_STRUCTURE: residual_structure(low, output, full),
     }
     bias_hu = tissue_bias_hu(output, full)
-    return row | {Measure(f"bias_hu {tissue}", "HU"): value for tissue, value in bias_hu.items()}
+    return row | {bias_in(tissue): value for tissue, value in bias_hu.items()}
 
 
 def _change_percent(noise: NoiseComparison) -> float:

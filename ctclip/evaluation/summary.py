@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ctclip.evaluation.bench import BenchResult
 from ctclip.evaluation.evaluate import Evaluation
-from ctclip.evaluation.measures import Row
+from ctclip.evaluation.measures import NOISE_CHANGE, Row, is_bias
 from ctclip.evaluation.statistics import Difference, Interval, compare, interval, patient_means
 from ctclip.metrics.acceptance import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, Criterion
 from ctclip.report.content import IDENTITY, Measure
@@ -52,15 +52,12 @@ class Summary:
     judgements: list[Judgement]
 
 
-def summarise(
-    evaluation: Evaluation, bench: Mapping[str, BenchResult], against: Sequence[str] = (IDENTITY,), *, seed: int = 0
-) -> Summary:
+def summarise(evaluation: Evaluation, bench: Mapping[str, BenchResult], *, seed: int = 0) -> Summary:
     """Put the results of all methods together.
 
     Args:
-        evaluation: the measures of all slices, with those of "identity".
+        evaluation: the measures of all slices, with those of "identity", which all others are compared with.
         bench: results on the phantom by method, empty when it was left out.
-        against: the methods that all others are compared with.
         seed: of the bootstrap.
     """
     methods = list(dict.fromkeys(each.method for each in evaluation.slices))
@@ -70,14 +67,12 @@ def summarise(
     differences = [
         (
             name,
-            other,
+            IDENTITY,
             measure,
-            compare(_by_patient(patients[name], measure), _by_patient(patients[other], measure), seed=seed),
+            compare(_by_patient(patients[name], measure), _by_patient(patients[IDENTITY], measure), seed=seed),
         )
-        for other in against
-        if other in patients
         for name in methods
-        if name != other
+        if IDENTITY in patients and name != IDENTITY
         for measure in means[name]
     ]
     judgements = [each for name in methods if name != IDENTITY for each in _judge(name, means, bench)]
@@ -94,7 +89,7 @@ def _by_patient(rows: dict[str, Row], measure: Measure) -> dict[str, float]:
 
 
 def _judge(name: str, means: dict[str, dict[Measure, Interval]], bench: Mapping[str, BenchResult]) -> list[Judgement]:
-    noise = means[name][Measure("noise_change_percent", "%")].mean
+    noise = means[name][NOISE_CHANGE].mean
     found = [Judgement(name, NOISE, noise), Judgement(name, BIAS, _largest_bias(means[name], means.get(IDENTITY, {})))]
     if name not in bench or IDENTITY not in bench:
         return found
@@ -116,8 +111,8 @@ def _mtf50_change_percent(mine: BenchResult, its_input: BenchResult, contrast_hu
 
 def _detectability_kept(mine: BenchResult, its_input: BenchResult) -> float:
     """NaN where the lesion cannot be told from the noise of the input."""
-    before = its_input.detectability.dprime
-    return mine.detectability.dprime / before if before else float("nan")
+    before = its_input.dprime
+    return mine.dprime / before if before else float("nan")
 
 
 def _largest_bias(mine: dict[Measure, Interval], its_input: dict[Measure, Interval]) -> float:
@@ -125,7 +120,7 @@ def _largest_bias(mine: dict[Measure, Interval], its_input: dict[Measure, Interv
     added = [
         abs(value.mean - its_input[measure].mean)
         for measure, value in mine.items()
-        if measure.metric.startswith("bias_hu") and measure in its_input
+        if is_bias(measure) and measure in its_input
     ]
     known = [value for value in added if np.isfinite(value)]
     return max(known, default=float("nan"))

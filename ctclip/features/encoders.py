@@ -15,7 +15,7 @@ RANDOM, TIMM = "random", "timm"
 EXPECTED = "a model or checkpoint, RN50:WEIGHTS (or RN101, RN50x4 ...), timm:MODEL:WEIGHTS, or random"
 
 
-def find_encoder(text: str) -> FreezableEncoder:
+def encoder_of(text: str) -> FreezableEncoder:
     """The encoder that a text names.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,9 @@ from pathlib import Path
 from ctclip import __version__
 from ctclip.features.study import Similarity
 from ctclip.files import atomic_path
-from ctclip.report.records import json_text
+from ctclip.report.figures import save_png
+from ctclip.report.markdown import table
+from ctclip.report.records import json_text, write_csv
 
 FEATURES = ("F1", "F2", "F3", "F4")
 
@@ -29,12 +30,12 @@ def markdown(rows: Sequence[Similarity], side_px: int | None = None) -> str:
     for encoder in dict.fromkeys(row.encoder for row in rows):
         of_encoder = [row for row in rows if row.encoder == encoder]
         by_cell = {(row.noise, row.feature): row for row in of_encoder}
-        parts += [f"## {encoder}", "", "| noise | " + " | ".join(FEATURES) + " |", "|---" * 5 + "|"]
+        lines = []
         for noise in dict.fromkeys(row.noise for row in of_encoder):
             cells = [by_cell[noise, feature] for feature in FEATURES]
-            parts.append(f"| {noise} | " + " | ".join(f"{cell.cosine:.3f} / {cell.cka:.3f}" for cell in cells) + " |")
+            lines.append([noise, *(f"{cell.cosine:.3f} / {cell.cka:.3f}" for cell in cells)])
         last = [f"{cell.cosine_different:.3f} / {cell.cka_different:.3f}" for cell in cells]
-        parts += ["| different images | " + " | ".join(last) + " |", ""]
+        parts += [f"## {encoder}", "", *table(["noise", *FEATURES], [*lines, ["different images", *last]]), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -43,10 +44,8 @@ def write_report(rows: Sequence[Similarity], images: int, folder: Path, *, side_
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "features.md") as partial:
         partial.write_text(markdown(rows, side_px))
-    with atomic_path(folder / "features.csv") as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+    with atomic_path(folder / "features.csv") as partial:
+        write_csv(partial, rows)
     with atomic_path(folder / "features.json") as partial:
         content = {"ctclip": __version__, "images": images, "side_px": side_px, "rows": [asdict(row) for row in rows]}
         partial.write_text(json_text(content), encoding="utf-8")
@@ -74,5 +73,4 @@ def _write_plot(rows: Sequence[Similarity], path: Path) -> None:
     axes[1, 0].set_ylabel("linear CKA")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=7)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=130, format="png")
+    save_png(figure, path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -78,11 +77,10 @@ def read_ct(source: Path, count: int) -> list[np.ndarray]:
 
 def _first_volume_hu(source: Path) -> np.ndarray:
     """(slices, rows, columns)."""
+    from ctclip.data.scans import paths_of, read_scan
     from ctclip.data.sources import find_items
-    from ctclip.transforms import LoadImageCTd
 
-    item: dict[Hashable, Any] = dict(find_items(source)[0].items())
-    return np.asarray(LoadImageCTd("image")(item)["image"])[0].T
+    return read_scan(paths_of(find_items(source)[0]["image"]), name_in_errors=True).hu
 
 
 def noise_for_photographs(texts: Sequence[str]) -> dict[str, AddNoise]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
+from ctclip.settings import PRECISIONS
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
@@ -18,8 +18,7 @@ def autocast(precision: str, device: torch.device | str) -> torch.autocast:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}")
-    dtype = PRECISIONS[precision]
-    return torch.autocast(torch.device(device).type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 class PrecisionInferer(SimpleInferer):

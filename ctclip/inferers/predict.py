@@ -6,16 +6,19 @@ from collections.abc import Callable
 
 import torch
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+from ctclip.settings import DEFAULT_OVERLAP
+
+Predictor = Callable[[torch.Tensor], torch.Tensor]
+"""A network, or what stands for one: a batch to a batch."""
 
 
 def predict_stacks(
     stacks: torch.Tensor,
-    network: Network,
+    network: Predictor,
     *,
     device: torch.device | str,
     roi_size: int | None = None,
-    overlap: float = 0.25,
+    overlap: float = DEFAULT_OVERLAP,
 ) -> torch.Tensor:
     """One pass of the network over a batch of slice stacks: the one way in which CT goes through it.
 

@@ -9,7 +9,8 @@ import torch
 from monai.inferers import Inferer
 from monai.utils import convert_to_tensor
 
-from ctclip.inferers.predict import Network, predict_stacks
+from ctclip.inferers.predict import Predictor, predict_stacks
+from ctclip.settings import DEFAULT_OVERLAP
 from ctclip.transforms.stack import StackNeighborSlices
 
 SliceProgress = Callable[[int, int], None]
@@ -39,7 +40,7 @@ class SliceStackInferer(Inferer):
         batch_size: int = 1,
         device: torch.device | str | None = None,
         roi_size: int | None = None,
-        overlap: float = 0.25,
+        overlap: float = DEFAULT_OVERLAP,
         progress: SliceProgress | None = None,
     ) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class SliceStackInferer(Inferer):
         self.batch_size, self.device = batch_size, device
         self.roi_size, self.overlap, self.progress = roi_size, overlap, progress
 
-    def __call__(self, inputs: torch.Tensor, network: Network, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Predictor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """(B, 1, X, Y, Z) in [0, 1] to the same shape."""
         if inputs.ndim != 5 or inputs.shape[1] != 1:
             raise ValueError(f"expected a batch of volumes (B, 1, X, Y, Z), found shape {tuple(inputs.shape)}")
@@ -61,7 +62,7 @@ class SliceStackInferer(Inferer):
             results.append(self._denoise(volume, network, done=len(results) * volume.shape[1], total=total))
         return torch.stack(results).permute(0, 1, 4, 3, 2)
 
-    def _denoise(self, volume: torch.Tensor, network: Network, *, done: int, total: int) -> torch.Tensor:
+    def _denoise(self, volume: torch.Tensor, network: Predictor, *, done: int, total: int) -> torch.Tensor:
         """One volume of slices, (1, Z, H, W)."""
         # Without MONAI's subclass of tensors, which PyTorch's compiler cannot take.
         stacks = convert_to_tensor(self.stack(volume), track_meta=False).transpose(0, 1)

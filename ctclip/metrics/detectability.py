@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.special import eval_laguerre, ndtr
+from scipy.special import eval_laguerre
 
 from ctclip.errors import DataError
 
 SPARE_SAMPLES = 10
 """Samples beyond the number of channels: with fewer the covariance is a guess."""
-
-
-@dataclass(frozen=True)
-class Detectability:
-    """How well a model observer tells images with a signal from those without.
-
-    Args:
-        dprime: distance of the two classes in standard deviations, at least 0.
-        auc: probability to choose the right one of a pair, Phi(d'/sqrt 2).
-        standard_error: of ``dprime``, from the number of images.
-    """
-
-    dprime: float
-    auc: float
-    standard_error: float
 
 
 def laguerre_gauss_channels(side_px: int, width_px: float, count: int = 6) -> np.ndarray:
@@ -46,8 +29,8 @@ def laguerre_gauss_channels(side_px: int, width_px: float, count: int = 6) -> np
     return np.stack([np.sqrt(2) / width_px * np.exp(-g / 2) * eval_laguerre(p, g) for p in range(count)])
 
 
-def channelized_hotelling(present_hu: np.ndarray, absent_hu: np.ndarray, channels: np.ndarray) -> Detectability:
-    r"""Channelized Hotelling observer.
+def channelized_hotelling(present_hu: np.ndarray, absent_hu: np.ndarray, channels: np.ndarray) -> float:
+    r"""Channelized Hotelling observer: how well it tells images with a signal from those without.
 
     :math:`d'^2 = \Delta v^T S^{-1} \Delta v` with the channel outputs' mean difference and mean covariance. From n
     images per class this is too large on average; the unbiased estimator for normal outputs is used (Wunderlich et al.,
@@ -61,6 +44,9 @@ def channelized_hotelling(present_hu: np.ndarray, absent_hu: np.ndarray, channel
         present_hu: (images, rows, columns) with the signal in the centre.
         absent_hu: the same without.
         channels: (m, rows, columns).
+
+    Returns:
+        d', the distance of the two classes in standard deviations, at least 0.
 
     Raises:
         DataError: when a class has too few images.
@@ -80,35 +66,8 @@ def channelized_hotelling(present_hu: np.ndarray, absent_hu: np.ndarray, channel
     covariance = np.atleast_2d(scatter) / freedom
     difference = present.mean(axis=0) - absent.mean(axis=0)
     if not difference.any():
-        return Detectability(0.0, 0.5, 0.0)
+        return 0.0
     # a filter that erases all noise leaves no variance to divide by; the pseudo-inverse leaves such channels out
     squared = float(difference @ np.linalg.pinv(covariance, hermitian=True) @ difference)
     unbiased = (freedom - count - 1) / freedom * squared - count * (1 / n1 + 1 / n0)
-    dprime = float(np.sqrt(max(unbiased, 0.0)))
-    return Detectability(dprime, float(ndtr(dprime / np.sqrt(2))), _standard_error(dprime, n1, n0))
-
-
-def npw_dprime(
-    task_hu_mm2: np.ndarray, ttf: np.ndarray, nps_hu2_mm2: np.ndarray, frequency_per_mm: np.ndarray
-) -> float:
-    r"""Non-prewhitening observer from radial curves (AAPM TG-233).
-
-    .. math:: d'^2 = \frac{(\int W^2 TTF^2 f df)^2}{\int W^2 TTF^2 NPS f df} 2 \pi
-
-    which is the formula in two dimensions for curves without direction.
-
-    Args:
-        task_hu_mm2: W, modulus of the signal's Fourier transform.
-        ttf: from :func:`~ctclip.metrics.ttf.task_transfer_function`, at the same frequencies.
-        nps_hu2_mm2: from :func:`~ctclip.metrics.nps.radial_nps`, at the same frequencies.
-        frequency_per_mm: ascending.
-    """
-    signal = (task_hu_mm2 * ttf) ** 2
-    numerator = 2 * np.pi * np.trapezoid(signal * frequency_per_mm, frequency_per_mm)
-    denominator = 2 * np.pi * np.trapezoid(signal * nps_hu2_mm2 * frequency_per_mm, frequency_per_mm)
-    return float(numerator / np.sqrt(denominator)) if denominator > 0 else float("nan")
-
-
-def _standard_error(dprime: float, n1: int, n0: int) -> float:
-    """Of a difference of two means in units of a pooled SD (Hedges and Olkin 1985)."""
-    return float(np.sqrt(1 / n1 + 1 / n0 + dprime**2 / (2 * (n1 + n0))))
+    return float(np.sqrt(max(unbiased, 0.0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,24 @@ def noise_sd_hu(slice_hu: np.ndarray) -> float:
     mean, sd = local_mean_and_sd(slice_hu)
     tissue = without_fill(soft_tissue(mean), mean, sd)
     return float(np.quantile(sd[tissue], FLAT_QUANTILE)) if tissue.sum() >= MIN_TISSUE_PX else float("nan")
+
+
+def volume_noise_sd_hu(volume_hu: np.ndarray) -> float:
+    """Noise of a volume: median over its slices, those with too little soft tissue left out.
+
+    Args:
+        volume_hu: (slices, rows, columns).
+
+    Returns:
+        SD in HU, or NaN when no slice holds enough soft tissue.
+    """
+    return median_of_known([noise_sd_hu(each) for each in volume_hu])
+
+
+def median_of_known(values: Sequence[float]) -> float:
+    """Median of the values that are finite numbers, or NaN without any."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.median(known)) if known else float("nan")
 
 
 def noise_correlation(slice_hu: np.ndarray) -> float:
@@ -117,8 +136,8 @@ def compare_local_noise(
         return NoiseComparison(*[float("nan")] * 3)
     flat = tissue & (sd <= np.quantile(sd[tissue], FLAT_QUANTILE))
     return NoiseComparison(
-        before_hu=_root_mean_square(sd[flat]),
-        after_hu=_root_mean_square(sd_after[flat]),
+        before_hu=root_mean_square(sd[flat]),
+        after_hu=root_mean_square(sd_after[flat]),
         shift_hu=float(np.mean(mean_after[flat] - mean[flat])),
     )
 
@@ -145,5 +164,6 @@ def without_fill(tissue: np.ndarray, local_mean_hu: np.ndarray, local_sd_hu: np.
     return tissue & ~ndimage.maximum_filter(constant, 2 * WINDOW_PX - 1)
 
 
-def _root_mean_square(values: np.ndarray) -> float:
+def root_mean_square(values: np.ndarray) -> float:
+    """Of values of any shape; of SDs, the SD of all of their places together."""
     return float(np.sqrt(np.mean(np.square(values))))

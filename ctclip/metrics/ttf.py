@@ -22,6 +22,9 @@ FREQUENCIES = 256
 """Points of the curve between 0 and the Nyquist frequency of the pixels."""
 
 
+HALF = 0.5
+
+
 @dataclass(frozen=True)
 class TaskTransfer:
     """How much contrast is left at each spatial frequency.
@@ -39,21 +42,13 @@ class TaskTransfer:
     @property
     def f50_per_mm(self) -> float:
         """Frequency at which half of the contrast is left; NaN when that is beyond the Nyquist frequency."""
-        return self._falls_to(0.5)
-
-    @property
-    def f10_per_mm(self) -> float:
-        """Frequency at which a tenth of the contrast is left; NaN when that is beyond the Nyquist frequency."""
-        return self._falls_to(0.1)
-
-    def _falls_to(self, level: float) -> float:
-        below = np.flatnonzero(self.ttf < level)
+        below = np.flatnonzero(self.ttf < HALF)
         if not len(below):
             return float("nan")
         last = int(below[0])
         high, low = self.ttf[last - 1], self.ttf[last]
         step = self.frequency_per_mm[1] - self.frequency_per_mm[0]
-        return float(self.frequency_per_mm[last - 1] + step * (high - level) / (high - low))
+        return float(self.frequency_per_mm[last - 1] + step * (high - HALF) / (high - low))
 
 
 def task_transfer_function(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
@@ -26,7 +25,7 @@ from ctclip.natural.methods import BM3D, MethodSpec, make_method
 from ctclip.natural.noise import SEED, Noise
 from ctclip.natural.noise_level import MIN_SIDE_PX
 from ctclip.natural.sets import ImageSet, read_image
-from ctclip.report.records import json_text
+from ctclip.report.records import json_text, write_records
 
 PROTOCOL = 1
 """Version of what is measured; cells of another one are measured again."""
@@ -190,7 +189,7 @@ def measure(cell: Cell) -> CellResult:
                     f"{cell.method.label} gives values that are not finite numbers under {cell.noise_name} noise; "
                     "leave out the method or the noise"
                 )
-            quality = image_quality(denoised, reference, rounded=cell.noise is None)
+            quality = photograph_quality(denoised, reference, rounded=cell.noise is None)
             psnr_db.append(quality[0])
             ssim.append(quality[1])
             before_db.append(psnr(low, reference))
@@ -198,7 +197,7 @@ def measure(cell: Cell) -> CellResult:
     return CellResult(cell.method.label, cell.images.name, family, level, tuple(psnr_db), tuple(ssim), tuple(before_db))
 
 
-def image_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = False) -> tuple[float, float]:
+def photograph_quality(image: np.ndarray, reference: np.ndarray, *, rounded: bool = False) -> tuple[float, float]:
     """PSNR in dB and SSIM of (rows, columns, channels) in [0, 1]; the image is clipped to it first.
 
     Args:
@@ -241,11 +240,8 @@ def psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 def write_results(results: Sequence[CellResult], cells: Sequence[Cell], folder: Path) -> None:
     """``results.csv`` with the means and ``results.json`` with every image and the methods; null is infinite."""
-    rows = [result.row() for result in results]
-    with atomic_path(folder / "results.csv") as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    with atomic_path(folder / "results.csv") as partial:
+        write_records(partial, [result.row() for result in results])
     methods = {spec.label: make_method(spec) for spec in dict.fromkeys(cell.method for cell in cells)}
     document = {
         "ctclip": __version__,

@@ -7,42 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ctclip.data.images import IMAGE_SUFFIXES
-from ctclip.dicom import is_dicom_file
+from ctclip.data.images import IMAGE_SUFFIXES, is_image
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_path, folders_below, is_of_the_system
+from ctclip.files import atomic_path
 from ctclip.natural.methods import RGB_CHANNELS, ImageMethod
 from ctclip.natural.sets import DEEP_MODES, read_image
 
 JPEG_QUALITY = 95
-
-
-def is_image(path: Path) -> bool:
-    """Whether the name is that of an image file."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def is_photograph(path: Path) -> bool:
-    """Whether a file, or one that should be there, is an image by its name and no DICOM by its content."""
-    return is_image(path) and not is_dicom_file(path)
-
-
-def holds_images_only(folder: Path) -> bool:
-    """Whether a folder holds photographs and no file that is none, and no folder below it DICOM.
-
-    What is hidden does not count, nor what the system puts beside images.
-    """
-    found = False
-    for place, names in folders_below(folder):
-        if any(part.startswith(".") for part in place.relative_to(folder).parts):
-            continue
-        for name in names:
-            if name.startswith(".") or is_of_the_system(name) or not (place / name).is_file():
-                continue
-            if is_dicom_file(place / name) or (place == folder and not is_image(place / name)):
-                return False
-            found = found or place == folder
-    return found
 
 
 def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[tuple[Path, Path]]:

@@ -30,7 +30,7 @@ BASELINES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodSpec:
     """A method by its name and settings, so that another process can make it.
 
@@ -39,7 +39,7 @@ class MethodSpec:
         is_model: which of both.
         adapt: bring the image to the model's training noise first.
         encoder_weights: for checkpoints without an encoder.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32" or "bf16".
         backend: what runs a model, see :func:`~ctclip.backend.find_backend`.
         shown_as: in tables, in place of the name.
@@ -133,10 +133,9 @@ def _bm3d(image: np.ndarray) -> np.ndarray:
 def _model(spec: MethodSpec) -> ImageMethod:
     import torch
 
-    from ctclip.backend import find_backend
-    from ctclip.devices import find_device, find_precision, is_out_of_memory, one_line_faults
+    from ctclip.devices import find_device, is_out_of_memory
     from ctclip.errors import DataError, WeightsError
-    from ctclip.networks import has_fast_form, optimized_network
+    from ctclip.prepared import prepare_network
     from ctclip.weights import load_model
 
     loaded = load_model(spec.name, encoder_weights=spec.encoder_weights or None)
@@ -144,10 +143,8 @@ def _model(spec: MethodSpec) -> ImageMethod:
     if loaded.hu_window is not None:
         raise WeightsError(f"{loaded.name} is a model for CT; images need one of natural_clip_denoising")
     device = find_device(spec.device)
-    precision = find_precision(spec.precision, device)
-    backend = find_backend(spec.backend, device, precision, convertible=has_fast_form(loaded.network))
-    with one_line_faults(device):
-        network = optimized_network(loaded.network.to(device), precision=precision, backend=backend)
+    prepared = prepare_network(loaded.network, device, precision=spec.precision, backend=spec.backend)
+    network = prepared.module
 
     @torch.inference_mode()
     def denoise(images: np.ndarray) -> np.ndarray:
@@ -169,7 +166,7 @@ def _model(spec: MethodSpec) -> ImageMethod:
                 f"out of memory on {device}: {rows} x {columns} pixels do not fit; make it smaller"
             ) from None
 
-    description = f"{config.encoder_name}; {device}, {precision}, {backend}"
+    description = f"{config.encoder_name}; {device}, {prepared.precision}, {prepared.backend}"
     if not spec.adapt:
         return ImageMethod(spec.label, description, loaded.sha256, denoise_or_say_why_not)
     channels = config.in_channels

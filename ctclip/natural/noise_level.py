@@ -118,15 +118,12 @@ def _by_brightness(brightness: np.ndarray, texture: np.ndarray, energy: np.ndarr
 
 def _blocks(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brightness, texture energy and diagonal energy of every block and channel, flattened."""
+    from skimage.measure import block_reduce
+
     rows, columns = (side // (2 * BLOCK_PX) * (2 * BLOCK_PX) for side in image.shape[:2])
     image = image[:rows, :columns]
     a, b, c, d = image[0::2, 0::2], image[0::2, 1::2], image[1::2, 0::2], image[1::2, 1::2]
     horizontal, vertical, diagonal = (a - b + c - d) / 2, (a + b - c - d) / 2, (a - b - c + d) / 2
     bands = ((a + b + c + d) / 4, horizontal**2 + vertical**2, diagonal**2)
-    brightness, texture, energy = (_block_means(band).ravel() for band in bands)
+    brightness, texture, energy = (block_reduce(band, (BLOCK_PX, BLOCK_PX, 1), np.mean).ravel() for band in bands)
     return brightness, texture, energy
-
-
-def _block_means(band: np.ndarray) -> np.ndarray:
-    rows, columns, channels = band.shape
-    return band.reshape(rows // BLOCK_PX, BLOCK_PX, columns // BLOCK_PX, BLOCK_PX, channels).mean(axis=(1, 3))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctclip.files import atomic_path
 from ctclip.natural.benchmark import REAL, Cell, CellResult
 from ctclip.natural.methods import make_method
 from ctclip.natural.noise import FAMILIES, Noise
 from ctclip.natural.published import CBM3D_SOURCE, IDF_SOURCE, PUBLISHED
 from ctclip.natural.sets import read_image
+from ctclip.report.figures import save_png
+from ctclip.report.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,12 +39,11 @@ def markdown(results: Sequence[CellResult]) -> str:
 def _table(results: Sequence[CellResult]) -> list[str]:
     methods = list(dict.fromkeys(result.method for result in results))
     by_cell = {(result.family, result.level, result.method): result.row() for result in results}
-    lines = ["| noise | " + " | ".join(methods) + " |", "|---" * (len(methods) + 1) + "|"]
+    lines = []
     for family, level in dict.fromkeys((result.family, result.level) for result in results):
         rows = [by_cell[family, level, method] for method in methods]
-        cells = [f"{row['psnr_db']:.2f} / {row['ssim']:.3f}" for row in rows]
-        lines.append(f"| {noise_title(family, level)} | " + " | ".join(cells) + " |")
-    return lines
+        lines.append([noise_title(family, level), *(f"{row['psnr_db']:.2f} / {row['ssim']:.3f}" for row in rows)])
+    return table(["noise", *methods], lines)
 
 
 def _published(set_name: str, results: Sequence[CellResult]) -> list[str]:
@@ -52,11 +52,11 @@ def _published(set_name: str, results: Sequence[CellResult]) -> list[str]:
     if not known:
         return []
     names = list(dict.fromkeys(name for values in known.values() for name in values))
-    lines = ["Published by others, PSNR in dB, not measured here:", ""]
-    lines += ["| noise | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for noise, values in known.items():
-        cells = [f"{values[name]:.2f}" if name in values else "" for name in names]
-        lines.append(f"| {noise_title(*noise)} | " + " | ".join(cells) + " |")
+    rows = [
+        [noise_title(*noise), *(f"{values[name]:.2f}" if name in values else "" for name in names)]
+        for noise, values in known.items()
+    ]
+    lines = ["Published by others, PSNR in dB, not measured here:", "", *table(["noise", *names], rows)]
     return [*lines, "", f"CBM3D and DnCNN, one per level: {CBM3D_SOURCE}. Others: {IDF_SOURCE}.", ""]
 
 
@@ -91,7 +91,7 @@ def write_curves(results: Sequence[CellResult], path: Path) -> None:
         row[0].set_ylabel("PSNR / dB", fontsize=8)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=7)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def write_panels(cells: Sequence[Cell], path: Path) -> None:
@@ -120,7 +120,7 @@ def write_panels(cells: Sequence[Cell], path: Path) -> None:
             axis.imshow(part if part.shape[-1] == 3 else part[..., 0], cmap="gray", vmin=0, vmax=1)
             axis.set_title(title, fontsize=7)
             axis.axis("off")
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _middle_part(image: np.ndarray) -> np.ndarray:
@@ -132,8 +132,3 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=130, format="png")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ctclip.data.images import IMAGE_SUFFIXES
+from ctclip.data.images import IMAGE_SUFFIXES, image_files
 from ctclip.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
             where = f"; get it at {SOURCES[name]}" if name in SOURCES else ""
             missing.append(f"{name}: no folder of that name in {data}{where}")
             continue
-        found.append(_pairs(folder) if real else ImageSet(folder.name, tuple(_images(folder))))
+        found.append(_pairs(folder) if real else ImageSet(folder.name, tuple(image_files(folder))))
     return found, missing
 
 
@@ -214,15 +214,8 @@ def _folder(data: Path, name: str) -> Path | None:
     return next(iter(exact + longer), None)
 
 
-def _images(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    if not files:
-        raise DataError(f"no images in {folder}: expected {', '.join(IMAGE_SUFFIXES)}")
-    return files
-
-
 def _pairs(folder: Path) -> ImageSet:
-    files = _images(folder)
+    files = image_files(folder)
     by_key = {path.relative_to(folder).as_posix().lower(): path for path in files}
     clean_of = _partners(by_key)
     pairs = [(path, clean_of[path]) for path in files if path in clean_of]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.integrate import cumulative_trapezoid
 
 from ctclip.natural.noise_level import NoiseLevel
 
@@ -41,8 +42,7 @@ class VarianceStabilizer:
         if np.abs(sd / target_sd - 1).max() <= TOLERANCE:
             sd = np.full_like(sd, target_sd)
         slope = target_sd / np.maximum(sd, target_sd / max_gain)
-        steps = (slope[1:] + slope[:-1]) / 2 * np.diff(self._x)
-        f = np.concatenate([[0.0], np.cumsum(steps)])
+        f = cumulative_trapezoid(slope, self._x, initial=0)
         self._f = f - np.interp((low + high) / 2, self._x, f) + CENTER
 
     def forward(self, image: np.ndarray) -> np.ndarray:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from ctclip.errors import ConfigError
 from ctclip.networks.config import DenoiserConfig, config_of_fields
 from ctclip.networks.denoiser import DenseFeatureDenoiser
 from ctclip.networks.peers import PeerConfig, PeerDenoiser
@@ -33,12 +32,7 @@ def config_from_dict(values: dict[str, Any]) -> NetworkConfig:
     Raises:
         ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
     """
-    if "architecture" not in values:
-        return DenoiserConfig.from_dict(values)
-    try:
-        return PeerConfig(**values)
-    except TypeError as error:
-        raise ConfigError(f"network config does not fit this version of ctclip: {error}") from error
+    return PeerConfig.from_dict(values) if "architecture" in values else DenoiserConfig.from_dict(values)
 
 
 def network_from_config(config: NetworkConfig) -> Network:

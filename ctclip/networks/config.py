@@ -125,13 +125,20 @@ class DenoiserConfig:
         Raises:
             ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
         """
-        known = {field.name for field in fields(cls)}
-        unknown, missing = sorted(set(values) - known), sorted(known - set(LATER_FIELDS) - set(values))
-        if unknown or missing:
-            raise ConfigError(
-                f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}"
-            )
+        require_all_fields(cls, values)
         return cls(**values)
+
+
+def require_all_fields(kind: type, values: Mapping[str, Any]) -> None:
+    """Refuse a description from a checkpoint unless it names every field of a config, and nothing else.
+
+    Raises:
+        ConfigError: with the unknown and the missing ones; :data:`LATER_FIELDS` may be missing.
+    """
+    known = {field.name for field in fields(kind)}
+    unknown, missing = sorted(set(values) - known), sorted(known - set(LATER_FIELDS) - set(values))
+    if unknown or missing:
+        raise ConfigError(f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}")
 
 
 def config_of_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -1,22 +1,17 @@
 """One job: find the series, denoise them slice by slice, write derived series, report. Nothing half-written remains."""
 
-from ctclip.pipeline.choose import (
-    check_folders,
-    choose_series,
-    require_readable,
-    require_undamaged,
-)
+from ctclip.pipeline.choose import choose_series
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
-from ctclip.pipeline.report import NOT_ASKED_FOR, report, require_writable
+from ctclip.pipeline.run_report import NOT_ASKED_FOR, report, require_writable
 from ctclip.pipeline.series import denoise_series, planned
-from ctclip.pipeline.volume import denoise_volume_file, require_volume_target
+from ctclip.pipeline.strict import require_readable, require_undamaged
+from ctclip.pipeline.volume import denoise_volume_file
 
 __all__ = [
     "NOT_ASKED_FOR",
     "DenoiserSpec",
     "SeriesJob",
     "SeriesResult",
-    "check_folders",
     "choose_series",
     "denoise_series",
     "denoise_volume_file",
@@ -24,6 +19,5 @@ __all__ = [
     "report",
     "require_readable",
     "require_undamaged",
-    "require_volume_target",
     "require_writable",
 ]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctclip.settings import require_settings
+from ctclip.settings import DEFAULT_OVERLAP, require_settings
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
+
+SliceDone = Callable[[], None]
+"""Called after every slice."""
+
+READING_THREADS = 2
+"""That read the slices of one series."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,7 @@ class DenoiserSpec:
     precision: str = "auto"
     batch_size: int | str = "auto"
     roi_size: int | None = None
-    overlap: float = 0.25
+    overlap: float = DEFAULT_OVERLAP
     backend: str = "auto"
 
     def require_settings(self) -> None:

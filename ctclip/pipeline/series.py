@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +18,18 @@ from ctclip.dicom import (
     Denoising,
     Series,
     SliceFile,
-    derived_instance_uid,
     derived_series_number,
     derived_series_uid,
     read_slice,
     sop_instance_uid,
     write_derived_slices,
 )
-from ctclip.dicom.series import SLICE_FILES
-from ctclip.dicom.uids import instance_uids, printable_uid
+from ctclip.dicom.uids import printable_uid
+from ctclip.dicom.write import SLICE_FILES
 from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError, one_line
 from ctclip.files import atomic_folder, put_back, require_replaceable
-from ctclip.pipeline.choose import READING_THREADS, SliceDone
-from ctclip.pipeline.job import SeriesJob, SeriesResult
+from ctclip.pipeline.earlier import Earlier, EarlierResult, earlier_result
+from ctclip.pipeline.job import READING_THREADS, SeriesJob, SeriesResult, SliceDone
 from ctclip.pipeline.noise import SeriesNoise
 from ctclip.threads import map_ahead
 
@@ -62,44 +62,19 @@ def denoise_series(
     start = time.monotonic()
     derivation = _derivation(job, denoiser)
     result.derived = derived_series_uid(series.uid, derivation)
-    final = job.target / result.derived
-    again = ""
-    if job.resume:
-        put_back(final)
-    if job.resume and final.is_dir():
-        lacking = _lacking(series, job, derivation)
-        if lacking == "":
-            result.status = "kept"
-            if job.check:
-                _check(result, series, job)
-            return result
-        if lacking:
-            again = f"an earlier run had {lacking}; made again"
-            logger.warning("series %s: %s", series.uid, again)
-            result.warnings += (again,)
-    number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number)
-    guessed = 0
-    overwrite = job.overwrite or bool(again)
+    earlier = _earlier(series, job, derivation)
+    if earlier.state is Earlier.COMPLETE:
+        result.status = "kept"
+        if job.check:
+            _check(result, series, job)
+        return result
+    if earlier.state is Earlier.LACKING:
+        again = f"an earlier run had {earlier.has}; made again"
+        logger.warning("series %s: %s", series.uid, again)
+        result.warnings += (again,)
+        job = replace(job, overwrite=True)
     try:
-        with atomic_folder(final, replaces=SLICE_FILES if overwrite else None) as folder:
-            denoised = _denoised_slices(series, denoiser, job.strength)
-            noise = SeriesNoise(series.slice_count)
-            quality = _quality_control(series, job)
-            for ct, stored in write_derived_slices(denoised, folder, derivation, series_number=number):
-                noise.add(partial(ct.before_and_after_hu, stored))
-                guessed += ct.untagged_padding
-                if quality:
-                    quality.add(ct, stored)
-                if slice_done:
-                    slice_done()
-            noise.put_into(result)
-            if guessed:
-                result.warnings += (f"padding without PixelPaddingValue was guessed in {guessed} slices",)
-            if quality and job.qc_folder:
-                # Before the series gets its name: with --resume a finished series has its report.
-                result.quality_warnings = quality.write(
-                    job.qc_folder, _facts(result, job, denoiser), name=result.derived
-                ).warnings
+        _write(result, series, job, denoiser, derivation, slice_done)
         if job.check:
             _check(result, series, job)
     except (CtclipError, OSError, MemoryError) as error:
@@ -110,22 +85,64 @@ def denoise_series(
     return result
 
 
+def _earlier(series: Series, job: SeriesJob, derivation: Denoising) -> EarlierResult:
+    """What can be resumed, after a run that was killed while it replaced a result has got that back."""
+    if not job.resume:
+        return EarlierResult(Earlier.NONE)  # whether there is something is found out when the folder is made
+    put_back(job.target / derived_series_uid(series.uid, derivation))
+    return earlier_result(series, job, derivation)
+
+
+def _write(
+    result: SeriesResult,
+    series: Series,
+    job: SeriesJob,
+    denoiser: Denoiser,
+    derivation: Denoising,
+    slice_done: SliceDone | None,
+) -> None:
+    """Denoise and write the series, and put into the result what is measured on the way."""
+    number = job.series_numbers.get(series.uid) or derived_series_number(series.series_number)
+    guessed = 0
+    with atomic_folder(job.target / result.derived, replaces=SLICE_FILES if job.overwrite else None) as folder:
+        denoised = _denoised_slices(series, denoiser, job.strength)
+        noise = SeriesNoise(series.slice_count)
+        quality = _quality_control(series, job)
+        for ct, stored in write_derived_slices(denoised, folder, derivation, series_number=number):
+            noise.add(partial(ct.before_and_after_hu, stored))
+            guessed += ct.untagged_padding
+            if quality:
+                quality.add(ct, stored)
+            if slice_done:
+                slice_done()
+        noise.put_into(result)
+        if guessed:
+            result.warnings += (f"padding without PixelPaddingValue was guessed in {guessed} slices",)
+        if quality and job.qc_folder:
+            # Before the series gets its name: with --resume a finished series has its report.
+            result.quality_warnings = quality.write(
+                job.qc_folder, _facts(result, job, denoiser), name=result.derived
+            ).warnings
+
+
 def planned(series: Series, job: SeriesJob, denoiser: Denoiser) -> str:
     """What :func:`denoise_series` would do with a series, in words; nothing is written."""
     derivation = _derivation(job, denoiser)
     final = job.target / derived_series_uid(series.uid, derivation)
-    if not final.exists() or (final.is_dir() and not any(final.iterdir())):
+    earlier = earlier_result(series, job, derivation)
+    if earlier.state is Earlier.NONE or (final.is_dir() and not any(final.iterdir())):
         return "denoise"
-    lacking = _lacking(series, job, derivation) if job.resume else None
-    if lacking == "":
+    if earlier.state is Earlier.COMPLETE:
         return "keep (done by an earlier run)"
-    if not job.overwrite and lacking is None:
+    if earlier.state is Earlier.FOREIGN and not job.overwrite:
         return "fail (its folder exists; give --overwrite to replace it)"
     try:
         require_replaceable(final, SLICE_FILES)
     except ConfigError as error:
         return f"fail ({error})"
-    return f"denoise again (an earlier run had {lacking})" if lacking else "denoise again (replaces an earlier result)"
+    if earlier.state is Earlier.LACKING:
+        return f"denoise again (an earlier run had {earlier.has})"
+    return "denoise again (replaces an earlier result)"
 
 
 def _derivation(job: SeriesJob, denoiser: Denoiser) -> Denoising:
@@ -138,21 +155,6 @@ def _derivation(job: SeriesJob, denoiser: Denoiser) -> Denoising:
         version=__version__,
         keep_private=job.keep_private,
     )
-
-
-def _lacking(series: Series, job: SeriesJob, derivation: Denoising) -> str | None:
-    """What an earlier result lacks, "" when nothing; ``None`` when it holds slices that are no longer in the export: it
-    is not replaced unasked."""
-    derived = derived_series_uid(series.uid, derivation)
-    expected = {derived_instance_uid(item.sop_instance_uid, derivation) for item in series.slices}
-    found = instance_uids(job.target / derived)
-    whole = {uid for uid, complete in found.items() if complete}
-    if not found.keys() <= expected:
-        return None
-    if whole != expected:
-        return f"{len(whole)} of now {series.slice_count} slices"
-    without_report = job.qc_folder is not None and not (job.qc_folder / f"{derived}.json").exists()
-    return "no quality report" if without_report else ""
 
 
 def _quality_control(series: Series, job: SeriesJob) -> QualityControl | None:

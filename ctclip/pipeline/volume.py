@@ -12,28 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctclip.data.volumes import read_volume, write_volume
-from ctclip.errors import ConfigError
-from ctclip.pipeline.choose import require_no_file_above
+from ctclip.files import require_new_file
 from ctclip.pipeline.job import SeriesResult
 from ctclip.pipeline.noise import SeriesNoise
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
-
-
-def require_volume_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Refuse a file that cannot be written, or must not.
-
-    Raises:
-        ConfigError: when it is the source or a folder, lies below a file, or exists and ``overwrite`` is not given.
-    """
-    if source.resolve() == target.resolve():
-        raise ConfigError("the output is the input, which is never modified; choose another file")
-    if target.is_dir():
-        raise ConfigError(f"{target} is a folder, expected a file")
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target} exists; give --overwrite to replace it")
-    require_no_file_above(target, "the output")
 
 
 def denoise_volume_file(
@@ -48,10 +32,10 @@ def denoise_volume_file(
     """Denoise a NIfTI, NRRD or MetaImage volume into another file.
 
     Raises:
-        ConfigError: as :func:`require_volume_target`.
+        ConfigError: as :func:`~ctclip.files.require_new_file`.
         DataError: when the source cannot be read or is not in HU.
     """
-    require_volume_target(source, target, overwrite=overwrite)
+    require_new_file(source, target, overwrite=overwrite)
     start = time.monotonic()
     volume = read_volume(source)
     target.parent.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost

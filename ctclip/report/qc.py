@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctclip.metrics.acceptance import BIAS, EDGE_SLOPE, STRUCTURE, TEXTURE, Criterion
-from ctclip.metrics.tissue import TissueChange
+from ctclip.metrics.tissue import TISSUES_HU, TissueChange
 from ctclip.report.charts import IDENTITY_COLOUR, Style, curve_charts, method_styles
 from ctclip.report.content import Curve
 from ctclip.report.html import NPS_LABEL, environment
@@ -86,7 +86,7 @@ class QCSummary:
         ratio = self.nps_mean_frequency_per_mm.ratio
         structure = (
             f"anatomy shows in what was removed: residual structure {self.structure_worst:.2f} in slice "
-            f"{self.structure_worst_slice} ({STRUCTURE.limit}); look at the differences, or lower the strength"
+            f"{self.structure_worst_slice} ({STRUCTURE.limit}); look at the differences"
         )
         texture = f"noise is blotchier: NPS mean frequency {ratio:.2f} of that before ({TEXTURE.limit})"
         return [
@@ -220,7 +220,7 @@ def _tissue_table(found: QCSummary) -> Table:
     rows = [
         Row(
             tissue,
-            "",
+            signed("{:g} to {:g} HU".format(*TISSUES_HU[tissue])),
             [
                 Cell(number(each.noise_before_hu, NOISE_UNIT)),
                 Cell(number(each.noise_after_hu, NOISE_UNIT)),

@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from ctclip.report.content import Measure, PatientRow, Report, SliceRow, SummaryRow
+from ctclip.report.content import Measure, Report
 
 Record = dict[str, Any]
 
 
-def write_csv(path: Path, rows: Sequence[SummaryRow] | Sequence[PatientRow] | Sequence[SliceRow]) -> None:
-    """Write rows as UTF-8 CSV, with all columns that any row has; an unknown value is an empty cell."""
-    records = [record(row) for row in rows]
+def write_csv(path: Path, rows: Sequence[Any]) -> None:
+    """Write rows, which are dataclasses, as :func:`write_records` does."""
+    write_records(path, [record(row) for row in rows])
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Write records as UTF-8 CSV, with all columns that any of them has; an unknown value is an empty cell."""
     columns = list(dict.fromkeys(name for each in records for name in each))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)

@@ -15,7 +15,14 @@ import numpy as np
 from scipy import ndimage
 
 from ctclip.errors import DataError
-from ctclip.metrics.noise import MIN_TISSUE_PX, NO_VARIANCE_HU2, local_mean_and_sd, soft_tissue, without_fill
+from ctclip.metrics.noise import (
+    MIN_TISSUE_PX,
+    NO_VARIANCE_HU2,
+    local_mean_and_sd,
+    root_mean_square,
+    soft_tissue,
+    without_fill,
+)
 
 BLUR_PX = 3.0
 """SD of the Gaussian that leaves the coarse structure: wider than the correlation of noise, narrower than organs."""
@@ -93,7 +100,7 @@ def flat_slice(slice_hu: np.ndarray, index: int = 0) -> FlatSlice | None:
     unevenness_hu = local_mean_and_sd(coarse_hu, CHOOSING_WINDOW_PX)[1]
     most_hu = float(np.quantile(unevenness_hu[tissue], CHOSEN_SHARE))
     places = tissue & (unevenness_hu <= most_hu)
-    return FlatSlice(index, slice_hu, places, _root_mean_square(sd_hu[places]), most_hu)
+    return FlatSlice(index, slice_hu, places, root_mean_square(sd_hu[places]), most_hu)
 
 
 def noise_at_hu(slice_hu: np.ndarray, places: np.ndarray) -> float:
@@ -102,8 +109,4 @@ def noise_at_hu(slice_hu: np.ndarray, places: np.ndarray) -> float:
     Within 7 % of the truth (the median of three slices) for noise of 8 and 16 HU and of all textures, inserted into a
     disc, the body phantom, and three scans that had been denoised twice.
     """
-    return _root_mean_square(local_mean_and_sd(slice_hu)[1][places])
-
-
-def _root_mean_square(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
+    return root_mean_square(local_mean_and_sd(slice_hu)[1][places])

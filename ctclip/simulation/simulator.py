@@ -79,8 +79,18 @@ LOWEST_HU = MODEL_HU_WINDOW[0]
 MOST_PHOTONS, MOST_SD_HU = 1e9, 1000.0
 """Beyond these there is no noise to see, or nothing else."""
 
-BODY_HU = -500.0
-"""Anything denser is body, or what it lies on; lungs are not needed to tell where it is."""
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the noise of some slices depends on beside its level.
+
+    Args:
+        values: (slices, side, side): line integrals in the projection domain, else the level by place.
+        size: rows and columns of the slices, which lie in the middle of a square.
+    """
+
+    values: torch.Tensor
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -212,22 +222,19 @@ class NoiseSimulator:
             raise _too_few_photons(f"the noise of {photons:.3g} photons", sd_hu, shift_hu)
         return simulator
 
-    def _has_enough_photons(self, prepared: tuple[torch.Tensor, tuple[int, int]], slices: Sequence[FlatSlice]) -> bool:
+    def _has_enough_photons(self, prepared: Prepared, slices: Sequence[FlatSlice]) -> bool:
         """Whether half of the rays through the body bring enough of them; metal in some does not matter."""
         if self.domain != "projection":
             return True
-        integrals, _ = prepared
         levels = torch.tensor(self._levels([each.index for each in slices]), device=self.device)
-        counts = levels[:, None, None] * torch.exp(-integrals)
-        through_body = counts[integrals > BODY_INTEGRAL]
+        counts = levels[:, None, None] * torch.exp(-prepared.values)
+        through_body = counts[prepared.values > BODY_INTEGRAL]
         return not len(through_body) or float(through_body.median()) >= LEAST_COUNTS
 
     def _levels(self, indices: Sequence[int]) -> list[float]:
         return [self.level * factor for factor in self.modulation.at(indices)]
 
-    def _sds_and_means_hu(
-        self, prepared: tuple[torch.Tensor, tuple[int, int]], slices: Sequence[FlatSlice]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _sds_and_means_hu(self, prepared: Prepared, slices: Sequence[FlatSlice]) -> tuple[np.ndarray, np.ndarray]:
         """Of the noise at the flat places of each slice."""
         noise_hu = self._made_hu(prepared, [each.index for each in slices])
         sds_hu = [noise_at_hu(noise, each.places) for noise, each in zip(noise_hu, slices, strict=True)]
@@ -252,16 +259,15 @@ class NoiseSimulator:
         """The noise alone, everywhere: float32 HU; arguments as for :meth:`low_dose`."""
         return self._made_hu(self._prepared(slices_hu), range(first_index, first_index + len(slices_hu)))
 
-    def _prepared(self, slices_hu: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
-        """What noise depends on: line integrals, or the level by place; and the size of the slices."""
+    def _prepared(self, slices_hu: np.ndarray) -> Prepared:
         count, rows, columns = slices_hu.shape
         side = max(rows, columns)
         square = torch.full((count, side, side), AIR_HU, device=self.device)
         square[_middle(side, rows, columns)] = torch.from_numpy(np.ascontiguousarray(slices_hu, dtype=np.float32))
         if self.domain == "projection":
-            return line_integrals(square, self.pixel_mm), (rows, columns)
+            return Prepared(line_integrals(square, self.pixel_mm), (rows, columns))
         level = relative_sd(line_integrals(square, self.pixel_mm, views=MAP_VIEWS, shrink=MAP_SHRINK))
-        return level, (rows, columns)
+        return Prepared(level, (rows, columns))
 
     def _variances(self, slices: Sequence[FlatSlice]) -> tuple[np.ndarray, np.ndarray]:
         """Of the noise at the flat places of each slice, in units of their own: from one photon, and from electronics;
@@ -288,8 +294,8 @@ class NoiseSimulator:
         square[_middle(side, *values.shape)] = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         return torch.nn.functional.avg_pool2d(square, MAP_SHRINK, ceil_mode=True)[0]
 
-    def _made_hu(self, prepared: tuple[torch.Tensor, tuple[int, int]], indices: Sequence[int]) -> np.ndarray:
-        values, (rows, columns) = prepared
+    def _made_hu(self, prepared: Prepared, indices: Sequence[int]) -> np.ndarray:
+        values = prepared.values
         window, cutoff = TEXTURES[self.texture]
         random = [self._generator(index) for index in indices]
         levels = self._levels(indices)
@@ -300,7 +306,7 @@ class NoiseSimulator:
             texture = [self._unit_noise(side, cutoff, each) for each in random]
             sds_hu = torch.tensor(levels, device=self.device)[:, None, None]
             noise = sds_hu * values * torch.stack(texture)
-        return noise[_middle(side, rows, columns)].cpu().numpy()
+        return noise[_middle(side, *prepared.size)].cpu().numpy()
 
     def _unit_noise(self, side: int, cutoff: float, generator: torch.Generator) -> torch.Tensor:
         if self.domain == "image":
@@ -327,23 +333,6 @@ def _too_few_photons(what: str, sd_hu: float, shift_hu: float) -> DataError:
         f"{what} cannot be simulated here: {sd_hu:.3g} HU and a shift of the mean of {shift_hu:+.3g} HU came out, "
         "since too few photons get through; take a higher dose or another domain"
     )
-
-
-def share_without_noise(slice_hu: np.ndarray) -> float:
-    """The share of the body that gets no noise, because it lies outside of what parallel beams see from all sides: the
-    circle inscribed in the square around a slice.
-
-    Args:
-        slice_hu: (rows, columns).
-
-    Returns:
-        0 to 1; 0 without a body.
-    """
-    rows, columns = slice_hu.shape
-    from_middle = [np.arange(length) - (length - 1) / 2 for length in (rows, columns)]
-    outside = np.hypot(from_middle[0][:, None], from_middle[1][None, :]) > max(rows, columns) / 2
-    body = slice_hu > BODY_HU
-    return float((body & outside).sum() / max(1, body.sum()))
 
 
 def _middle(side: int, rows: int, columns: int) -> tuple[slice, slice, slice]:

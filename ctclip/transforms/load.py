@@ -15,10 +15,8 @@ from monai.transforms import LoadImaged, MapTransform
 from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
 from ctclip.data.pairs import require_same_grid
-from ctclip.data.series import read_series
-from ctclip.data.volumes import Volume, is_volume, read_volume
-from ctclip.errors import DataError
-from ctclip.hu_window import require_hu
+from ctclip.data.scans import paths_of, read_scan
+from ctclip.data.volumes import Volume, is_volume
 
 
 class CTReader(ImageReader):
@@ -39,20 +37,7 @@ class CTReader(ImageReader):
             DataError: when a volume cannot be read or is not in HU, and for a folder.
             SeriesError: when a slice cannot be read, or the slices are no volume.
         """
-        names = [Path(data)] if isinstance(data, (str, os.PathLike)) else [Path(name) for name in data]
-        if any(name.is_dir() for name in names):
-            raise DataError(
-                "found a folder, expected a volume's file or the list of a series' files; "
-                "ctclip.data.sources.find_items makes that list"
-            )
-        if len(names) == 1 and is_volume(names[0]):
-            return _read_volume_in_hu(names[0])
-        if any(is_volume(name) for name in names):
-            raise DataError(
-                f"found a list of {len(names)} files with volumes among them, expected one volume's file or the files "
-                "of one DICOM series; give each volume as an item of its own"
-            )
-        return read_series(names)
+        return read_scan(paths_of(data), name_in_errors=True)
 
     def get_data(self, img: Volume) -> tuple[np.ndarray, dict[str, Any]]:
         """(X, Y, Z) float32 HU and its meta data."""
@@ -64,16 +49,6 @@ class CTReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape),
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
         }
-
-
-def _read_volume_in_hu(path: Path) -> Volume:
-    """DICOM states its rescaling; a volume does not, so its values are looked at."""
-    volume = read_volume(path)
-    try:
-        require_hu(volume.hu)
-    except DataError as error:
-        raise DataError(f"{path.name}: {error}") from error
-    return volume
 
 
 class LoadImageCTd(LoadImaged):

@@ -17,6 +17,7 @@ from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
 from ctclip.backend import pixel_settings
+from ctclip.data.scans import paths_of
 from ctclip.data.volumes import is_volume, read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
@@ -28,9 +29,9 @@ from ctclip.dicom import (
     write_derived_slices,
 )
 from ctclip.dicom.lenient import int_of
-from ctclip.dicom.series import SLICE_FILES
-from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_folder
+from ctclip.dicom.write import SLICE_FILES
+from ctclip.errors import DataError
+from ctclip.files import atomic_folder, require_new_file
 from ctclip.hu_window import require_finite_result
 from ctclip.settings import EAGER
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
@@ -95,8 +96,7 @@ class SaveImageCTd(MapTransform):
         )
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        names = data[self.source_key]
-        sources = [Path(names)] if isinstance(names, (str, os.PathLike)) else [Path(name) for name in names]
+        sources = paths_of(data[self.source_key])
         for key in self.key_iterator(dict(data)):
             volume_hu = _slices_of(data[key])
             if len(sources) == 1 and is_volume(sources[0]):
@@ -107,10 +107,7 @@ class SaveImageCTd(MapTransform):
 
     def _save_volume(self, volume_hu: np.ndarray, source: Path) -> None:
         target = self._target(source)
-        if target.resolve() == source.resolve():
-            raise ConfigError("the output is the input, which is never modified; choose another output_dir")
-        if target.exists() and not self.overwrite:
-            raise ConfigError(f"{target} exists; give --overwrite True to replace it")
+        require_new_file(source, target, overwrite=self.overwrite, another="output_dir", option="--overwrite True")
         # Read again: type, order of axes and header are nothing that MONAI's meta data hold.
         original = read_volume(source)
         if volume_hu.shape != original.hu.shape:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
 from ctclip.weights.catalogue import (
     fetch_encoder,
     fetched_encoders,
-    find_encoder,
+    find_encoder_file,
     find_model,
 )
 from ctclip.weights.checkpoint import CheckpointHeader, read_checkpoint, save_checkpoint, state_sha256
@@ -23,8 +22,6 @@ from ctclip.weights.loading import (
 from ctclip.weights.published import read_published
 
 __all__ = [
-    "DEFAULT_MODEL",
-    "NATURAL_MODEL",
     "CheckpointHeader",
     "LoadedModel",
     "build_network",
@@ -32,7 +29,7 @@ __all__ = [
     "encoder_weights_of",
     "fetch_encoder",
     "fetched_encoders",
-    "find_encoder",
+    "find_encoder_file",
     "find_model",
     "load_encoder_weights",
     "load_model",

@@ -82,7 +82,7 @@ def find_model(model: str | Path) -> Path:
     return Path(model)
 
 
-def find_encoder(weights: str | Path, config: DenoiserConfig) -> Path:
+def find_encoder_file(weights: str | Path, config: DenoiserConfig) -> Path:
     """The encoder's weights file: a path as it is, that of a shipped model by its name, or the fetched file of an
     open_clip tag for this architecture. No network.
 

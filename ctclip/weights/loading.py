@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.files import file_sha256
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, Network, network_from_config
 from ctclip.units import HUWindow
-from ctclip.weights.catalogue import find_encoder, find_model
+from ctclip.weights.catalogue import find_encoder_file, find_model
 from ctclip.weights.checkpoint import ENCODER_PREFIX, CheckpointHeader, read_checkpoint, state_sha256
 from ctclip.weights.encoder import load_encoder_weights
 from ctclip.weights.formats import require_finite_weights
@@ -62,27 +64,10 @@ def load_model(
     if header.encoder_sha256 is None:
         if encoder_weights is not None:
             raise ConfigError(f"{path.name} holds its own encoder; leave out the encoder weights")
-        _load_strictly(network, state, path.name)
     else:
-        if not isinstance(network, DenseFeatureDenoiser):
-            raise WeightsError(f"the header of {path.name} is damaged: it names an encoder for {header.config}")
-        if encoder_weights is None:
-            raise WeightsError(
-                f"{path.name} holds the decoder only; give the weights of its encoder "
-                f"({network.config.encoder_name}) with "
-                "--encoder-weights FILE"
-            )
-        # whose encoder it is tells the hash
-        load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config), from_denoiser=True)
-        found = state_sha256(network.encoder.state_dict())
-        if found != header.encoder_sha256:
-            raise WeightsError(
-                f"these encoder weights do not belong to {path.name}: their SHA-256 is {found[:12]}..., expected "
-                f"{header.encoder_sha256[:12]}... ({network.config.encoder_name})"
-            )
-        encoder_state = {ENCODER_PREFIX + name: values for name, values in network.encoder.state_dict().items()}
-        _load_strictly(network, state | encoder_state, path.name)
-        sha256 = hashlib.sha256(f"{sha256} {found}".encode()).hexdigest()
+        state = state | _encoder_state(network, header, encoder_weights, path.name)
+        sha256 = hashlib.sha256(f"{sha256} {header.encoder_sha256}".encode()).hexdigest()
+    _load_strictly(network, state, path.name)
     name = str(model) if path.name != Path(model).name else path.stem
     return LoadedModel(name, network.eval(), header.hu_window, sha256, header.provenance)
 
@@ -159,7 +144,7 @@ def build_network(
         )
     network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma, drifting_batchnorm=drifting_batchnorm)
     if encoder_weights is not None:
-        load_encoder_weights(network.encoder, find_encoder(encoder_weights, network.config))
+        load_encoder_weights(network.encoder, find_encoder_file(encoder_weights, network.config))
     return network
 
 
@@ -193,6 +178,29 @@ def continue_training(
         raise WeightsError(f"{path} holds another network: found {header.config}, expected {network.config}")
     _load_strictly(network, state, path.name)
     return network
+
+
+def _encoder_state(
+    network: Network, header: CheckpointHeader, encoder_weights: str | Path | None, source: str
+) -> dict[str, torch.Tensor]:
+    """The encoder's part of the state of a checkpoint that holds the decoder only, from a file of its own."""
+    if not isinstance(network, DenseFeatureDenoiser):
+        raise WeightsError(f"the header of {source} is damaged: it names an encoder for {header.config}")
+    if encoder_weights is None:
+        raise WeightsError(
+            f"{source} holds the decoder only; give the weights of its encoder ({network.config.encoder_name}) with "
+            "--encoder-weights FILE"
+        )
+    # whose encoder it is tells the hash
+    load_encoder_weights(network.encoder, find_encoder_file(encoder_weights, network.config), from_denoiser=True)
+    state = network.encoder.state_dict()
+    found = state_sha256(state)
+    if found != header.encoder_sha256:
+        raise WeightsError(
+            f"these encoder weights do not belong to {source}: their SHA-256 is {found[:12]}..., expected "
+            f"{str(header.encoder_sha256)[:12]}... ({network.config.encoder_name})"
+        )
+    return {ENCODER_PREFIX + name: values for name, values in state.items()}
 
 
 def _require_kind(found: CheckpointHeader, expected: CheckpointHeader, source: str) -> None:

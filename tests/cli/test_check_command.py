@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 from typer.testing import CliRunner, Result
 
-from ctclip import verification
+from ctclip import dciodvfy, verification
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.dicom import CTSlice, derive_slice, export, read_slice, save_slice, scan
@@ -363,7 +363,7 @@ def test_the_check_holds_few_slices_at_a_time(tmp_path: Path, monkeypatch: pytes
         ct = read_slice(path)
         ds = derive_slice(ct, ct.stored, fake_derivation(), series_number=1004, now=NOW)
         save_slice(ds, tmp_path / "out" / f"{number}.dcm")
-    monkeypatch.setattr(verification.shutil, "which", lambda name: None)
+    monkeypatch.setattr(dciodvfy.shutil, "which", lambda name: None)
     alive: weakref.WeakSet[CTSlice] = weakref.WeakSet()
     counts = []
 
@@ -383,9 +383,9 @@ def test_the_check_holds_few_slices_at_a_time(tmp_path: Path, monkeypatch: pytes
 
 def test_dciodvfy_quotes_no_patient(monkeypatch: pytest.MonkeyPatch, pair: tuple[Path, Path]) -> None:
     lines = ["Error - Value invalid for this VR - (0x0010,0x0010) PN [1] = <Muster^Eva> - Length", 'Error - "Muster"']
-    monkeypatch.setattr(verification.shutil, "which", lambda name: name)
+    monkeypatch.setattr(dciodvfy.shutil, "which", lambda name: name)
     for line in lines:
-        monkeypatch.setattr(verification, "_errors", lambda path, line=line: [line] if "in" not in path.parts else [])
+        monkeypatch.setattr(dciodvfy, "_errors", lambda path, line=line: [line] if "in" not in path.parts else [])
         (finding,) = (each for each in check_series(pair[1]) if each.rule == "dciodvfy finds no new errors")
         assert not finding.passed
         assert "Muster" not in finding.detail

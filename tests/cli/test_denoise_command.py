@@ -502,7 +502,7 @@ def test_a_run_that_fails_has_a_report_too(export: Path, tiny_model: Path, tmp_p
 def test_what_is_done_is_reported_as_done_whatever_comes_after(
     export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ctclip.cli.denoise.print_results", _full_disk)  # the screen may be a file
+    monkeypatch.setattr("ctclip.cli.export.print_results", _full_disk)  # the screen may be a file
     result = _run("denoise", export, tmp_path / "out", "--model", tiny_model, "--report", tmp_path / "r.json")
     assert result.exit_code == 1
     content = json.loads((tmp_path / "r.json").read_text())

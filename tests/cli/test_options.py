@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from ctclip.cli.benchmark import benchmark_app
 from ctclip.cli.main import app
-from ctclip.cli.options import parse_names, parse_windows, path
+from ctclip.cli.options import parse_names, parse_window, parse_windows, path
 from ctclip.cli.weights import weights_app
 from ctclip.errors import ConfigError
 
@@ -25,6 +25,12 @@ def test_windows_are_names_or_level_and_width() -> None:
 def test_wrong_windows_are_one_line(text: str) -> None:
     with pytest.raises(ConfigError, match="--windows"):
         parse_windows(text)
+
+
+@pytest.mark.parametrize("text", ["liver", "", "soft,full"])
+def test_a_wrong_window_names_the_option_that_was_given(text: str) -> None:
+    with pytest.raises(ConfigError, match="--window "):
+        parse_window(text)
 
 
 def test_names_are_kept_in_order_without_doubles() -> None:

@@ -20,8 +20,9 @@ from ctclip.dicom import Series, derived_series_uid, read_slice
 from ctclip.errors import ConfigError
 from ctclip.metrics.noise import noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.pipeline.simulate import derivation_of, simulate_series
 from ctclip.simulation import NoiseSimulator
-from ctclip.simulation.files import Amount, Settings, simulate_series
+from ctclip.simulation.settings import Amount, Settings
 from tests.dicom.fake import fake_slice, write
 
 
@@ -128,7 +129,7 @@ def test_the_number_of_photons_is_the_one_that_is_given() -> None:
 )
 def test_every_setting_makes_a_series_of_its_own(change: dict[str, Any]) -> None:
     settings = Settings(Amount(dose=0.25))
-    one, other = (derived_series_uid("1.2.3", each.derivation) for each in (settings, replace(settings, **change)))
+    one, other = (derived_series_uid("1.2.3", derivation_of(each)) for each in (settings, replace(settings, **change)))
     assert one != other
 
 
@@ -196,6 +197,29 @@ def test_not_even_overwriting_replaces_the_input(tmp_path: Path) -> None:
         assert result.exit_code == 2
         assert "the output is the input" in " ".join(result.output.split())
         assert source.read_bytes() == before
+
+
+def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctclip.pipeline.simulate.read_volume", lambda _: pytest.fail("began to work"))
+    (tmp_path / "ct.nii.gz").write_bytes(b"")
+    (tmp_path / "folder.nii.gz").mkdir()
+    for target, message in (("folder.nii.gz", "is a folder"), ("ct.nii.gz/low.nii.gz", "lies below a file")):
+        result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / target, "--dose", 0.5, "--overwrite")
+        assert result.exit_code == 2
+        assert message in " ".join(result.output.split())
+
+
+def test_the_folder_is_made_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_volume(tmp_path / "ct.nii.gz", Volume(low_dose(body_phantom_hu(1, 64), 12), np.eye(4), np.dtype(np.int16)))
+
+    def cannot(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Settings, "simulator", lambda *_: pytest.fail("began to work"))
+    monkeypatch.setattr(Path, "mkdir", cannot)
+    result = _run("simulate", tmp_path / "ct.nii.gz", tmp_path / "new" / "low.nii.gz", "--dose", 0.5)
+    assert result.exit_code == 1
+    assert "Permission denied" in result.output
 
 
 @pytest.mark.parametrize(
@@ -286,7 +310,7 @@ def test_a_pair_is_listed_as_soon_as_it_is_made(export: Path, tmp_path: Path, mo
         done.append(series.uid)
         return simulate_series(series, *arguments, **options)
 
-    monkeypatch.setattr("ctclip.simulation.files.simulate_series", ends_in_the_second)
+    monkeypatch.setattr("ctclip.pipeline.simulate.simulate_series", ends_in_the_second)
     options = ("--noise-sd", 20, "--domain", "white", "--quiet")
     assert _run("simulate", export, tmp_path / "low", *options).exit_code != 0
     (entry,) = json.loads((tmp_path / "low" / "pairs.json").read_text())

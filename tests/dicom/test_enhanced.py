@@ -19,7 +19,7 @@ from ctclip.dicom import derive_slice, derived_series_numbers, opened_export, re
 from ctclip.dicom import enhanced as enhanced_module
 from ctclip.errors import SeriesError
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
-from ctclip.pipeline.choose import require_undamaged
+from ctclip.pipeline.strict import require_undamaged
 from ctclip.verification import check_series
 from ctclip.weights import save_checkpoint
 from tests.dicom.fake import NOW, SERIES, fake_derivation, fake_slice, write

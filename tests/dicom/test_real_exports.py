@@ -12,8 +12,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from ctclip.dicom import derive_slice, read_slice, save_slice, scan, to_stored
+from ctclip.dicom.decode import pixel_format
 from ctclip.dicom.pixels import padding_range
-from ctclip.dicom.slices import pixel_format
 from ctclip.errors import SeriesError
 
 from .fake import NOW, fake_derivation

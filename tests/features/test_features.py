@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from ctclip.cli.features import _labels
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError
-from ctclip.features.encoders import find_encoder
+from ctclip.features.encoders import encoder_of
 from ctclip.features.report import FEATURES, write_report
 from ctclip.features.similarity import cosine_similarity, linear_cka
 from ctclip.features.sources import holds_images, noise_for_ct, read_photographs
@@ -213,4 +213,4 @@ def test_a_peer_has_no_encoder(tmp_path: Path) -> None:
 
     save_checkpoint(PeerDenoiser({"architecture": "DnCNN", "width": 4, "depth": 3}), tmp_path / "p.pt", hu_window=None)
     with pytest.raises(ConfigError, match="has no encoder"):
-        find_encoder(str(tmp_path / "p.pt"))
+        encoder_of(str(tmp_path / "p.pt"))

@@ -3,11 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
-from scipy.special import j1
 
 from ctclip.errors import DataError
-from ctclip.metrics.detectability import channelized_hotelling, laguerre_gauss_channels, npw_dprime
+from ctclip.metrics.detectability import channelized_hotelling, laguerre_gauss_channels
 from ctclip.simulation.correlated import correlated_noise
 
 SIDE = 33
@@ -28,7 +26,7 @@ def test_white_noise_has_the_closed_form_without_bias_from_few_images(count: int
     signal = 40 * channels[0] + 25 * channels[2]
     expected = np.linalg.norm(signal) / 20
     squared = [
-        channelized_hotelling(signal + white(count, 20, 2 * seed), white(count, 20, 2 * seed + 1), channels).dprime ** 2
+        channelized_hotelling(signal + white(count, 20, 2 * seed), white(count, 20, 2 * seed + 1), channels) ** 2
         for seed in range(60)
     ]
     assert np.mean(squared) == pytest.approx(expected**2, rel=0.06)
@@ -43,47 +41,31 @@ def test_correlated_noise_has_the_value_of_its_own_covariance() -> None:
     difference = channels.reshape(6, -1) @ signal.ravel()
     expected = np.sqrt(difference @ np.linalg.solve(np.cov(outputs, rowvar=False), difference))
     found = channelized_hotelling(signal + noise[:2000], noise[2000:], channels)
-    assert found.dprime == pytest.approx(expected, rel=0.04)
-    assert found.standard_error < 0.1 * found.dprime
-
-
-@pytest.mark.parametrize(("signal_hu", "present", "absent"), [(80, 40, 120), (40, 120, 40)])
-def test_the_standard_error_is_the_spread_over_repeats(signal_hu: float, present: int, absent: int) -> None:
-    channels = laguerre_gauss_channels(SIDE, 9, count=1)
-    signal = signal_hu * channels[0]
-    found = [
-        channelized_hotelling(signal + white(present, 20, 2 * seed), white(absent, 20, 2 * seed + 1), channels)
-        for seed in range(100)
-    ]
-    spread = np.std([each.dprime for each in found], ddof=1)
-    assert np.mean([each.standard_error for each in found]) == pytest.approx(spread, rel=0.15)
+    assert found == pytest.approx(expected, rel=0.04)
 
 
 def test_noise_lowers_it_and_an_eraser_leaves_nothing() -> None:
     channels = laguerre_gauss_channels(SIDE, 9)
     signal = 60 * channels[0]
-    some, more = (
-        channelized_hotelling(signal + white(100, sd, 1), white(100, sd, 2), channels).dprime for sd in (20, 40)
-    )
+    some, more = (channelized_hotelling(signal + white(100, sd, 1), white(100, sd, 2), channels) for sd in (20, 40))
     assert more == pytest.approx(some / 2, rel=0.2)
     erased = channelized_hotelling(0.01 * signal + white(100, 20, 1), white(100, 20, 2), channels)
-    assert erased.dprime < 0.6
-    assert erased.auc < 0.67
+    assert erased < 0.6
     nothing = np.zeros((100, SIDE, SIDE))
-    assert channelized_hotelling(nothing, nothing, channels).dprime == 0
+    assert channelized_hotelling(nothing, nothing, channels) == 0
 
 
 def test_an_invertible_filter_changes_nothing_for_this_observer() -> None:
     channels = laguerre_gauss_channels(SIDE, 9)
     present, absent = 60 * channels[0] + white(400, 20, 1), white(400, 20, 2)
     found = channelized_hotelling(present, absent, channels)
-    assert channelized_hotelling(3 * present, 3 * absent, channels).dprime == pytest.approx(found.dprime)
+    assert channelized_hotelling(3 * present, 3 * absent, channels) == pytest.approx(found)
 
 
 def test_the_fewest_images_allowed_give_no_bias() -> None:
     channels, signal = np.eye(6).reshape(6, 1, 6), np.array([[2.0, 1, 0, 0, 0, 0]])
     noise = np.random.default_rng(1).normal(size=(1000, 2, 16, 1, 6))
-    squared = [channelized_hotelling(signal + one, other, channels).dprime ** 2 for one, other in noise]
+    squared = [channelized_hotelling(signal + one, other, channels) ** 2 for one, other in noise]
     assert np.mean(squared) == pytest.approx(5, rel=0.03)
 
 
@@ -92,21 +74,4 @@ def test_too_few_images_are_refused() -> None:
     for present, absent in ((15, 50), (50, 15)):
         with pytest.raises(DataError, match="6 channels need 16 images or more per class, found 15"):
             channelized_hotelling(white(present, 1, 0), white(absent, 1, 1), channels)
-    assert np.isfinite(channelized_hotelling(white(16, 1, 0), white(16, 1, 1), channels).dprime)
-
-
-def test_the_formula_is_that_of_the_matched_filter_on_white_noise() -> None:
-    radius_mm, contrast_hu, sd_hu, pixel_mm = 3.0, 10.0, 25.0, 0.5
-    f = np.linspace(1e-6, 3, 6000)
-    task = contrast_hu * radius_mm * j1(2 * np.pi * radius_mm * f) / f
-    white_nps = np.full_like(f, sd_hu**2 * pixel_mm**2)
-    expected = contrast_hu * np.sqrt(np.pi * radius_mm**2) / (sd_hu * pixel_mm)
-    assert npw_dprime(task, np.ones_like(f), white_nps, f) == pytest.approx(expected, rel=0.03)
-    # a blurred image shows less of the same signal
-    sigma_mm = 1.0
-    blur = np.exp(-2 * (np.pi * sigma_mm * f) ** 2)
-    image = np.zeros((161, 161))
-    y, x = (np.indices(image.shape) - 80) * pixel_mm
-    image[np.hypot(y, x) < radius_mm] = contrast_hu
-    blurred = ndimage.gaussian_filter(image, sigma_mm / pixel_mm)
-    assert npw_dprime(task, blur, white_nps, f) == pytest.approx(np.linalg.norm(blurred) / sd_hu, rel=0.03)
+    assert np.isfinite(channelized_hotelling(white(16, 1, 0), white(16, 1, 1), channels))

@@ -17,10 +17,11 @@ from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
+from ctclip.data.images import holds_images_only, is_photograph
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.natural.adaptive import AdaptiveDenoiser
-from ctclip.natural.benchmark import Cell, image_quality, psnr, run_cells
-from ctclip.natural.files import denoise_image_file, holds_images_only, image_jobs, is_photograph, write_like
+from ctclip.natural.benchmark import Cell, photograph_quality, psnr, run_cells
+from ctclip.natural.files import denoise_image_file, image_jobs, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, _bm3d, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
@@ -34,7 +35,7 @@ ORIENTATION = 0x0112
 PHOTOMETRIC = 262
 """The tag of TIFF."""
 
-IDENTITY = MethodSpec("identity", is_model=False)
+IDENTITY = MethodSpec(name="identity", is_model=False)
 
 
 def _save(image: np.ndarray, path: Path) -> Path:
@@ -64,25 +65,26 @@ def rgb_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_quality_against_closed_forms(picture: np.ndarray) -> None:
-    psnr_db, ssim = image_quality(picture + 0.01, picture)
+    psnr_db, ssim = photograph_quality(picture + 0.01, picture)
     assert psnr_db == pytest.approx(40)
     assert 0.99 < ssim < 1
-    assert image_quality(picture, picture) == (float("inf"), pytest.approx(1))
+    assert photograph_quality(picture, picture) == (float("inf"), pytest.approx(1))
     # 0.4 / 255 is rounded away.
     assert (
-        image_quality(np.round(picture * 255) / 255 + 0.4 / 255, np.round(picture * 255) / 255, rounded=True)[0] > 200
+        photograph_quality(np.round(picture * 255) / 255 + 0.4 / 255, np.round(picture * 255) / 255, rounded=True)[0]
+        > 200
     )
 
 
 def test_equal_values_of_8_bits_have_an_infinite_psnr(tmp_path: Path) -> None:
     Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png")
-    assert image_quality(image, image, rounded=True) == (np.inf, 1)
-    assert image_quality(image + 0.4 / 255, image, rounded=True) == (np.inf, 1)
+    assert photograph_quality(image, image, rounded=True) == (np.inf, 1)
+    assert photograph_quality(image + 0.4 / 255, image, rounded=True) == (np.inf, 1)
 
 
 def test_values_outside_the_range_are_clipped_before_they_are_judged() -> None:
-    assert image_quality(np.full((32, 32, 3), 1.7), np.ones((32, 32, 3)))[0] == float("inf")
+    assert photograph_quality(np.full((32, 32, 3), 1.7), np.ones((32, 32, 3)))[0] == float("inf")
 
 
 def test_the_identity_has_the_psnr_of_its_noise(images: Path, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_cells_of_another_adaptation_are_measured_again(
 ) -> None:
     (small,), _ = find_sets(images, ["Small"])
     cells = [
-        Cell(MethodSpec(str(rgb_model), True, adapt, device="cpu", backend="eager"), small, None)
+        Cell(MethodSpec(name=str(rgb_model), is_model=True, adapt=adapt, device="cpu", backend="eager"), small, None)
         for adapt in (False, True)
     ]
     before = [cell.key() for cell in cells]
@@ -136,7 +138,7 @@ def test_what_cannot_be_measured_shows_before_anything_is_measured(
     _save(picture[:20, :64], images / "Small" / "small.png")
     (small,), _ = find_sets(images, ["Small"])
     with pytest.raises(DataError, match=r"small\.png of Small has 20 x 64 pixels, expected 32 at least"):
-        run(MethodSpec("bm3d", is_model=False), small)
+        run(MethodSpec(name="bm3d", is_model=False), small)
     _save(picture[:10, :64], images / "Small" / "small.png")
     with pytest.raises(DataError, match=r"small\.png of Small has 10 x 64 pixels, expected 11 at least"):
         run(IDENTITY, small)
@@ -184,7 +186,7 @@ def test_another_noisy_image_is_another_cell(tmp_path: Path, picture: np.ndarray
 def test_the_psnr_of_the_input_is_that_of_the_noisy_image_whatever_the_method(images: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
     noise = Noise("gaussian", 25)
-    (result,) = run_cells([Cell(MethodSpec("median", is_model=False), found, noise)], tmp_path / "cells")
+    (result,) = run_cells([Cell(MethodSpec(name="median", is_model=False), found, noise)], tmp_path / "cells")
     expected = [psnr(noise.add_to(clean), clean) for clean in map(read_image, found.clean)]
     assert result.input_psnr_db == pytest.approx(expected)
     assert min(result.psnr_db) > max(result.input_psnr_db) + 1
@@ -233,7 +235,7 @@ def test_a_method_whose_result_is_not_finite_is_one_line(
 
 def test_batches_and_processes_give_the_same_numbers(images: Path, rgb_model: Path, tmp_path: Path) -> None:
     (found,), _ = find_sets(images, ["Small"])
-    spec = MethodSpec(str(rgb_model), True, adapt=True, device="cpu")
+    spec = MethodSpec(name=str(rgb_model), is_model=True, adapt=True, device="cpu")
     alone = run_cells([Cell(spec, found, Noise("gaussian", 50))], tmp_path / "1")
     together = run_cells([Cell(spec, found, Noise("gaussian", 50), batch_size=2)], tmp_path / "2", workers=2)
     np.testing.assert_allclose(alone[0].psnr_db, together[0].psnr_db, atol=1e-4)
@@ -431,15 +433,17 @@ def test_a_tiff_file_in_which_white_is_0_is_no_negative(tmp_path: Path, dtype: t
 
 def test_a_ct_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="is a model for CT"):
-        make_method(MethodSpec("ct-compact", is_model=True))
+        make_method(MethodSpec(name="ct-compact", is_model=True))
     with pytest.raises(ConfigError, match="unknown baseline"):
-        make_method(MethodSpec("nothing", is_model=False))
+        make_method(MethodSpec(name="nothing", is_model=False))
 
 
 def test_a_grey_network_is_adapted_as_one(tmp_path: Path) -> None:
     config = DenoiserConfig((1, 1, 1), 4, 4, residual=True)
     save_checkpoint(DenseFeatureDenoiser(config), tmp_path / "grey.pt", hu_window=None)
-    method = make_method(MethodSpec(str(tmp_path / "grey.pt"), True, True, device="cpu", backend="eager"))
+    method = make_method(
+        MethodSpec(name=str(tmp_path / "grey.pt"), is_model=True, adapt=True, device="cpu", backend="eager")
+    )
     assert isinstance(method.denoise, AdaptiveDenoiser)
     assert method.denoise.in_channels == 1
     assert method.description.endswith("at every brightness, grey")  # cells measured otherwise are not taken for it
@@ -461,7 +465,7 @@ def test_an_image_that_does_not_fit_is_one_line_and_the_next_one_is_done(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1 TiB")
         return image
 
-    monkeypatch.setattr("ctclip.networks.optimized_network", lambda *_, **__: network)
+    monkeypatch.setattr("ctclip.prepared.optimized_network", lambda *_, **__: network)
     _save(np.zeros((8, 9, 3)), images / "Small" / "c.png")
     command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
     result = CliRunner().invoke(app, command)
@@ -496,7 +500,7 @@ def test_pictures_have_a_panel_per_image_and_ticks_at_the_levels(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures: dict[str, Figure] = {}
-    monkeypatch.setattr("ctclip.natural.report._save", lambda figure, path: figures.update({path.name: figure}))
+    monkeypatch.setattr("ctclip.natural.report.save_png", lambda figure, path: figures.update({path.name: figure}))
     command = ["benchmark", "natural", "--data", str(images), "--output", str(tmp_path / "out"), "--sets", "Small"]
     command += ["--noise", "gaussian:15,50", "--model", "none", "--baseline", "identity,median", "--device", "cpu"]
     result = CliRunner().invoke(app, command)
@@ -552,6 +556,8 @@ def test_wrong_input_is_one_line(images: Path, tmp_path: Path, arguments: list[s
     ("options", "missing", "exit_code"),
     [
         (["--sets", "Small,Nope"], ["Nope"], 3),
+        (["--sets", "Small, Nope"], ["Nope"], 3),
+        (["--sets", "Small, Grey"], [], 0),
         (["--sets", "Small", "--real", "CC"], ["CC"], 3),
         (["--sets", "Small"], [], 0),
         ([], ["Kodak24", "McMaster", "Urban100"], 0),
@@ -794,9 +800,9 @@ def test_16_bits_do_not_become_8(tmp_path: Path) -> None:
 
 
 def test_ssim_needs_its_window() -> None:
-    assert image_quality(np.ones((11, 11, 1)), np.ones((11, 11, 1)))[1] == 1
+    assert photograph_quality(np.ones((11, 11, 1)), np.ones((11, 11, 1)))[1] == 1
     with pytest.raises(DataError, match="5 x 20 is too small for SSIM; expected 11"):
-        image_quality(np.ones((5, 20, 3)), np.ones((5, 20, 3)))
+        photograph_quality(np.ones((5, 20, 3)), np.ones((5, 20, 3)))
 
 
 def test_one_damaged_photograph_does_not_stop_the_others(tmp_path: Path, picture: np.ndarray, rgb_model: Path) -> None:

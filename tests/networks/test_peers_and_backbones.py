@@ -42,8 +42,10 @@ def test_configs_survive_as_plain_values() -> None:
     for config in (PeerConfig("DnCNN", 8, 4), DenoiserConfig(), DenoiserConfig(**RESNET50)):
         assert config_from_dict(config.to_dict()) == config
     assert "backbone" not in DenoiserConfig().to_dict()
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"unknown \['layers'\], missing \['depth', 'in_channels', 'width'\]"):
         config_from_dict({"architecture": "DnCNN", "layers": 3})
+    with pytest.raises(ConfigError, match=r"unknown \[\], missing \['width'\]"):  # a default may be another network
+        config_from_dict({"architecture": "DnCNN", "depth": 4, "in_channels": 3})
     with pytest.raises(ConfigError, match="DnCNN or Restormer"):
         PeerConfig("UNet")
     for name in ("width", "depth", "in_channels"):

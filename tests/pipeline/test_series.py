@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from ctclip.data.folders import require_folders
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.denoise import Denoiser
@@ -22,8 +23,9 @@ from ctclip.errors import ConfigError, SeriesError
 from ctclip.metrics.noise import compare_noise
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, report
-from ctclip.pipeline.choose import check_folders, choose_series, require_readable
+from ctclip.pipeline.choose import choose_series
 from ctclip.pipeline.noise import MEASURED_SLICES, SeriesNoise
+from ctclip.pipeline.strict import require_readable
 from ctclip.pipeline.volume import denoise_volume_file
 from ctclip.sampling import evenly_spread
 from tests.dicom.fake import fake_pixels, fake_slice, write, write_stack
@@ -89,7 +91,7 @@ def test_all_slices_of_a_derived_series_state_one_time(tmp_path: Path, monkeypat
             cls.seconds += 1
             return datetime(2031, 2, 3, 4, 5, cls.seconds)
 
-    monkeypatch.setattr("ctclip.dicom.series.datetime", EveryCallASecondLater)
+    monkeypatch.setattr("ctclip.dicom.write.datetime", EveryCallASecondLater)
     write_stack(tmp_path / "in", [0, 2, 4])
     result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 1), Recorder())
     derived = [pydicom.dcmread(path) for path in (tmp_path / "out" / result.derived).iterdir()]
@@ -172,7 +174,7 @@ def test_the_next_batch_is_read_while_a_slice_is_written(
         save_slice(*arguments)
 
     monkeypatch.setattr("ctclip.pipeline.series.read_slice", read)
-    monkeypatch.setattr("ctclip.dicom.series.save_slice", save)
+    monkeypatch.setattr("ctclip.dicom.write.save_slice", save)
     result = denoise_series(scan(tmp_path / "in").series[0], SeriesJob(tmp_path / "out", 0.5), denoiser)
     assert (result.status, result.slices) == ("done", 32)
 
@@ -284,7 +286,7 @@ def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> No
     (source / "sub").mkdir(parents=True)
     link.symlink_to(source / "sub")
     archive.write_bytes(b"PK")
-    check_folders(source, out, qc=tmp_path / "qc", report=tmp_path / "r.json")
+    require_folders(source, out, qc=tmp_path / "qc", report=tmp_path / "r.json")
     for given, places in (
         (source, {"target": link}),
         (source, {"target": out, "qc": link / "qc"}),
@@ -293,7 +295,7 @@ def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> No
         (archive, {"target": out, "report": archive}),
     ):
         with pytest.raises(ConfigError, match="the output lies inside the input"):
-            check_folders(given, **places)
+            require_folders(given, **places)
 
 
 def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_leads(tmp_path: Path) -> None:
@@ -302,18 +304,18 @@ def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_l
     one = next(source.iterdir())
     for places in ({"target": source}, {"target": out, "qc": source}):
         with pytest.raises(ConfigError, match="the output is the folder of the input"):
-            check_folders(one, **places)
+            require_folders(one, **places)
     with pytest.raises(ConfigError, match="the output lies inside the input"):
-        check_folders(one, out, report=one)
-    check_folders(one, source / "out", qc=source / "qc", report=source / "r.json")
+        require_folders(one, out, report=one)
+    require_folders(one, source / "out", qc=source / "qc", report=source / "r.json")
     out.mkdir()
     (source / "sub").mkdir()
     (source / "sub" / "up").symlink_to(source)
-    check_folders(source, out)
+    require_folders(source, out)
     (source / "sub" / "results").symlink_to(out)
     for places in ({"target": out}, {"target": tmp_path / "other", "qc": out / "qc"}):
         with pytest.raises(ConfigError, match="a link inside the input leads to the output"):
-            check_folders(source, **places)
+            require_folders(source, **places)
 
 
 def test_places_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
@@ -329,8 +331,8 @@ def test_places_that_cannot_be_made_are_refused(tmp_path: Path) -> None:
         (tmp_path / "out", {"qc": tmp_path / "qc", "report": tmp_path / "qc"}, "--report is a folder"),
     ):
         with pytest.raises(ConfigError, match=message):
-            check_folders(source, target, **places)
-    check_folders(source, tmp_path / "out", qc=tmp_path / "out", report=tmp_path / "out" / "r.json")
+            require_folders(source, target, **places)
+    require_folders(source, tmp_path / "out", qc=tmp_path / "out", report=tmp_path / "out" / "r.json")
 
 
 def test_a_slice_that_is_gone_is_found_before_anything_is_written(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
 from ctclip.simulation.calibration import flat_slice, noise_at_hu
 from ctclip.simulation.projection_domain import MU_WATER_PER_MM, line_integrals, photon_noise_hu
-from ctclip.simulation.simulator import require_known, share_without_noise
+from ctclip.simulation.settings import share_without_noise
+from ctclip.simulation.simulator import require_known
 from ctclip.simulation.tomography import back_project, filter_projections
 
 SIDE, PIXEL_MM = 256, 1.4

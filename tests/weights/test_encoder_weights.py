@@ -14,7 +14,7 @@ from torch import nn
 
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.networks import DenoiserConfig, DenseFeatureEncoder
-from ctclip.weights import build_network, fetch_encoder, fetched_encoders, find_encoder, load_encoder_weights
+from ctclip.weights import build_network, fetch_encoder, fetched_encoders, find_encoder_file, load_encoder_weights
 from ctclip.weights.catalogue import record_path
 
 LAYERS, WIDTH = (1, 1, 1), 8
@@ -186,7 +186,7 @@ def test_fetching_without_a_network_says_which_file_goes_where(
     with pytest.raises(WeightsError, match=r"place that file at .*/\.cache/clip/RN50\.pt"):
         fetch_encoder("RN50", "openai")
     with pytest.raises(WeightsError, match="ctclip weights fetch RN50 openai"):
-        find_encoder("openai", DenoiserConfig())
+        find_encoder_file("openai", DenoiserConfig())
 
 
 def test_a_fetched_encoder_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_fetched_encoder_is_found_again(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained", lambda *_, **__: str(file))
     fetched = fetch_encoder("RN50", "openai")
     assert fetched.sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert find_encoder("openai", DenoiserConfig()) == file
+    assert find_encoder_file("openai", DenoiserConfig()) == file
 
 
 @pytest.fixture
@@ -224,14 +224,14 @@ def test_fetched_encoders_are_told_apart_by_name_and_tag() -> None:
         ("RN50", "cc12m"),
         ("RN50", "openai"),
     ]
-    assert find_encoder("openai", rn50).name == "RN50.pt"
-    assert find_encoder("openai", rn101).name == "RN101.pt"
-    assert "cc12m" in find_encoder("cc12m", rn50).name
+    assert find_encoder_file("openai", rn50).name == "RN50.pt"
+    assert find_encoder_file("openai", rn101).name == "RN101.pt"
+    assert "cc12m" in find_encoder_file("cc12m", rn50).name
     with pytest.raises(WeightsError, match="'ctclip weights fetch RN101 cc12m'"):
-        find_encoder("cc12m", rn101)
-    find_encoder("openai", rn101).unlink()
+        find_encoder_file("cc12m", rn101)
+    find_encoder_file("openai", rn101).unlink()
     with pytest.raises(WeightsError, match=r"RN101\.pt has been removed; run 'ctclip weights fetch RN101 openai'"):
-        find_encoder("openai", rn101)
+        find_encoder_file("openai", rn101)
 
 
 @pytest.mark.usefixtures("_downloads")
@@ -245,7 +245,7 @@ def test_what_open_clip_has_no_resnet_for_is_not_fetched(encoder: str, tag: str)
 @pytest.mark.parametrize(("layers", "width"), [((3, 4, 6), 32), ((1, 1, 1), 64)])
 def test_an_architecture_of_ones_own_has_no_tag(layers: tuple[int, int, int], width: int) -> None:
     with pytest.raises(WeightsError, match="open_clip has no weights for an encoder with layers"):
-        find_encoder("openai", DenoiserConfig(encoder_layers=layers, encoder_width=width))
+        find_encoder_file("openai", DenoiserConfig(encoder_layers=layers, encoder_width=width))
 
 
 @pytest.mark.parametrize("content", ["{", '[{"encoder": "RN50"}]', "3"])
@@ -253,4 +253,4 @@ def test_a_damaged_record_of_fetched_encoders_is_an_error(content: str) -> None:
     record_path().parent.mkdir(parents=True, exist_ok=True)
     record_path().write_text(content)
     with pytest.raises(WeightsError, match="is damaged; remove it and fetch the weights again"):
-        find_encoder("openai", DenoiserConfig())
+        find_encoder_file("openai", DenoiserConfig())

@@ -1,4 +1,4 @@
-"""A whole derived series: every slice with its denoised HU, into one folder."""
+"""A whole derived series: every slice with its processed HU, into one folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SLICE_FILES = ("[0-9]" * 4 + ".dcm", "[0-9]" * 5 + ".dcm")
 
 
 def write_derived_slices(
-    denoised: Iterable[tuple[CTSlice, np.ndarray]], folder: Path, derivation: Derivation, *, series_number: int
+    processed: Iterable[tuple[CTSlice, np.ndarray]], folder: Path, derivation: Derivation, *, series_number: int
 ) -> Iterator[tuple[CTSlice, np.ndarray]]:
     """Write ``0001.dcm``, ``0002.dcm``, ... for a stream of slices; padding comes back as it was.
 
     Args:
-        denoised: each source slice with its denoised HU, (rows, columns).
+        processed: each source slice with its processed HU, (rows, columns).
         folder: an existing folder.
         derivation: what was done.
         series_number: of the derived series.
@@ -42,4 +42,4 @@ def write_derived_slices(
         return ct, stored
 
     with quiet_pydicom():  # once for a series, reading included, not in every step
-        yield from map_ahead(write, enumerate(denoised, start=1), ahead=2)
+        yield from map_ahead(write, enumerate(processed, start=1), ahead=2)

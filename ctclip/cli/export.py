@@ -1,0 +1,162 @@
+"""``ctclip denoise`` of the series of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+
+from ctclip.cli.exit_codes import ALL_DONE, exit_code
+from ctclip.cli.imports import without_collecting
+from ctclip.cli.outcome import print_results, reported
+from ctclip.cli.progress import slice_progress
+from ctclip.cli.request import Request, load_denoiser
+
+if TYPE_CHECKING:
+    from ctclip.denoise import Denoiser
+    from ctclip.dicom import Scan, Series
+    from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
+
+LOCAL, RAY = ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What can be asked for with the series of an export only.
+
+    Args:
+        series: UIDs of those to denoise, and "all"; empty for the usual ones.
+        resume: keep what an earlier run has finished.
+        strict: read every slice first.
+        keep_private: copy private elements.
+        check: verify each derived series.
+        qc: folder for quality reports.
+        engine: one of :data:`ENGINES`.
+        verbose: say what is unusual in the input.
+    """
+
+    series: Sequence[str] = ()
+    resume: bool = False
+    strict: bool = False
+    keep_private: bool = False
+    check: bool = False
+    qc: Path | None = None
+    engine: str = LOCAL
+    verbose: bool = False
+
+
+def denoise_export(request: Request, options: ExportOptions, spec: DenoiserSpec) -> None:
+    """Denoise the series of an export, each into a folder; a series that fails does not stop the others.
+
+    Args:
+        request: with DICOM as source.
+        options: for series.
+        spec: of the model.
+
+    Raises:
+        typer.Exit: always, with the exit code.
+        CtclipError: when nothing can be done.
+    """
+    from ctclip.data.folders import require_folders
+    from ctclip.dicom import opened_export
+    from ctclip.pipeline import choose_series
+
+    console, report = request.console, request.report
+    require_folders(request.source, request.target, qc=options.qc, report=report)
+    with (
+        reported(None if request.dry_run else report, request.strength) as run,
+        opened_export(request.source) as run.found,
+    ):
+        job = _job(request, options, run.found)
+        run.chosen = choose_series(run.found, options.series)
+        spec.require_settings()
+        plans = _plans(run.chosen, job, spec) if request.dry_run else {}
+        _print_scan(console, run.found, run.chosen, plans, options.verbose)
+        if options.strict:
+            _read_all(console, run.found, run.chosen)
+        if request.dry_run:
+            raise typer.Exit(ALL_DONE)
+        run.denoiser = load_denoiser(console, spec, on_ray=options.engine == RAY)
+        run.results = _run(console, run.chosen, job, spec, run.denoiser, options.engine)
+        print_results(console, run.results)
+    failed = sum(result.status == "failed" for result in run.results)
+    raise typer.Exit(exit_code(failed=failed, total=len(run.results)))
+
+
+def _job(request: Request, options: ExportOptions, found: Scan) -> SeriesJob:
+    from ctclip.dicom import derived_series_numbers
+    from ctclip.pipeline import SeriesJob
+
+    return SeriesJob(
+        request.target,
+        strength=request.strength,
+        series_numbers=derived_series_numbers(found),
+        overwrite=request.overwrite,
+        resume=options.resume,
+        keep_private=options.keep_private,
+        check=options.check,
+        qc_folder=options.qc,
+    )
+
+
+def _plans(chosen: list[Series], job: SeriesJob, spec: DenoiserSpec) -> dict[str, str]:
+    """What would become of each series. The model, which says what its result is called, is loaded only where there may
+    be one: that takes seconds."""
+    from ctclip.pipeline import planned
+
+    if not (job.target.is_dir() and any(job.target.iterdir())):
+        return {}
+    with without_collecting():
+        denoiser = spec.load()
+    return {each.uid: planned(each, job, denoiser) for each in chosen}
+
+
+def _print_scan(console: Console, found: Scan, chosen: list[Series], plans: Mapping[str, str], verbose: bool) -> None:
+    from ctclip.pipeline import NOT_ASKED_FOR
+
+    for series in found.series:
+        what = plans.get(series.uid, "denoise") if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
+        console.print(f"series {series.uid}: {series.slice_count} slices, {what}")
+        for warning in series.warnings if verbose else ():
+            console.print(f"  {warning}")
+    for reason, count in found.skip_summary().items():
+        console.print(f"skipped {count} files: {reason}")
+
+
+def _read_all(console: Console, found: Scan, chosen: list[Series]) -> None:
+    from ctclip.pipeline import require_readable, require_undamaged
+
+    require_undamaged(found)
+    with slice_progress(console) as bar:
+        task = bar.add_task("reading", total=sum(series.slice_count for series in chosen))
+        require_readable(chosen, partial(bar.advance, task))
+
+
+def _run(
+    console: Console,
+    chosen: list[Series],
+    job: SeriesJob,
+    spec: DenoiserSpec,
+    denoiser: Denoiser,
+    engine: str,
+) -> list[SeriesResult]:
+    from ctclip.pipeline import denoise_series
+
+    with slice_progress(console) as bar:
+        if engine == RAY:
+            from ctclip.pipeline.ray_engine import denoise_on_ray
+
+            task = bar.add_task(f"{len(chosen)} series on Ray", total=sum(series.slice_count for series in chosen))
+            # One backend for all, so that they give the same.
+            spec = replace(spec, backend=denoiser.backend)
+            return denoise_on_ray(chosen, job, spec, lambda result: bar.advance(task, result.slices))
+        results = []
+        for number, series in enumerate(chosen, start=1):
+            task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)
+            results.append(denoise_series(series, job, denoiser, partial(bar.advance, task)))
+        return results
