@@ -34,7 +34,9 @@ def natural(
     output: Path = typer.Option(
         ..., parser=path, help="Folder for results; an interrupted run goes on where it stopped."
     ),
-    sets: str = typer.Option("CBSD68,Kodak24,McMaster,Urban100", help="Folders of clean images, by name or path."),
+    sets: str = typer.Option(
+        "CBSD68,Kodak24,McMaster,Urban100", help="Folders of clean images: names in --data, or paths (./NAME)."
+    ),
     real: str = typer.Option("", help="Folders of pairs with real noise, for example CC,PolyU,SIDD."),
     noise: list[str] = typer.Option(
         [], help="Family and levels, repeatable, or several in one text: 'gaussian:15,25 mixture:1-4'. Default: all."
@@ -63,6 +65,10 @@ def natural(
         from ctclip.natural.noise import DEFAULT_FAMILIES, parse_noise
 
         methods = _methods(model, baseline, adapt, encoder_weights, device, precision)
+        if typed(context, "noise") and not any(sets.split(",")):
+            raise ConfigError(
+                "no effect on pairs with real noise: --noise; leave it out, or name image sets with --sets"
+            )
         wanted = [each for text in noise for each in text.split()]
         noises = parse_noise(wanted or DEFAULT_FAMILIES)
         clean_sets, missing = _find_sets(data, sets)

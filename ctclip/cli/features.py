@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -36,7 +37,7 @@ def features(
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
     with one_line_errors():
         from ctclip.cli.progress import cell_progress
-        from ctclip.errors import DataError
+        from ctclip.errors import ConfigError, DataError
         from ctclip.features.encoders import encoder_of
         from ctclip.features.report import markdown, write_report
         from ctclip.features.sources import (
@@ -46,24 +47,48 @@ def features(
             read_ct,
             read_photographs,
         )
-        from ctclip.features.study import compare_features, middle_parts
+        from ctclip.features.study import CROP_PX, compare_features, middle_parts, smallest_of
 
         if not source.exists():
             raise DataError(f"no such file or folder: {source}")
+        if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+            raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
+        if output.is_file():
+            raise ConfigError(f"the output {output} is a file, expected a folder; choose another")
+        labels = _labels(encoder)
         wanted = [each for text in noise for each in text.split()]
         photographs = holds_images(source)
         noises = noise_for_photographs(wanted) if photographs else noise_for_ct(wanted)
-        encoders = {text: encoder_of(text) for text in encoder}
-        parts = middle_parts(read_photographs(source, images) if photographs else read_ct(source, images))
+        encoders = {label: encoder_of(text) for label, text in zip(labels, encoder, strict=True)}
+        pictures = read_photographs(source, images) if photographs else {}
+        found = list(pictures.values()) if photographs else read_ct(source, images)
+        parts = middle_parts(found, list(pictures))
+        side_px = len(parts[0])
+        if side_px < CROP_PX:
+            cause = list(pictures)[smallest_of(found)] if photographs else "the slices"
+            console.print(f"only the middle {side_px} x {side_px} pixels are compared, for the sake of {cause}")
         rows = []
         with cell_progress(console) as bar:
             task = bar.add_task("comparing", total=len(encoders) * len(noises) * len(parts))
-            for text, module in encoders.items():
-                rows += compare_features(_label(text), module, parts, noises, lambda: bar.advance(task))
-        write_report(rows, len(parts), output)
-        console.print(markdown(rows), markup=False, soft_wrap=True)
+            for label, module in encoders.items():
+                rows += compare_features(label, module, parts, noises, lambda: bar.advance(task))
+        write_report(rows, len(parts), output, side_px=side_px)
+        console.print(markdown(rows, side_px), markup=False, soft_wrap=True)
 
 
-def _label(text: str) -> str:
-    """Without the folders of weights files."""
-    return ":".join(Path(part).name for part in text.split(":"))
+def _labels(encoders: Sequence[str]) -> list[str]:
+    """Names for tables: those of :func:`~ctclip.weights.model_labels`, after what kind of encoder it is."""
+    from ctclip.errors import ConfigError
+    from ctclip.weights import model_labels
+
+    kinds = ["" if Path(text).is_file() else text.rpartition(":")[0] for text in encoders]
+    labels = [""] * len(encoders)
+    for kind in kinds:
+        alike = [index for index, each in enumerate(kinds) if each == kind]
+        names = model_labels([encoders[index].removeprefix(f"{kind}:") for index in alike])
+        for index, name in zip(alike, names, strict=True):
+            labels[index] = f"{kind}:{name}" if kind else name
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ConfigError(f"two encoders are called {label!r}: rename one file or leave one out")
+    return labels

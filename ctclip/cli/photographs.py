@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ctclip.cli.console import say_error
 from ctclip.cli.exit_codes import exit_code
 from ctclip.cli.request import Request
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def denoise_photographs(request: Request, spec: MethodSpec) -> None:
-    """Denoise an image or a folder of images, each into a file; what fails is said and does not stop the others.
+    """Denoise an image or a folder of images, each into a file; what fails does not stop the others, and is said on
+    stderr when all are done.
 
     Args:
         request: with an image, or a folder of images, as source.
@@ -36,15 +38,20 @@ def denoise_photographs(request: Request, spec: MethodSpec) -> None:
         return
     method = make_method(spec)
     request.console.print(f"{method.label}: {method.description}")
-    failed = 0
-    with cell_progress(request.console) as bar:
-        for origin, final in bar.track(jobs, description="denoising"):
-            try:
-                change = denoise_image_file(origin, final, method, strength=request.strength)
-            except (CtclipError, OSError) as error:
-                failed += 1
-                request.console.print(f"failed: {one_line(error)}")
-            else:
-                request.console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
+    failed: list[str] = []
+    try:
+        with cell_progress(request.console) as bar:
+            for origin, final in bar.track(jobs, description="denoising"):
+                try:
+                    change = denoise_image_file(origin, final, method, strength=request.strength)
+                except (CtclipError, OSError) as error:
+                    failed.append(f"{origin.name}: {one_line(error).removeprefix(f'{origin.name} ')}")
+                except MemoryError:
+                    failed.append(f"{origin.name}: out of memory; make it smaller, or try another machine")
+                else:
+                    request.console.print(f"{final.name}: changed by {change:.1f} of 255 (RMS)")
+    finally:  # not below the bar, which takes stderr for its own, or a quiet one drops it
+        for line in failed:
+            say_error(line)
     if failed:
-        raise typer.Exit(exit_code(failed=failed, total=len(jobs)))
+        raise typer.Exit(exit_code(failed=len(failed), total=len(jobs)))

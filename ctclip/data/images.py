@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,15 @@ def image_files(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f"no images in {folder}: expected {', '.join(IMAGE_SUFFIXES)}")
     return files
+
+
+def other_formats(paths: Iterable[Path]) -> list[str]:
+    """The suffixes of images among file names that are not read, such as ".gif"."""
+    from PIL import Image
+
+    suffixes = {path.suffix.lower() for path in paths} - {"", *IMAGE_SUFFIXES}
+    formats = {suffix: Image.registered_extensions().get(suffix, "") for suffix in suffixes}
+    return sorted(suffix for suffix, name in formats.items() if Image.MIME.get(name, "").startswith("image/"))
 
 
 def find_images(dataset_dir: str | Path) -> list[Item]:

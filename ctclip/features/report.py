@@ -16,11 +16,17 @@ from ctclip.report.records import json_text, write_csv
 FEATURES = ("F1", "F2", "F3", "F4")
 
 
-def markdown(rows: Sequence[Similarity]) -> str:
-    """A table per encoder: cosine and CKA of each feature, of clean and noisy and, last, of different images."""
+def markdown(rows: Sequence[Similarity], side_px: int | None = None) -> str:
+    """A table per encoder: cosine and CKA of each feature, of clean and noisy and, last, of different images.
+
+    Args:
+        rows: what was found.
+        side_px: of the middle part of every image that was looked at.
+    """
     parts = ["# Similarity of features", ""]
     parts += ["Cosine / linear CKA of the features of clean and noisy images, means over images."]
     parts += ["An encoder is robust where these lie well above the last line, that of two different images.", ""]
+    parts += [f"Looked at: the middle {side_px} x {side_px} pixels of every image.", ""] if side_px else []
     for encoder in dict.fromkeys(row.encoder for row in rows):
         of_encoder = [row for row in rows if row.encoder == encoder]
         by_cell = {(row.noise, row.feature): row for row in of_encoder}
@@ -33,15 +39,15 @@ def markdown(rows: Sequence[Similarity]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def write_report(rows: Sequence[Similarity], images: int, folder: Path) -> None:
+def write_report(rows: Sequence[Similarity], images: int, folder: Path, *, side_px: int) -> None:
     """``features.md``, ``features.csv``, ``features.json`` and ``features.png``."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "features.md") as partial:
-        partial.write_text(markdown(rows))
+        partial.write_text(markdown(rows, side_px))
     with atomic_path(folder / "features.csv") as partial:
         write_csv(partial, rows)
     with atomic_path(folder / "features.json") as partial:
-        content = {"ctclip": __version__, "images": images, "rows": [asdict(row) for row in rows]}
+        content = {"ctclip": __version__, "images": images, "side_px": side_px, "rows": [asdict(row) for row in rows]}
         partial.write_text(json_text(content), encoding="utf-8")
     _write_plot(rows, folder / "features.png")
 

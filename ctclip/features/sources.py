@@ -50,8 +50,8 @@ def _is_ct(path: Path) -> bool:
     return is_volume(path) or is_dicom_file(path)
 
 
-def read_photographs(source: Path, count: int) -> list[np.ndarray]:
-    """``count`` images, evenly spread over a folder; (rows, columns, channels) in [0, 1].
+def read_photographs(source: Path, count: int) -> dict[str, np.ndarray]:
+    """``count`` images by name, evenly spread over a folder; (rows, columns, channels) in [0, 1].
 
     Raises:
         DataError: for a single image, or one that cannot be read.
@@ -60,8 +60,8 @@ def read_photographs(source: Path, count: int) -> list[np.ndarray]:
 
     if source.is_file():
         raise DataError(f"{source.name} is one image; expected a folder with at least 2, to compare different ones")
-    sets, _ = find_sets(source, [str(source)])
-    return [read_image(path) for path in sets[0].spread(count).clean]
+    sets, _ = find_sets(source, [str(source.absolute())])
+    return {path.relative_to(source.absolute()).as_posix(): read_image(path) for path in sets[0].spread(count).clean}
 
 
 def read_ct(source: Path, count: int) -> list[np.ndarray]:

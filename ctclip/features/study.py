@@ -43,20 +43,31 @@ class Similarity:
     cka_different: float
 
 
-def middle_parts(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def middle_parts(images: Sequence[np.ndarray], names: Sequence[str] = ()) -> list[np.ndarray]:
     """The middle of every image, all of one size, so that different images can be compared.
+
+    Args:
+        images: (rows, columns, channels).
+        names: of the images, for errors.
 
     Raises:
         DataError: for fewer than two images, or one with a side below 32 pixels.
     """
     if len(images) < 2:
         raise DataError(f"found {len(images)} image; expected at least 2, to compare different ones")
-    side = min(min(image.shape[:2]) for image in images)
-    side = min(CROP_PX, side // PAD_MULTIPLE * PAD_MULTIPLE)
+    smallest = smallest_of(images)
+    rows, columns = images[smallest].shape[:2]
+    side = min(CROP_PX, min(rows, columns) // PAD_MULTIPLE * PAD_MULTIPLE)
     if side == 0:
-        raise DataError(f"an image has a side below {PAD_MULTIPLE} pixels")
+        name = names[smallest] if names else "an image"
+        raise DataError(f"{name} has {rows} x {columns} pixels, expected {PAD_MULTIPLE} at least each; leave it out")
     starts = [((image.shape[0] - side) // 2, (image.shape[1] - side) // 2) for image in images]
     return [image[r : r + side, c : c + side] for image, (r, c) in zip(images, starts, strict=True)]
+
+
+def smallest_of(images: Sequence[np.ndarray]) -> int:
+    """Which image has the shortest side, and sets the size of :func:`middle_parts`."""
+    return min(range(len(images)), key=lambda index: min(images[index].shape[:2]))
 
 
 @torch.inference_mode()

@@ -35,8 +35,13 @@ LEFT_AFTER_COARSE = 0.5
 """Noise that is left to remove once its coarse part is gone, in units of ``coarse_sd``."""
 
 GREY_FACTOR = 3**0.5
+"""By how much less noise a grey image gets: a colour network sees it in all of its channels."""
 
 IMPULSE_ROUNDS = 3
+
+ADAPTATION = 1
+"""Version of the adaptation. To be raised with every change of what comes out, be it in a constant of this module or
+in impulses, noise_level or stabilize: the benchmark keeps its cells under it and measures those of others again."""
 
 Denoise = Callable[[np.ndarray], np.ndarray]
 """(images, rows, columns, channels) in [0, 1] to the same."""
@@ -54,12 +59,14 @@ class AdaptiveDenoiser:
     The constants of this module were chosen on training images (CBSD432); no test set was used.
 
     Args:
-        denoise: the network.
+        denoise: the network; it must take a grey image, one channel, too.
         training_sd: SD of the white noise that it was trained on.
+        in_channels: of the network.
     """
 
     denoise: Denoise
     training_sd: float = TRAINING_SD
+    in_channels: int = 3
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Denoise images of one size, each by its own noise.
@@ -68,10 +75,18 @@ class AdaptiveDenoiser:
             images: (images, rows, columns, channels), values nominally in [0, 1].
 
         Returns:
-            the same shape, float64. Images too small to measure their noise go straight to the network.
+            the same shape, float64. Images too small to measure their noise go straight to the network. One whose
+            channels are all equal is denoised as the grey image that it is.
         """
         if measure_noise(images[0]) is None:
             return self.denoise(images)
+        grey = _are_grey(images)
+        if grey.any():
+            results = np.empty(images.shape)
+            results[grey] = self(images[grey][..., :1])
+            if not grey.all():
+                results[~grey] = self(images[~grey])
+            return results
         cleaned, noises = zip(*map(_without_impulses, images.astype(np.float64)), strict=True)
         prepared, noises = self._without_coarse_noise(list(cleaned), list(noises))
         return self._at_training_level(prepared, noises)
@@ -95,7 +110,8 @@ class AdaptiveDenoiser:
     def _target_sd(self, image: np.ndarray) -> float:
         """The training noise; for a grey image, which a colour network sees in all of its channels, the SD that
         independent noise of three channels leaves in their mean."""
-        return self.training_sd / (1.0 if image.shape[-1] > 1 else GREY_FACTOR)
+        grey_in_colours = image.shape[-1] < self.in_channels
+        return self.training_sd / (GREY_FACTOR if grey_in_colours else 1.0)
 
     def _at_training_level(self, images: list[np.ndarray], noises: list[NoiseLevel]) -> np.ndarray:
         stabilizers = [
@@ -109,6 +125,13 @@ class AdaptiveDenoiser:
             effect = np.minimum(1.0, (noise.sd_at(denoised) / FADE_SD) ** 2)
             results.append(image + effect * (denoised - image))
         return np.stack(results)
+
+
+def _are_grey(images: np.ndarray) -> np.ndarray:
+    """Which colour images have the same value in all channels of every pixel."""
+    if images.shape[-1] == 1:
+        return np.zeros(len(images), bool)
+    return np.array([np.array_equal(image, np.broadcast_to(image[..., :1], image.shape)) for image in images])
 
 
 def _without_impulses(image: np.ndarray) -> tuple[np.ndarray, NoiseLevel]:

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from ctclip import __version__
 from ctclip.errors import DataError
 from ctclip.files import atomic_path
 from ctclip.metrics.image import SSIM_LEAST_PX
-from ctclip.natural.methods import MethodSpec, make_method
+from ctclip.natural import adaptive
+from ctclip.natural.methods import BM3D, MethodSpec, make_method
 from ctclip.natural.noise import SEED, Noise
+from ctclip.natural.noise_level import MIN_SIDE_PX
 from ctclip.natural.sets import ImageSet, read_image
 from ctclip.report.records import json_text, write_records
 
@@ -57,9 +59,12 @@ class Cell:
         return str(self.noise) if self.noise else REAL
 
     def key(self) -> str:
-        """What the result depends on: the weights, the settings and the content of every image."""
+        """What the result depends on: the weights, the settings, the adaptation and the content of every image."""
         method = make_method(self.method)
-        digest = hashlib.sha256(f"{PROTOCOL} {method.sha256} {method.description} {self.noise_name}".encode())
+        text = f"{PROTOCOL} {method.sha256} {method.description} {self.noise_name}"
+        if self.method.adapt and adaptive.ADAPTATION > 1:  # the first version had no name
+            text += f" {adaptive.ADAPTATION}"
+        digest = hashlib.sha256(text.encode())
         for path in (*self.images.clean, *self.images.noisy):
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
@@ -114,7 +119,11 @@ def run_cells(
 
     Returns:
         one result per cell, in their order.
+
+    Raises:
+        DataError: see :func:`require_usable`; before anything is measured.
     """
+    require_usable(cells)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[int, CellResult] = {}
 
@@ -138,6 +147,29 @@ def run_cells(
             pool.shutdown(cancel_futures=True)
             raise
     return [results[index] for index in range(len(cells))]
+
+
+def require_usable(cells: Sequence[Cell]) -> None:
+    """Read every image once, so that one that cannot be measured shows now and not after hours.
+
+    Raises:
+        DataError: when an image cannot be read, is too small, or differs in its size from its noisy partner.
+    """
+    for images in dict.fromkeys(cell.images for cell in cells):
+        least_px = max(_least_side(cell.method) for cell in cells if cell.images == images)
+        for path, noisy in zip_longest(images.clean, images.noisy):
+            rows, columns, channels = read_image(path).shape
+            if min(rows, columns) < least_px:
+                raise DataError(
+                    f"{path.name} of {images.name} has {rows} x {columns} pixels, expected {least_px} at least"
+                )
+            if noisy is not None:
+                _require_equal(path, (rows, columns, channels), read_image(noisy).shape)
+
+
+def _least_side(method: MethodSpec) -> int:
+    """For SSIM, and where a filter is told of the noise."""
+    return MIN_SIDE_PX if method.name == BM3D and not method.is_model else SSIM_LEAST_PX
 
 
 def measure(cell: Cell) -> CellResult:
@@ -179,8 +211,9 @@ def photograph_quality(image: np.ndarray, reference: np.ndarray, *, rounded: boo
     from skimage.metrics import structural_similarity
 
     image = np.clip(image, 0, 1).astype(np.float64)
-    image = np.round(image * 255) / 255 if rounded else image
-    reference = reference.astype(np.float64)
+    if rounded:  # both as float32, which images are read as, so that equal values are equal
+        image, reference = (np.round(image * 255) / 255).astype(np.float32), reference.astype(np.float32)
+    image, reference = image.astype(np.float64), reference.astype(np.float64)
     if min(reference.shape[:2]) < SSIM_LEAST_PX:
         rows, columns = reference.shape[:2]
         raise DataError(f"an image of {rows} x {columns} is too small for SSIM; expected {SSIM_LEAST_PX} at least each")
@@ -250,9 +283,13 @@ def _pairs(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for index, path in enumerate(cell.images.clean):
         clean = read_image(path)
         noisy = cell.noise.add_to(clean) if cell.noise else read_image(cell.images.noisy[index])
-        if noisy.shape != clean.shape:
-            raise DataError(f"{path.name} has {clean.shape}, its noisy partner {noisy.shape}; expected equal sizes")
+        _require_equal(path, clean.shape, noisy.shape)
         yield clean, noisy
+
+
+def _require_equal(path: Path, clean: tuple[int, ...], noisy: tuple[int, ...]) -> None:
+    if noisy != clean:
+        raise DataError(f"{path.name} has {clean}, its noisy partner {noisy}; expected equal sizes")
 
 
 def _cached(cell: Cell, folder: Path) -> CellResult:

@@ -21,10 +21,12 @@ DenoiseImages = Callable[[np.ndarray], np.ndarray]
 
 RGB_CHANNELS = 3
 
+BM3D = "bm3d"
+
 BASELINES = {
     "identity": "the noisy image itself",
     "median": "median 3x3",
-    "bm3d": "CBM3D, or BM3D for grey images, given the measured noise SD",
+    BM3D: "CBM3D, or BM3D for grey images, given the measured SD of the noise",
 }
 
 
@@ -94,10 +96,10 @@ def make_method(spec: MethodSpec) -> ImageMethod:
 
 
 def _baseline(spec: MethodSpec) -> ImageMethod:
-    filters = {"identity": _identity, "median": _median, "bm3d": _bm3d}
+    filters = {"identity": _identity, "median": _median, BM3D: _bm3d}
     if spec.name not in filters:
         raise ConfigError(f"unknown baseline {spec.name!r}; expected one of {', '.join(filters)}")
-    if spec.name == "bm3d":
+    if spec.name == BM3D:
         from ctclip.evaluation.baselines import require_bm3d
 
         require_bm3d()
@@ -118,12 +120,13 @@ def _median(image: np.ndarray) -> np.ndarray:
 def _bm3d(image: np.ndarray) -> np.ndarray:
     from bm3d import bm3d, bm3d_rgb
 
-    from ctclip.natural.noise_level import measure_noise
+    from ctclip.natural.noise_level import MEDIAN_OF_CHI2, measure_noise
 
     noise = measure_noise(image)
     if noise is None:
         raise ConfigError(f"bm3d needs images in which the noise can be measured, found {image.shape[:2]} pixels")
-    denoised = bm3d_rgb(image, noise.sd) if image.shape[-1] == RGB_CHANNELS else bm3d(image[..., 0], noise.sd)
+    sd = noise.sd / MEDIAN_OF_CHI2**0.5
+    denoised = bm3d_rgb(image, sd) if image.shape[-1] == RGB_CHANNELS else bm3d(image[..., 0], sd)
     return np.asarray(denoised).reshape(image.shape)
 
 
@@ -163,8 +166,10 @@ def _model(spec: MethodSpec) -> ImageMethod:
                 f"out of memory on {device}: {rows} x {columns} pixels do not fit; make it smaller"
             ) from None
 
-    description = f"{config.encoder_name}; {device}, {prepared.precision}, {prepared.backend}" + (
-        "; adapted to the noise at every brightness" if spec.adapt else ""
-    )
-    method = AdaptiveDenoiser(denoise_or_say_why_not) if spec.adapt else denoise_or_say_why_not
-    return ImageMethod(spec.label, description, loaded.sha256, method)
+    description = f"{config.encoder_name}; {device}, {prepared.precision}, {prepared.backend}"
+    if not spec.adapt:
+        return ImageMethod(spec.label, description, loaded.sha256, denoise_or_say_why_not)
+    channels = config.in_channels
+    description += "; adapted to the noise at every brightness" + ("" if channels == RGB_CHANNELS else ", grey")
+    adaptive = AdaptiveDenoiser(denoise_or_say_why_not, in_channels=channels)
+    return ImageMethod(spec.label, description, loaded.sha256, adaptive)

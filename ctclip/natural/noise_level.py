@@ -31,7 +31,8 @@ class NoiseLevel:
     """Noise of an image, values in [0, 1].
 
     Args:
-        sd: standard deviation of white noise of the same finest detail.
+        sd: standard deviation of white noise of the same finest detail, from the median energy of blocks and therefore
+            2 % low (``MEDIAN_OF_CHI2``): the thresholds of the adaptation were chosen so. ``variance`` is free of that.
         coarse_sd: the same, measured on the image averaged over 2x2 pixels and doubled: equal to ``sd`` when the noise
             is white, larger when neighbouring pixels have noise in common.
         brightness: (bins,) mean value of each bin of blocks.

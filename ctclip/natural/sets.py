@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,22 @@ GREY_MODES, COLOUR_MODES = ("1", "L", "LA", "La"), ("RGB", "RGBA", "RGBX", "RGBa
 DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 """Those for grey with 16 bits; "I" has room for more, but is what some versions make of a 16-bit PNG."""
 
-IMAGE_WIDTH, IMAGE_LENGTH = 256, 257
+IMAGE_WIDTH, IMAGE_LENGTH, PHOTOMETRIC = 256, 257, 262
 """Tags of TIFF."""
+
+WHITE_IS_ZERO = 0
+"""Of its photometric interpretation; Pillow inverts such values of 8 bits, but not those of 16."""
+
+ANIMATED = ("PNG", "GIF", "WEBP")
+"""Formats whose further frames Pillow leaves out without a word. (Those of a telephone's JPEG are previews.)"""
+
+LARGEST_DEEP = 65535
+
+LEAST_BITS = 14
+"""Grey with 16 bits whose values need no more than so many is mostly of a camera with fewer."""
+
+SHOWN = 5
+"""Names of files that one warning holds."""
 
 EXPECTED_PIXELS = "expected grey or RGB with 8 bits, or grey with 16; convert it first"
 
@@ -74,7 +90,8 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
 
     Args:
         data: the folder.
-        names: each the name of a folder in it, the start of one ("Kodak24" finds "Kodak24_500x500"), or a path.
+        names: each the name of a folder in it, the start of one ("Kodak24" finds "Kodak24_500x500"), or a path,
+            which is absolute or has a separator ("./Kodak24").
         real: look for pairs of noisy and clean images.
 
     Returns:
@@ -99,7 +116,8 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
 def read_image(path: Path) -> np.ndarray:
     """Rows, columns and 1 or 3 channels of an image file, float32 in [0, 1]; transparency is left out.
 
-    An image that its EXIF data turn is turned: as a viewer shows it.
+    An image that its EXIF data turn is turned: as a viewer shows it. Values that use a quarter of 16 bits or less are a
+    warning: against that range their noise is weak.
 
     Raises:
         DataError: when the file cannot be read as an image, or its values are neither 8 bits nor grey with 16.
@@ -119,16 +137,36 @@ def read_image(path: Path) -> np.ndarray:
             if _is_mixed_up(image):
                 raise DataError(f"{path.name} is a turned TIFF file without compression, expected an upright one")
             deep = mode in DEEP_MODES
+            inverted = deep and _shows_0_as_white(image)
             upright = _upright(image, path.name)
             values = np.asarray(upright if deep else upright.convert("L" if mode in GREY_MODES else "RGB"))
     # A broken PNG chunk is a SyntaxError.
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} cannot be read as an image ({type(error).__name__})") from error
-    largest = 65535 if deep else 255
+    largest = LARGEST_DEEP if deep else 255
     if values.min() < 0 or values.max() > largest:
         raise DataError(f"{path.name} has values from {values.min()} to {values.max()}; {EXPECTED_PIXELS}")
+    values = largest - values if inverted else values
+    if deep:
+        _warn_of_unused_bits(path, int(values.max()))
     scaled = values.astype(np.float32) / largest
     return scaled if scaled.ndim == 3 else scaled[..., np.newaxis]
+
+
+@cache
+def _warn_of_unused_bits(path: Path, largest: int) -> None:
+    """Once for each file, however often a benchmark reads it."""
+    bits = largest.bit_length()
+    if 0 < bits <= LEAST_BITS:
+        logger.warning(
+            "%s: values up to %d of %d, as of %d bits, so that its noise counts as weak and mostly stays: "
+            "stretch it first, for example by %d",
+            path.name,
+            largest,
+            LARGEST_DEEP,
+            bits,
+            2 ** (16 - bits),
+        )
 
 
 def _upright(image: Any, name: str) -> Any:
@@ -142,6 +180,10 @@ def _upright(image: Any, name: str) -> Any:
         return image
 
 
+def _shows_0_as_white(image: Any) -> bool:
+    return bool(image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO)
+
+
 def _is_mixed_up(image: Any) -> bool:
     """Whether Pillow would put the pixels of a lying TIFF file into the rows of a standing one."""
     if image.format != "TIFF":
@@ -151,7 +193,9 @@ def _is_mixed_up(image: Any) -> bool:
 
 
 def _is_stack(image: Any) -> bool:
-    """Whether a TIFF file has a second page that is no thumbnail."""
+    """Whether an image is animated, or a TIFF file has a second page that is no thumbnail."""
+    if image.format in ANIMATED:
+        return bool(getattr(image, "is_animated", False))
     if image.format != "TIFF" or image.n_frames == 1:
         return False
     size = image.size
@@ -162,8 +206,8 @@ def _is_stack(image: Any) -> bool:
 
 
 def _folder(data: Path, name: str) -> Path | None:
-    if Path(name).is_dir():
-        return Path(name)
+    if Path(name).is_absolute() or any(separator in name for separator in (os.sep, os.altsep) if separator):
+        return Path(name) if Path(name).is_dir() else None
     folders = sorted(path for path in data.iterdir() if path.is_dir())
     exact = [path for path in folders if path.name.lower() == name.lower()]
     longer = [path for path in folders if path.name.lower().startswith(name.lower())]
@@ -173,17 +217,29 @@ def _folder(data: Path, name: str) -> Path | None:
 def _pairs(folder: Path) -> ImageSet:
     files = image_files(folder)
     by_key = {path.relative_to(folder).as_posix().lower(): path for path in files}
-    pairs = []
-    for key, path in by_key.items():
-        for partner in _clean_names(key):
-            partner_path = by_key.get(partner) or _other_suffix(by_key, partner)
-            if partner_path is not None:
-                pairs.append((path, partner_path))
-                break
+    clean_of = _partners(by_key)
+    pairs = [(path, clean_of[path]) for path in files if path in clean_of]
     if not pairs:
         shown = " or ".join(f"*{noisy}* beside *{clean}*" for noisy, clean in PAIR_NAMES)
         raise DataError(f"no pairs of noisy and clean images in {folder}; expected names such as {shown}")
+    alone = [path for path in files if path not in clean_of and path not in clean_of.values()]
+    if alone:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in alone[:SHOWN])
+        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+        logger.warning("%s: left out, without a partner of their own: %s%s", folder.name, names, more)
     return ImageSet(folder.name, tuple(clean for _, clean in pairs), tuple(noisy for noisy, _ in pairs))
+
+
+def _partners(by_key: dict[str, Path]) -> dict[Path, Path]:
+    """The clean image of each noisy one, each used once; one of the same format goes before others."""
+    found: dict[Path, Path] = {}
+    for find in (dict.get, _other_suffix):
+        for key, path in by_key.items():
+            candidates = [find(by_key, name) for name in _clean_names(key)]
+            free = [each for each in candidates if each is not None and each not in found.values()]
+            if free and path not in found:
+                found[path] = free[0]
+    return found
 
 
 def _clean_names(key: str) -> list[str]:

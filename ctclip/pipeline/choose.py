@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ctclip.data.images import IMAGE_SUFFIXES
+from ctclip.data.images import IMAGE_SUFFIXES, other_formats
 from ctclip.data.volumes import is_volume
 from ctclip.dicom import Scan, Series
 from ctclip.dicom.derivation import DENOISED_BY
@@ -46,5 +46,8 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
             reasons.append("volumes are taken one at a time: give the file")
         if any(item.path.suffix.lower() in IMAGE_SUFFIXES for item in found.skipped):
             reasons.append("photographs are taken from a folder that holds nothing else, or give the file")
+        others = other_formats(item.path for item in found.skipped)
+        if others:
+            reasons.append(f"pictures are read from {', '.join(IMAGE_SUFFIXES)}, not from {', '.join(others)}")
         raise SeriesError(f"no axial CT series in the input; found {'; '.join(reasons) or 'no DICOM files'}")
     return chosen

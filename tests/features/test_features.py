@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from ctclip.cli.features import _labels
 from ctclip.cli.main import app
 from ctclip.errors import ConfigError
 from ctclip.features.encoders import encoder_of
 from ctclip.features.report import FEATURES, write_report
 from ctclip.features.similarity import cosine_similarity, linear_cka
-from ctclip.features.sources import holds_images, noise_for_ct
+from ctclip.features.sources import holds_images, noise_for_ct, read_photographs
 from ctclip.features.study import Similarity
 from tests.dicom.fake import write_stack
 
@@ -56,7 +57,11 @@ def test_the_command_on_photographs(tmp_path: Path) -> None:
     command = ["features", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--encoder", "random"]
     result = CliRunner().invoke(app, [*command, "--noise", "gaussian:5,100"])
     assert result.exit_code == 0, result.output
-    rows = json.loads((tmp_path / "out" / "features.json").read_text())["rows"]
+    assert "only the middle 64 x 64 pixels are compared, for the sake of 0.png" in result.output
+    document = json.loads((tmp_path / "out" / "features.json").read_text())
+    rows = document["rows"]
+    assert document["side_px"] == 64
+    assert "the middle 64 x 64 pixels of every image" in (tmp_path / "out" / "features.md").read_text()
     assert [row["feature"] for row in rows] == ["F1", "F2", "F3", "F4"] * 2
     for weak, strong in zip(rows[:4], rows[4:], strict=True):
         assert 1 > weak["cosine"] > strong["cosine"]
@@ -75,6 +80,14 @@ def test_the_command_on_ct(tmp_path: Path, shared_data: Path) -> None:
     rows = json.loads((tmp_path / "out" / "features.json").read_text())["rows"]
     assert {row["noise"] for row in rows} == {"white, 20 HU", "white, 80 HU"}
     assert rows[0]["cosine"] > rows[4]["cosine"]
+
+
+def test_photographs_of_a_relative_folder_are_those_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("in", "in/in"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (64, 64)).save(tmp_path / folder / "a.png")
+    monkeypatch.chdir(tmp_path)
+    assert len(read_photographs(Path("in"), 5)) == 2
 
 
 def test_one_photograph_is_not_enough(tmp_path: Path) -> None:
@@ -128,7 +141,7 @@ def test_a_volume_that_is_not_in_hu_is_refused(tmp_path: Path, value: float, mes
 
 def test_what_is_not_finite_is_null_in_the_file(tmp_path: Path) -> None:
     rows = [Similarity("random", "Gaussian 15", name, 0.5, 0.5, float("nan"), 0.5) for name in FEATURES]
-    write_report(rows, 2, tmp_path)
+    write_report(rows, 2, tmp_path, side_px=64)
     text = (tmp_path / "features.json").read_text()
     assert "NaN" not in text
     assert [row["cka"] for row in json.loads(text)["rows"]] == [None] * len(FEATURES)
@@ -145,12 +158,53 @@ def test_levels_of_ct_noise_are_finite_and_above_0(level: str) -> None:
     [("timm:resnet50", "no weights"), ("RN50:/nowhere.pt", "not found"), ("VIT:x", "unknown encoder")],
 )
 def test_wrong_encoders_are_named(tmp_path: Path, encoder: str, message: str) -> None:
-    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "in" / "a.png")
     result = CliRunner().invoke(
-        app, ["features", str(tmp_path), "--output", str(tmp_path / "out"), "--encoder", encoder]
+        app, ["features", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--encoder", encoder]
     )
     assert result.exit_code in (1, 2)
     assert message in result.output
+
+
+def test_labels_tell_encoders_apart() -> None:
+    assert _labels(["a/model.pt", "b/model.pt", "random", "RN50:openai", "RN101:openai", "timm:x:w/a.pt"]) == [
+        "a/model",
+        "b/model",
+        "random",
+        "RN50:openai",
+        "RN101:openai",
+        "timm:x:a",
+    ]
+
+
+@pytest.mark.parametrize("encoders", [["random", "random"], ["x/a/model.pt", "y/a/model.pt"], ["RN50:openai"] * 2])
+def test_encoders_of_one_name_are_refused_before_anything_is_loaded(tmp_path: Path, encoders: list[str]) -> None:
+    options = [word for each in encoders for word in ("--encoder", each)]
+    result = CliRunner().invoke(app, ["features", str(tmp_path), "--output", str(tmp_path.parent / "out"), *options])
+    assert result.exit_code == 2
+    assert result.output.startswith("ctclip: two encoders are called '")
+    assert result.output.endswith("': rename one file or leave one out\n")
+
+
+@pytest.mark.parametrize("output", ["", "out", "../link/out"])
+def test_nothing_is_written_among_the_pictures(tmp_path: Path, output: str) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    (tmp_path / "link").symlink_to(source)
+    result = CliRunner().invoke(app, ["features", str(source), "--output", str(source / output)])
+    assert result.exit_code == 2
+    assert result.output == "ctclip: the output lies inside the input, which is never modified; choose another folder\n"
+
+
+def test_a_picture_that_is_too_small_is_named(tmp_path: Path) -> None:
+    for name, side in (("a.png", 64), ("b.png", 31)):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.new("RGB", (64, side)).save(tmp_path / "in" / name)
+    command = ["features", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert result.output == "ctclip: b.png has 31 x 64 pixels, expected 32 at least each; leave it out\n"
 
 
 def test_a_peer_has_no_encoder(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -131,6 +133,33 @@ def test_lines_of_impulses_vanish_from_their_ends(length: int) -> None:
     np.testing.assert_allclose(result, ramp, atol=0.01)
 
 
+@pytest.mark.parametrize("strip_rows", [1, 7, 64, 1000])
+def test_impulses_are_found_in_strips_as_in_the_whole(
+    picture: np.ndarray, strip_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = Noise("saltpepper", 0.1).add_to(picture)
+    noise = _measured(noisy)
+    padded = np.pad(noisy, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1)).reshape(*noisy.shape, 9)
+    neighbours = np.sort(np.delete(windows, 4, axis=-1), axis=-1)
+    gap = np.maximum(noisy - neighbours[..., -2], neighbours[..., 1] - noisy)
+    expected = gap > np.maximum(4 * noise.sd_at((neighbours[..., 3] + neighbours[..., 4]) / 2), 0.15)
+    monkeypatch.setattr("ctclip.natural.impulses.STRIP_ROWS", strip_rows)
+    np.testing.assert_array_equal(find_impulses(noisy, noise), expected)
+
+
+def test_finding_impulses_needs_little_memory(picture: np.ndarray) -> None:
+    noisy = Noise("saltpepper", 0.1).add_to(np.tile(picture, (8, 2, 1)))
+    noise = _measured(picture)
+    tracemalloc.start()
+    try:
+        impulses = find_impulses(noisy, noise)
+        replace_impulses(noisy, impulses)
+        assert tracemalloc.get_traced_memory()[1] < 8 * noisy.nbytes
+    finally:
+        tracemalloc.stop()
+
+
 def test_highlights_of_all_channels_are_no_noise() -> None:
     random = np.random.default_rng(0)
     specks = np.repeat(random.uniform(size=(200, 200, 1)) < 0.01, 3, axis=-1)
@@ -240,6 +269,33 @@ def test_a_grey_image_gets_less_noise_than_a_colour_one(picture: np.ndarray) -> 
 
     AdaptiveDenoiser(spy)(Noise("gaussian", 30).add_to(picture[..., :1])[np.newaxis])
     assert seen[0] * 255 == pytest.approx(15 / 3**0.5, rel=0.15)
+
+
+def test_a_grey_image_in_three_channels_is_denoised_as_a_grey_one(picture: np.ndarray) -> None:
+    """Between others in a batch, whose results stay what they are."""
+    noisy = Noise("gaussian", 30).add_to(picture)
+    grey = noisy[..., :1]
+
+    def blur(images: np.ndarray) -> np.ndarray:
+        return (images + np.roll(images, 1, axis=1) + np.roll(images, 1, axis=2)) / 3
+
+    denoise = AdaptiveDenoiser(blur)
+    together = denoise(np.stack([noisy, grey.repeat(3, axis=-1), noisy[::-1]]))
+    np.testing.assert_array_equal(together[1], denoise(grey[np.newaxis])[0].repeat(3, axis=-1))
+    np.testing.assert_array_equal(together[[0, 2]], denoise(np.stack([noisy, noisy[::-1]])))
+    np.testing.assert_array_equal(denoise(grey.repeat(3, axis=-1)[np.newaxis])[0], together[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_for_grey_images_sees_the_noise_of_its_training(picture: np.ndarray, channels: int) -> None:
+    seen: list[float] = []
+
+    def spy(images: np.ndarray) -> np.ndarray:
+        seen.append(_measured(images[0]).sd)
+        return images
+
+    AdaptiveDenoiser(spy, in_channels=1)(Noise("gaussian", 30).add_to(picture[..., :channels])[np.newaxis])
+    assert seen[0] * 255 == pytest.approx(15, rel=0.15)
 
 
 @pytest.mark.filterwarnings("error")

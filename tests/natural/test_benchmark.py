@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from typer.testing import CliRunner
 from ctclip.cli.main import app
 from ctclip.data.images import holds_images_only, is_photograph
 from ctclip.errors import ConfigError, DataError, WeightsError
+from ctclip.natural.adaptive import AdaptiveDenoiser
 from ctclip.natural.benchmark import Cell, photograph_quality, psnr, run_cells
 from ctclip.natural.files import denoise_image_file, image_jobs, write_like
-from ctclip.natural.methods import ImageMethod, MethodSpec, make_method
+from ctclip.natural.methods import ImageMethod, MethodSpec, _bm3d, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
 from ctclip.natural.sets import ImageSet, find_sets, read_image
@@ -28,6 +31,9 @@ from ctclip.weights import save_checkpoint
 
 ORIENTATION = 0x0112
 """The EXIF tag."""
+
+PHOTOMETRIC = 262
+"""The tag of TIFF."""
 
 IDENTITY = MethodSpec(name="identity", is_model=False)
 
@@ -70,6 +76,13 @@ def test_quality_against_closed_forms(picture: np.ndarray) -> None:
     )
 
 
+def test_equal_values_of_8_bits_have_an_infinite_psnr(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert photograph_quality(image, image, rounded=True) == (np.inf, 1)
+    assert photograph_quality(image + 0.4 / 255, image, rounded=True) == (np.inf, 1)
+
+
 def test_values_outside_the_range_are_clipped_before_they_are_judged() -> None:
     assert photograph_quality(np.full((32, 32, 3), 1.7), np.ones((32, 32, 3)))[0] == float("inf")
 
@@ -97,6 +110,61 @@ def test_a_finished_cell_is_not_measured_again(images: Path, tmp_path: Path, mon
     _save(np.zeros((96, 128, 3)), images / "Small" / "a.png")  # another content is another cell
     run_cells(cells[:1], tmp_path / "cells")
     assert len(measured) == 2
+
+
+def test_cells_of_another_adaptation_are_measured_again(
+    images: Path, rgb_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small,), _ = find_sets(images, ["Small"])
+    cells = [
+        Cell(MethodSpec(name=str(rgb_model), is_model=True, adapt=adapt, device="cpu", backend="eager"), small, None)
+        for adapt in (False, True)
+    ]
+    before = [cell.key() for cell in cells]
+    monkeypatch.setattr("ctclip.natural.adaptive.ADAPTATION", 2)
+    assert [cell.key() == key for cell, key in zip(cells, before, strict=True)] == [True, False]
+
+
+def test_what_cannot_be_measured_shows_before_anything_is_measured(
+    images: Path, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(_: Cell) -> None:
+        raise AssertionError("nothing is to be measured")
+
+    def run(method: MethodSpec, small: ImageSet) -> None:
+        run_cells([Cell(method, small, Noise("gaussian", 25))], tmp_path / "cells")
+
+    monkeypatch.setattr("ctclip.natural.benchmark.measure", measured)
+    _save(picture[:20, :64], images / "Small" / "small.png")
+    (small,), _ = find_sets(images, ["Small"])
+    with pytest.raises(DataError, match=r"small\.png of Small has 20 x 64 pixels, expected 32 at least"):
+        run(MethodSpec(name="bm3d", is_model=False), small)
+    _save(picture[:10, :64], images / "Small" / "small.png")
+    with pytest.raises(DataError, match=r"small\.png of Small has 10 x 64 pixels, expected 11 at least"):
+        run(IDENTITY, small)
+    (images / "Small" / "small.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"small\.png cannot be read"):
+        run(IDENTITY, small)
+    pair = _real_pair(tmp_path / "pair", picture[:32, :32], picture[:32, :48])
+    with pytest.raises(DataError, match="expected equal sizes"):
+        run_cells([Cell(IDENTITY, pair, None)], tmp_path / "cells")
+    assert not (tmp_path / "cells").exists()
+
+
+def test_bm3d_is_told_of_the_noise_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[float] = []
+    fake = types.ModuleType("bm3d")
+
+    def keep(image: np.ndarray, sd: float) -> np.ndarray:
+        told.append(sd)
+        return image
+
+    fake.bm3d = fake.bm3d_rgb = keep  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "bm3d", fake)
+    flat = np.full((1024, 1024, 3), 0.5)
+    _bm3d(Noise("gaussian", 20).add_to(flat))
+    _bm3d(Noise("gaussian", 20).add_to(flat[..., :1]))
+    assert np.array(told) * 255 == pytest.approx([20, 20], rel=0.015)
 
 
 def _real_pair(folder: Path, clean: np.ndarray, noisy: np.ndarray) -> ImageSet:
@@ -183,6 +251,24 @@ def test_sets_are_found_by_name_or_its_start_and_missing_ones_are_reported(image
         find_sets(images / "nowhere", ["Small"])
 
 
+def test_a_name_is_that_of_a_folder_in_the_data_and_not_of_one_here(
+    images: Path, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(picture[:16, :16], tmp_path / "here" / "Small" / "other.png")
+    _save(picture[:16, :16], tmp_path / "here" / "Elsewhere" / "other.png")
+    monkeypatch.chdir(tmp_path / "here")
+    for name, files in (
+        ("Small", ["a.png", "b.png"]),
+        ("./Small", ["other.png"]),
+        (str(tmp_path / "here"), ["other.png"] * 2),
+    ):
+        (found,), _ = find_sets(images, [name])
+        assert [path.name for path in found.clean] == files
+    found, missing = find_sets(images, ["Elsewhere", "no/where"])
+    assert found == []
+    assert [line.split(":")[0] for line in missing] == ["Elsewhere", "no/where"]
+
+
 def test_spread_takes_evenly(images: Path) -> None:
     many = ImageSet("many", tuple(Path(str(index)) for index in range(11)))
     assert [path.name for path in many.spread(3).clean] == ["0", "5", "10"]
@@ -212,13 +298,34 @@ def test_pairs_of_real_noise_by_their_usual_names(tmp_path: Path, picture: np.nd
         find_sets(tmp_path, ["other"], real=True)
 
 
-def test_a_noisy_image_is_paired_once_however_many_clean_ones_there_are(tmp_path: Path, picture: np.ndarray) -> None:
+def test_a_noisy_image_is_paired_once_however_many_clean_ones_there_are(
+    tmp_path: Path, picture: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in ("a_noisy.png", "a_gt.png", "a_clean.png", "b_noisy.png"):
         _save(picture[:16, :16], tmp_path / "set" / name)
     (found,), _ = find_sets(tmp_path, ["set"], real=True)
     assert [(noisy.name, clean.name) for noisy, clean in zip(found.noisy, found.clean, strict=True)] == [
         ("a_noisy.png", "a_gt.png")
     ]
+    assert caplog.messages == ["set: left out, without a partner of their own: a_clean.png, b_noisy.png"]
+
+
+def test_a_clean_image_is_paired_once_with_the_noisy_one_of_its_format(
+    tmp_path: Path, picture: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a_gt.png", "a_noisy.bmp", "a_noisy.png", "b_gt.png", "b_noisy.jpg"):
+        _save(picture[:16, :16], tmp_path / "set" / name)
+    (found,), _ = find_sets(tmp_path, ["set"], real=True)
+    assert [(noisy.name, clean.name) for noisy, clean in zip(found.noisy, found.clean, strict=True)] == [
+        ("a_noisy.png", "a_gt.png"),
+        ("b_noisy.jpg", "b_gt.png"),
+    ]
+    assert caplog.messages == ["set: left out, without a partner of their own: a_noisy.bmp"]
+    for index in range(7):
+        _save(picture[:16, :16], tmp_path / "set" / f"c{index}.png")
+    caplog.clear()
+    find_sets(tmp_path, ["set"], real=True)
+    assert caplog.messages[0].endswith("a_noisy.bmp, c0.png, c1.png, c2.png, c3.png and 3 more")
 
 
 def test_images_are_read_with_their_depth_and_channels(tmp_path: Path) -> None:
@@ -281,11 +388,65 @@ def test_a_stack_of_pages_is_refused_and_a_thumbnail_is_not(tmp_path: Path) -> N
     np.testing.assert_allclose(read_image(tmp_path / "one.tif"), np.full((6, 8, 1), 0.2))
 
 
+@pytest.mark.parametrize(("largest", "bits"), [(1023, 10), (4095, 12), (300, 9)])
+def test_values_that_use_a_part_of_16_bits_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, largest: int, bits: int
+) -> None:
+    Image.fromarray(np.array([[0, largest]], np.uint16)).save(tmp_path / "dark.png")
+    Image.fromarray(np.array([[0, 40000]], np.uint16)).save(tmp_path / "full.png")
+    Image.fromarray(np.array([[0, 0]], np.uint16)).save(tmp_path / "black.png")
+    for name in ("dark.png", "full.png", "black.png", "dark.png"):
+        read_image(tmp_path / name)
+    assert caplog.messages == [
+        f"dark.png: values up to {largest} of 65535, as of {bits} bits, so that its noise counts as weak and mostly "
+        f"stays: stretch it first, for example by {2 ** (16 - bits)}"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_an_animation_is_refused(tmp_path: Path, kind: str) -> None:
+    frame, other = Image.new("L", (8, 6), 51), Image.new("L", (8, 6), 102)
+    frame.save(tmp_path / "moving.png", kind, save_all=True, append_images=[other])
+    frame.save(tmp_path / "still.png", kind)
+    with pytest.raises(DataError, match=r"moving\.png holds several images of one size, expected one per file"):
+        read_image(tmp_path / "moving.png")
+    assert read_image(tmp_path / "still.png").shape[:2] == (6, 8)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+def test_a_tiff_file_in_which_white_is_0_is_no_negative(tmp_path: Path, dtype: type, compression: str) -> None:
+    largest = int(np.iinfo(dtype).max)
+    stored = np.array([[0, largest], [largest // 5, largest]], dtype)
+    given = largest - stored if dtype is np.uint8 else stored  # Pillow inverts 8 bits when it writes, too
+    Image.fromarray(given).save(tmp_path / "in.tif", compression=compression, tiffinfo={PHOTOMETRIC: 0})
+    with Image.open(tmp_path / "in.tif") as image:
+        assert image.tag_v2[PHOTOMETRIC] == 0
+    shown = [[1, 0], [0.8, 0]]
+    np.testing.assert_allclose(read_image(tmp_path / "in.tif")[..., 0], shown)
+    method = ImageMethod("nothing", "", "", lambda images: images)
+    denoise_image_file(tmp_path / "in.tif", tmp_path / "out.tif", method, strength=1)
+    with Image.open(tmp_path / "out.tif") as image:
+        assert image.tag_v2[PHOTOMETRIC] == 1
+        np.testing.assert_array_equal(np.asarray(image), np.round(np.multiply(shown, largest)))
+
+
 def test_a_ct_model_is_refused() -> None:
     with pytest.raises(WeightsError, match="is a model for CT"):
         make_method(MethodSpec(name="ct-compact", is_model=True))
     with pytest.raises(ConfigError, match="unknown baseline"):
         make_method(MethodSpec(name="nothing", is_model=False))
+
+
+def test_a_grey_network_is_adapted_as_one(tmp_path: Path) -> None:
+    config = DenoiserConfig((1, 1, 1), 4, 4, residual=True)
+    save_checkpoint(DenseFeatureDenoiser(config), tmp_path / "grey.pt", hu_window=None)
+    method = make_method(
+        MethodSpec(name=str(tmp_path / "grey.pt"), is_model=True, adapt=True, device="cpu", backend="eager")
+    )
+    assert isinstance(method.denoise, AdaptiveDenoiser)
+    assert method.denoise.in_channels == 1
+    assert method.description.endswith("at every brightness, grey")  # cells measured otherwise are not taken for it
 
 
 @pytest.fixture
@@ -309,7 +470,10 @@ def test_an_image_that_does_not_fit_is_one_line_and_the_next_one_is_done(
     command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
     result = CliRunner().invoke(app, command)
     assert (result.exit_code, type(result.exception)) == (3, SystemExit)
-    assert result.output.count("failed: out of memory on cpu: 96 x 128 pixels do not fit; make it smaller") == 2
+    assert result.stderr.splitlines() == [
+        f"ctclip: {name}: out of memory on cpu: 96 x 128 pixels do not fit; make it smaller"
+        for name in ("a.png", "b.png")
+    ]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.png"]
 
 
@@ -374,6 +538,7 @@ def test_real_noise_is_a_column_of_its_own(tmp_path: Path, picture: np.ndarray) 
         (["--model", "ct-compact"], "is a model for CT"),
         (["--sets", "Nowhere"], "nothing to measure"),
         (["--adapt", "maybe"], "--adapt must be"),
+        (["--sets", "", "--real", "CC", "--noise", "gaussian:15"], "no effect on pairs with real noise: --noise"),
         (["--noise", "saltpepper:2"], "at most 1"),
     ],
 )
@@ -450,6 +615,17 @@ def test_photographs_keep_their_format(
     assert "give --overwrite" in again.output
 
 
+@pytest.mark.parametrize("source", ["in", "in/a.GIF"])
+def test_pictures_of_other_formats_are_answered_with_those_that_are_read(tmp_path: Path, source: str) -> None:
+    (tmp_path / "in").mkdir()
+    Image.new("L", (4, 3)).save(tmp_path / "in" / "a.GIF")
+    (tmp_path / "in" / "notes.pdf").write_text("no picture")
+    result = CliRunner().invoke(app, ["denoise", str(tmp_path / source), str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("ctclip: no axial CT series in the input")
+    assert result.stderr.endswith("; pictures are read from .png, .jpg, .jpeg, .bmp, .tif, .tiff, not from .gif\n")
+
+
 def test_a_folder_that_may_hold_dicom_is_not_one_of_photographs(tmp_path: Path) -> None:
     assert not holds_images_only(tmp_path)
     Image.new("L", (4, 3)).save(tmp_path / "a.png")
@@ -497,6 +673,41 @@ def test_where_photographs_go_and_where_they_must_not(tmp_path: Path) -> None:
             image_jobs(given, target, overwrite=True)
     with pytest.raises(ConfigError, match="so the output must be one too"):
         image_jobs(source, tmp_path / "c.png")
+
+
+def test_what_cannot_become_a_file_is_refused_before_anything_is_denoised(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    Image.new("L", (4, 3)).save(source / "a.png")
+    (tmp_path / "notes").write_text("a file")
+    for given, target in (
+        (source, "notes"),
+        (source / "a.png", "notes"),
+        (source, "notes/below/it"),
+        (source / "a.png", "notes/b.png"),
+    ):
+        with pytest.raises(ConfigError, match=r"notes is a file, expected a folder"):
+            image_jobs(given, tmp_path / target, overwrite=True)
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"a\.png is a folder, expected a file"):
+        image_jobs(source, tmp_path / "out", overwrite=True)
+    assert image_jobs(source, tmp_path / "out" / "a.png") == [(source / "a.png", tmp_path / "out" / "a.png" / "a.png")]
+
+
+def test_a_photograph_without_enough_memory_does_not_stop_the_others(
+    images: Path, rgb_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> np.ndarray:
+        if path.name == "a.png":
+            raise MemoryError
+        return read_image(path)
+
+    monkeypatch.setattr("ctclip.natural.files.read_image", read)
+    command = ["denoise", str(images / "Small"), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
+    result = CliRunner().invoke(app, [*command, "--quiet"])
+    assert result.exit_code == 3
+    assert result.stderr == "ctclip: a.png: out of memory; make it smaller, or try another machine\n"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.png"]
 
 
 def test_results_beyond_the_range_are_clipped_and_the_change_is_in_grey_values(tmp_path: Path) -> None:
@@ -579,6 +790,12 @@ def test_16_bits_do_not_become_8(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 6), 40000, np.uint16)).save(tmp_path / "in.png")
     with pytest.raises(DataError, match=r"\.jpg holds 8 bits, the image has 16"):
         write_like(tmp_path / "in.png", tmp_path / "out.jpg", np.full((4, 6, 1), 0.5))
+
+    def denoise(_: np.ndarray) -> np.ndarray:
+        raise AssertionError("refused before it is denoised")
+
+    with pytest.raises(DataError, match=r"\.bmp holds 8 bits, the image has 16"):
+        denoise_image_file(tmp_path / "in.png", tmp_path / "out.bmp", ImageMethod("", "", "", denoise), strength=1)
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
 
 
@@ -598,7 +815,10 @@ def test_one_damaged_photograph_does_not_stop_the_others(tmp_path: Path, picture
     command = ["denoise", str(source), str(tmp_path / "out"), "--model", str(rgb_model), "--device", "cpu"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 3
-    assert "failed: b.png cannot be read as an image" in result.output
+    assert result.stderr == "ctclip: b.png: cannot be read as an image (UnidentifiedImageError)\n"
+    assert [line.split(":")[0] for line in result.stdout.splitlines()][1:3] == ["a.png", "c.png"]
+    quiet = CliRunner().invoke(app, [*command, "--overwrite", "--quiet"])
+    assert (quiet.stdout, quiet.stderr) == ("", result.stderr)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     for name in ("a.png", "c.png"):
         (source / name).unlink()

@@ -27,6 +27,14 @@ def test_the_inferer_is_the_adaptive_denoiser(picture: np.ndarray) -> None:
     np.testing.assert_allclose(found[0].movedim(0, -1).numpy(), expected, atol=1e-5)
 
 
+def test_a_grey_image_in_three_channels_is_denoised_as_a_grey_one(picture: np.ndarray) -> None:
+    noisy = Noise("gaussian", 30).add_to(picture[..., :1])
+    grey = torch.as_tensor(noisy, dtype=torch.float32).movedim(-1, 0)[None]
+    blur = torch.nn.AvgPool2d(3, stride=1, padding=1)
+    expected = AdaptiveInferer()(grey, blur).expand(-1, 3, -1, -1)
+    torch.testing.assert_close(AdaptiveInferer()(grey.expand(-1, 3, -1, -1), blur), expected, rtol=0, atol=0)
+
+
 def test_a_grey_image_goes_through_an_rgb_network(picture: np.ndarray) -> None:
     grey = torch.as_tensor(picture[:16, :16, 0], dtype=torch.float32)[None, None]  # too small to adapt
     means = torch.nn.Conv2d(3, 3, 1, bias=False)
