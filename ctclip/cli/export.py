@@ -161,4 +161,6 @@ def _run(
         for number, series in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)
             results.append(denoise_series(series, job, denoiser, partial(bar.advance, task)))
+            if results[-1].status == "kept":
+                bar.update(task, completed=series.slice_count)
         return results
