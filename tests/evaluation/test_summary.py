@@ -68,3 +68,25 @@ def test_differences_are_those_from_the_other_method() -> None:
     assert set(found) == {("mine", IDENTITY, measure) for measure in (CHANGE, FAT, BONE)}
     assert found["mine", IDENTITY, BONE].interval.mean == -4
     assert found["mine", IDENTITY, BONE].patients == 3
+
+
+def test_bias_is_what_a_method_adds_where_it_has_results() -> None:
+    """A copy of the input adds nothing, whatever the scans are like for which there is none."""
+    bias_hu = {("p0", "a"): 1.0, ("p0", "b"): 9.0, ("p1", "c"): 31.0}
+
+    def rows(method: str, scans: str) -> list[SliceRow]:
+        return [
+            SliceRow(method, patient, scan, 0, {CHANGE: 0.0, FAT: value})
+            for (patient, scan), value in bias_hu.items()
+            if scan in scans
+        ]
+
+    for scans, patients in (("a", 1), ("ab", 1), ("ac", 2)):
+        summary = summarise(Evaluation(rows(IDENTITY, "abc") + rows("copy", scans)), {})
+        judged = {each.criterion: each for each in summary.judgements}
+        assert judged[BIAS].value == 0, scans
+        assert judged[BIAS].passed
+        ((_, _, _, found),) = [each for each in summary.differences if each[2] == FAT]
+        assert (found.interval.mean, found.patients) == (0, patients)
+    summary = summarise(Evaluation(rows(IDENTITY, "c") + rows("copy", "a")), {})
+    assert [each.passed for each in summary.judgements] == [False, False], "nothing in common"
