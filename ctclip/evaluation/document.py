@@ -55,8 +55,7 @@ def make_report(
                 found.low,
                 found.high,
                 found.sd,
-                len(summary.patients[name]),
-                summary.slices[name],
+                *summary.counts[name][measure],
             )
             for name, means in summary.means.items()
             for measure, found in means.items()

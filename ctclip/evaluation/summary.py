@@ -40,14 +40,14 @@ class Summary:
     Args:
         patients: by method and patient.
         means: by method and measure.
-        slices: number of slices by method.
+        counts: patients and slices that have a value, by method and measure.
         differences: (method, compared with, measure) and their difference.
         judgements: method by method.
     """
 
     patients: dict[str, dict[str, Row]]
     means: dict[str, dict[Measure, Interval]]
-    slices: dict[str, int]
+    counts: dict[str, dict[Measure, tuple[int, int]]]
     differences: list[tuple[str, str, Measure, Difference]]
     judgements: list[Judgement]
 
@@ -63,7 +63,9 @@ def summarise(evaluation: Evaluation, bench: Mapping[str, BenchResult], *, seed:
     methods = list(dict.fromkeys(each.method for each in evaluation.slices))
     patients = {name: patient_means(evaluation.of_method(name)) for name in methods}
     means = {name: _intervals(rows, seed) for name, rows in patients.items()}
-    slices = {name: len(evaluation.of_method(name)) for name in methods}
+    counts = {
+        name: {measure: _counts(evaluation.of_method(name), measure) for measure in means[name]} for name in methods
+    }
     others = [name for name in methods if IDENTITY in patients and name != IDENTITY]
     compared = {name: _compare_with_identity(evaluation, name, list(means[name]), seed) for name in others}
     differences = [(name, IDENTITY, measure, found) for name in others for measure, found in compared[name].items()]
@@ -73,12 +75,18 @@ def summarise(evaluation: Evaluation, bench: Mapping[str, BenchResult], *, seed:
         if name != IDENTITY
         for each in _judge(name, means[name], compared.get(name, {}), bench)
     ]
-    return Summary(patients, means, slices, differences, judgements)
+    return Summary(patients, means, counts, differences, judgements)
 
 
 def _intervals(rows: dict[str, Row], seed: int) -> dict[Measure, Interval]:
     measures = next(iter(rows.values()))
     return {measure: interval([row[measure] for row in rows.values()], seed) for measure in measures}
+
+
+def _counts(slices: Sequence[tuple[str, Row]], measure: Measure) -> tuple[int, int]:
+    """Patients and slices that have a value."""
+    of_patients = [patient for patient, row in slices if not np.isnan(row[measure])]
+    return len(set(of_patients)), len(of_patients)
 
 
 def _compare_with_identity(

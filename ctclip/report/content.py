@@ -63,8 +63,8 @@ class SummaryRow:
         ci_low: lower end of its 95 % confidence interval; NaN with too few patients.
         ci_high: upper end.
         sd: over patients.
-        patients: number of patients.
-        slices: number of their slices.
+        patients: number of patients that have a value.
+        slices: number of their slices that have one.
     """
 
     method: str

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctclip.evaluation.document import make_report
 from ctclip.evaluation.evaluate import Evaluation
+from ctclip.evaluation.methods import Method
 from ctclip.evaluation.summary import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
 from ctclip.report.content import IDENTITY, Measure, SliceRow
 
@@ -90,3 +92,14 @@ def test_bias_is_what_a_method_adds_where_it_has_results() -> None:
         assert (found.interval.mean, found.patients) == (0, patients)
     summary = summarise(Evaluation(rows(IDENTITY, "c") + rows("copy", "a")), {})
     assert [each.passed for each in summary.judgements] == [False, False], "nothing in common"
+
+
+def test_patients_and_slices_are_those_that_have_a_value() -> None:
+    values = {("p0", "a", 0): (1.0, 2.0), ("p0", "a", 1): (np.nan, 3.0), ("p1", "b", 0): (np.nan, 4.0)}
+    slices = [
+        SliceRow(IDENTITY, *place, {CHANGE: np.nan, FAT: fat, BONE: bone}) for place, (fat, bone) in values.items()
+    ]
+    summary = summarise(Evaluation(slices), {})
+    assert summary.counts == {IDENTITY: {CHANGE: (0, 0), FAT: (1, 1), BONE: (2, 3)}}
+    report = make_report(Evaluation(slices), summary, {}, [Method(IDENTITY, "nothing")], {})
+    assert [(row.patients, row.slices) for row in report.summary] == [(0, 0), (1, 1), (2, 3)]

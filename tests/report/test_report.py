@@ -8,6 +8,7 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ctclip.report.content import (
     SliceRow,
     SummaryRow,
 )
+from ctclip.report.tables import summary_tables
 
 PSNR = Measure("psnr_db", "dB", "[-160,240] HU", 400.0)
 WIDE = Measure("psnr_db", "dB", "[-1024,3072] HU", 4096.0)
@@ -157,6 +159,32 @@ def test_the_page_says_the_same(folder: Path) -> None:
 def test_the_best_mean_of_a_column_is_marked(folder: Path) -> None:
     cells = re.findall(r'<td class="(\w*)">([^<]+)<', (folder / "report.html").read_text())
     assert {value for kind, value in cells if kind == "best"} == {"33.50", "48.50", "0.00"}
+
+
+def test_means_over_different_slices_are_not_compared() -> None:
+    """The identity's PSNR in the narrow window misses one of the two patients."""
+    report = _report()
+    slices = [
+        replace(row, values={**row.values, PSNR: math.nan}) if (row.method, row.patient) == ("identity", "a1") else row
+        for row in report.slices
+    ]
+    summary = [
+        replace(row, patients=1, slices=2) if (row.method, row.measure) == ("identity", PSNR) else row
+        for row in report.summary
+    ]
+    narrow, wide, _ = summary_tables(_report(slices=slices, summary=summary))
+    assert [[cell.kind for cell in row.cells] for row in narrow.rows] == [[""], [""]]
+    assert [row.note for row in narrow.rows] == ["1 patient, 2 slices", "2 patients, 4 slices"]
+    assert [[cell.kind for cell in row.cells] for row in wide.rows] == [["best"], [""]]
+
+
+def test_a_mean_over_fewer_slices_than_its_neighbours_says_so() -> None:
+    fat, bone = BIAS, Measure("bias_hu bone", "HU")
+    summary = [SummaryRow("identity", fat, 1.0, 0.5, 1.5, 1.0, 4, 120), SummaryRow("identity", bone, 2, 1, 3, 1, 2, 60)]
+    (table,) = summary_tables(_report(summary=summary))
+    (row,) = table.rows
+    assert row.note == "4 patients, 120 slices"
+    assert [cell.notes for cell in row.cells] == [("0.50 to 1.50",), ("1.00 to 3.00", "2 patients", "60 slices")]
 
 
 def test_names_from_files_cannot_become_code_or_tags(folder: Path) -> None:
