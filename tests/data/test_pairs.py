@@ -383,6 +383,34 @@ def test_wrong_lists_are_one_line(content: str, words: str, tmp_path: Path) -> N
         find_pairs(tmp_path / "pairs.json")
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("lo,hi\na,b\n", "found the columns 'lo', 'hi', expected 'low' and 'full'; rename them in the first line"),
+        ("low, full\na,b\n", "found the columns 'low', ' full', expected 'low' and 'full'; rename"),
+        (
+            "\ufefflow;full\na;b\n",
+            "found columns separated by semicolons, expected low and full; separate them by commas",
+        ),
+        ("low\tfull\na\tb\n", "found columns separated by tabs, expected low and full; separate them by commas"),
+        ("Smith/low,Smith/full\n", "found paths in its first line, expected names of columns; begin with the line"),
+        ("Smith,Jones\n", "found paths in its first line, expected names of columns; begin with the line low,full"),
+        (",".join("abcdefghij"), "'g', 'h', ..., expected"),
+        ("low,full\n,b\n", "entry 1: needs 'low' and 'full'"),
+        ("low,full\n", "lists no pairs"),
+        ("", "lists no pairs"),
+    ],
+)
+def test_wrong_columns_are_named_but_never_a_patient(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "Smith").mkdir()
+    (tmp_path / "pairs.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        find_pairs(tmp_path / "pairs.csv")
+    assert words in str(caught.value)
+    assert "Smith" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def test_wrong_places_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         find_pairs(tmp_path / "nothing")
