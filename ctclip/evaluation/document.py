@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,7 @@ def make_report(
             for each in summary.judgements
         ],
         panels=evaluation.panels,
+        phantom_noise_hu=evaluation.noise_sd_hu if bench else math.nan,
     )
 
 

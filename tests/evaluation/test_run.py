@@ -44,6 +44,7 @@ def test_a_report_from_pairs(listing: Path) -> None:
     assert report.problems == ["known before"]
     assert report.settings == {"windows": "[-160,240] HU, [-1024,3072] HU", "seed": "0", "legacy": "False"}
     assert (len(report.slices), len(report.panels), report.nps) == (4, 2, [])
+    assert math.isnan(report.phantom_noise_hu)
     assert steps[-1] == ("measured", 4, 4)
 
 
@@ -67,6 +68,7 @@ def test_settings_are_shown_as_stated_with_a_word_on_the_phantom(listing: Path) 
     assert stated == {"windows": "soft"}
     assert steps == [("phantom identity", 0, 1), ("phantom identity", 1, 1)]
     assert [curve.method for curve in report.nps] == ["identity"]
+    assert report.phantom_noise_hu == stated_hu
 
 
 def test_nothing_to_measure_is_an_error(listing: Path) -> None:

@@ -28,6 +28,7 @@ from ctclip.report.content import (
     SliceRow,
     SummaryRow,
 )
+from ctclip.report.html import render_page
 from ctclip.report.tables import summary_tables
 
 PSNR = Measure("psnr_db", "dB", "[-160,240] HU", 400.0)
@@ -159,6 +160,14 @@ def test_the_page_says_the_same(folder: Path) -> None:
 def test_the_best_mean_of_a_column_is_marked(folder: Path) -> None:
     cells = re.findall(r'<td class="(\w*)">([^<]+)<', (folder / "report.html").read_text())
     assert {value for kind, value in cells if kind == "best"} == {"33.50", "48.50", "0.00"}
+
+
+@pytest.mark.parametrize(("noise_hu", "phantom"), [(33.04, "a phantom with 33.0 HU of noise"), (math.nan, "")])
+def test_the_acceptance_says_what_its_figures_are(noise_hu: float, phantom: str) -> None:
+    text = " ".join(_Page(render_page(_report(phantom_noise_hu=noise_hu))).text.split())
+    assert "Bias is what a method adds to that of its input" in text
+    assert ("phantom with" in text) == bool(phantom)
+    assert phantom in text
 
 
 def test_means_over_different_slices_are_not_compared() -> None:
