@@ -45,8 +45,8 @@ def make_report(
     return Report(
         title="Evaluation of CT denoising",
         settings=settings,
-        versions=_versions(),
-        methods=[Method(each.name, each.description, each.sha256) for each in methods],
+        versions=versions(),
+        methods=described(methods),
         problems=evaluation.problems,
         summary=[
             SummaryRow(
@@ -105,7 +105,13 @@ def make_report(
     )
 
 
-def _versions() -> dict[str, str]:
+def described(methods: Sequence[judged.Method]) -> list[Method]:
+    """Methods as a report shows them."""
+    return [Method(each.name, each.description, each.sha256) for each in methods]
+
+
+def versions() -> dict[str, str]:
+    """Of ctclip, with the commit of a checkout, and of what its figures depend on."""
     from importlib.metadata import version
 
     commit = _commit()
