@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 
 from ctclip.errors import DataError
 from ctclip.report import Report, write_report
+from ctclip.report.charts import box_plots
 from ctclip.report.content import (
     AcceptanceRow,
     ComparisonRow,
@@ -35,6 +37,9 @@ PSNR = Measure("psnr_db", "dB", "[-160,240] HU", 400.0)
 WIDE = Measure("psnr_db", "dB", "[-1024,3072] HU", 4096.0)
 BIAS = Measure("bias_hu fat", "HU")
 EVIL = "<script>alert(1)</script>&\"'"
+LETTER_PT = 0.64 * 9
+"""Width of a digit in the font of the charts."""
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -194,6 +199,23 @@ def test_a_mean_over_fewer_slices_than_its_neighbours_says_so() -> None:
     (row,) = table.rows
     assert row.note == "4 patients, 120 slices"
     assert [cell.notes for cell in row.cells] == [("0.50 to 1.50",), ("1.00 to 3.00", "2 patients", "60 slices")]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.9726, 0.9881), (33.402, 33.417), (-0.1016, -0.0967), (0.0, 0.0), (-1500.0, 2500.0)]
+)
+def test_labels_of_narrow_ranges_do_not_touch(low: float, high: float) -> None:
+    patients = [
+        PatientRow(name, patient, {WIDE: value})
+        for name in ("identity", EVIL)
+        for patient, value in (("a1", low), ("b2", high))
+    ]
+    (chart,) = box_plots(_report(patients=patients))
+    found = re.findall(r'<text [^>]*x="([-0-9.]+)"[^>]*>([-−.0-9]+)</text>', chart.svg)  # noqa: RUF001
+    places = sorted((float(x), label) for x, label in found)
+    assert len(places) >= 2
+    for (x, label), (next_x, next_label) in pairwise(places):
+        assert next_x - x > LETTER_PT * (len(label) + len(next_label)) / 2 + LETTER_PT, (label, next_label)
 
 
 def test_names_from_files_cannot_become_code_or_tags(folder: Path) -> None:
