@@ -257,26 +257,40 @@ def test_an_evaluation_without_physics_or_pictures_still_makes_a_page(tmp_path: 
     assert text.count("None.") == 3
 
 
-def test_a_browser_shows_it_without_errors(folder: Path, tmp_path: Path) -> None:
+def _shown(page: Path, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """What a browser makes of a page, with its messages."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    always = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000"]
+    command = [browser, *always, f"--user-data-dir={profile}", *options, "--dump-dom", page]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+MEASURE = """<script>
+const hints = [...document.querySelectorAll("#summary .scroll")].map((box) => {
+  const hint = box.querySelector(".hint");
+  return [box.scrollWidth > box.clientWidth, hint !== null && getComputedStyle(hint).display !== "none"];
+});
+document.body.dataset.found = JSON.stringify([document.documentElement.scrollWidth <= innerWidth, hints]);
+</script></body>"""
+
+
+@pytest.mark.parametrize(("width", "wide"), [(400, [True, True]), (1200, [False, False])])
+def test_a_wide_table_scrolls_in_its_own_box_and_says_so(width: int, wide: list[bool], tmp_path: Path) -> None:
+    """Of the summary's tables that with eight columns on a narrow window; the page itself never is wider."""
+    tissues = [Measure(f"bias_hu tissue{index}", "HU") for index in range(8)]
+    summary = [SummaryRow("identity", measure, 1, 1, 2, 1, 3, 9) for measure in (PSNR, *tissues)]
+    page = tmp_path / "page.html"
+    page.write_text(render_page(_report(summary=summary)).replace("</body>", MEASURE), encoding="utf-8")
+    shown = _Page(_shown(page, tmp_path / "profile", f"--window-size={width},900").stdout)
+    found = next(attributes["data-found"] for tag, attributes in shown.tags if tag == "body")
+    assert json.loads(found or "") == [True, [[False, False], wide]]
+
+
+def test_a_browser_shows_it_without_errors(folder: Path, tmp_path: Path) -> None:
     # the difference is drawn by a script: the page that the browser has made of the file holds its caption
-    shown = subprocess.run(
-        [
-            browser,
-            *options,
-            "--enable-logging=stderr",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            folder / "report.html",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    shown = _shown(folder / "report.html", tmp_path)
     assert "Uncaught" not in shown.stderr
     assert "Content Security Policy" not in shown.stderr
     page = _Page(shown.stdout)
