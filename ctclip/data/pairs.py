@@ -186,7 +186,7 @@ def _grid_difference(one: Volume, other: Volume) -> str:
         return f"spacing {spacings[0]} and {spacings[1]} mm"
     corners = np.array(list(product(*((0, length - 1) for length in one.hu.shape[::-1]), [1])))
     apart_mm = np.linalg.norm(corners @ (one.affine - other.affine).T, axis=1).max()
-    return f"voxels of one number lie up to {apart_mm:.3g} mm apart"
+    return f"their places differ by up to {apart_mm:.3g} mm"
 
 
 class Predictions:
