@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -126,6 +127,23 @@ def test_results_of_another_tool_are_judged_alike(tmp_path: Path) -> None:
     summary = _rows(tmp_path / "out" / "summary.csv")
     bias = {row["method"]: float(row["mean"]) for row in summary if row["metric"] == "bias_hu soft tissue"}
     assert bias["prediction"] - bias["identity"] == pytest.approx(20, abs=0.1)
+
+
+def test_means_over_different_patients_stand_beside_their_numbers(tmp_path: Path) -> None:
+    """Results for one of two patients, equal to the input: they add no bias, and their PSNR is no better."""
+    data = tmp_path / "data"
+    truth = _tree(data, "mayo2016")
+    _series(tmp_path / "theirs", _volumes(1)[0], "1.9.1", PatientID="SECRET-1")
+    options = ("--model", "none", "--baseline", "identity", "--no-physics")
+    result = _run(data, "--output", tmp_path / "out", "--prediction", tmp_path / "theirs", *options)
+    assert result.exit_code == 3, result.output
+    rows = [re.split(r"\s*[│|]\s*", line.strip("│| ")) for line in result.output.splitlines()]
+    shown = {row[0]: row[1:3] for row in rows if row[0] in ("identity", "prediction")}
+    both = sum(truth.values()) / 2
+    assert shown == {"identity": ["2", f"{both:.2f}"], "prediction": ["1", f"{truth['L001']:.2f}"]}
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["criterion"]: row["value"] for row in content["acceptance"]}["largest bias by tissue"] == 0
+    assert 'class="best"' not in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_one_patient_is_chosen_by_folder(tmp_path: Path) -> None:
