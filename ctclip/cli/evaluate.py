@@ -135,11 +135,13 @@ def _print(console: Console, report: Report) -> None:
     measures = [each for each in report.measures if each.data_range_hu is not None]
     first = [each for each in measures if each.window == measures[0].window and "legacy" not in each.metric]
     table = Table(title=f"Mean over patients, {window_label(measures[0])}")
-    for column in ("method", *(f"{metric_label(each)} {each.unit}".strip() for each in first)):
+    for column in ("method", "patients", *(f"{metric_label(each)} {each.unit}".strip() for each in first)):
         table.add_column(column)
-    means = {(row.method, row.measure): row.mean for row in report.summary}
+    rows = {(row.method, row.measure): row for row in report.summary}
     for name in report.method_names:
-        table.add_row(name, *(number(means[name, each], each.unit) for each in first))
+        of_method = [rows[name, each] for each in first]
+        means = (number(row.mean, row.measure.unit) for row in of_method)
+        table.add_row(name, str(of_method[0].patients), *means)
     console.print(table)
     for problem in report.problems:
         console.print(f"  {problem}")

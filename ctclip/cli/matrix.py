@@ -44,6 +44,7 @@ def matrix(
         doses = parse_numbers("--dose", dose, above=0, up_to=1)
         from ctclip.data.folders import require_folders
         from ctclip.errors import DataError
+        from ctclip.evaluation.document import described, versions
         from ctclip.evaluation.matrix import conditions, find_scans, run_matrix
         from ctclip.evaluation.methods import methods_of
         from ctclip.files import atomic_folder
@@ -78,8 +79,24 @@ def matrix(
             if not cells:
                 raise DataError(f"nothing could be measured: {more[0]}")
             problems += more
-            settings = {"slices of each scan": str(slices), "seeds": str(seeds)}
-            settings |= {each.name: f"{each.description} {each.sha256}".strip() for each in methods}
-            write_matrix(cells, folder, window_hu=chosen_window, settings=settings, problems=problems)
+            settings = {
+                "scans": str(len(scans)),
+                "slices of each scan": str(slices),
+                "noise": ", ".join(domains),
+                "texture": ", ".join(textures),
+                "dose": ", ".join(f"{each:g}" for each in doses),
+                "window": window,
+                "strength": ", ".join(strength),
+                "seeds": f"0 to {seeds - 1}" if seeds > 1 else "0",
+            }
+            write_matrix(
+                cells,
+                folder,
+                window_hu=chosen_window,
+                settings=settings,
+                methods=described(methods),
+                versions=versions(),
+                problems=problems,
+            )
         console.print(f"heat maps: {output / 'matrix.html'}")
         raise typer.Exit(SOME_FAILED if problems else ALL_DONE)

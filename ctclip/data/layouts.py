@@ -29,6 +29,11 @@ TCIA_DOSE = re.compile(r"(low|full) dose images", re.IGNORECASE)
 
 LIST_SUFFIXES = (".json", ".csv")
 
+OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+"""What spreadsheets put between columns instead of commas, by language."""
+
+COLUMNS_SHOWN = 8
+
 EXPECTED = (
     "expected quarter_* beside full_* (mayo2016), 'Low Dose Images' beside 'Full Dose Images' (tcia), or a JSON or CSV "
     "file whose entries have low and full (pairs)"
@@ -177,7 +182,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path.name} is no list of pairs; expected a JSON or CSV file")
     try:
         text = path.read_text("utf-8-sig")
-        entries = json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
+        entries = json.loads(text) if path.suffix.lower() == ".json" else _lines_of_csv(path, text)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path.name} cannot be read as a JSON or CSV list ({type(error).__name__})") from error
     if not isinstance(entries, list):
@@ -189,3 +194,23 @@ def _entries(path: Path) -> list[dict[str, Any]]:
         if not all(isinstance(each, str) and each for each in paths):
             raise DataError(f"{path.name}, entry {number}: needs 'low' and 'full', paths relative to the list")
     return entries
+
+
+def _lines_of_csv(path: Path, text: str) -> list[dict[str, Any]]:
+    lines = csv.DictReader(io.StringIO(text))
+    columns = list(lines.fieldnames or [])
+    if columns and not {"low", "full"} <= set(columns):
+        raise DataError(f"{path.name}: {_wrong_header(columns, path.parent)}")
+    return list(lines)
+
+
+def _wrong_header(columns: list[str], folder: Path) -> str:
+    """What is wrong, with the columns' names unless they may be paths, which may name patients."""
+    for mark, name in OTHER_SEPARATORS.items():
+        if any(mark in column for column in columns):
+            return f"found columns separated by {name}, expected low and full; separate them by commas"
+    if any(set("/\\.") & set(column) or (column and os.path.exists(folder / column)) for column in columns):
+        return "found paths in its first line, expected names of columns; begin with the line low,full"
+    more = ", ..." if len(columns) > COLUMNS_SHOWN else ""
+    found = ", ".join(repr(column) for column in columns[:COLUMNS_SHOWN])
+    return f"found the columns {found}{more}, expected 'low' and 'full'; rename them in the first line"

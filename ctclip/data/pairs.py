@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,8 @@ from ctclip.dicom.contents import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
 from ctclip.hu_window import require_hu
 from ctclip.units import AIR_HU, PADDING_HU
+
+REMEDY = "compare scans on one grid, or resample one of them"
 
 HOLDS_AIR_HU = AIR_HU / 2
 """A scan that reaches lower holds air or lung, which no denoiser lifts to 0."""
@@ -130,30 +134,59 @@ def read_pair(pair: ScanPair) -> PairHU:
         DataError: when two volumes differ in grid, a file cannot be read, or its values cannot be HU.
         SeriesError: when a slice cannot be read.
     """
-    if pair.is_dicom:
-        low, full = (read_series(paths).hu for paths in (pair.low, pair.full))
-    else:
-        one, other = (read_volume(paths[0]) for paths in (pair.low, pair.full))
+    read = read_series if pair.is_dicom else _read_first
+    with _blamed_on("low dose"):
+        one = read(pair.low)
+    with _blamed_on("full dose"):
+        other = read(pair.full)
+    low, full = one.hu, other.hu
+    if not pair.is_dicom:
         require_same_grid(one, other)
-        low, full = one.hu, other.hu
-        require_hu(low)  # DICOM states its rescaling, a volume does not
-        require_hu(full)
+        with _blamed_on("low dose"):
+            require_hu(low)  # DICOM states its rescaling, a volume does not
+        with _blamed_on("full dose"):
+            require_hu(full)
     outside = (low <= PADDING_HU) | (full <= PADDING_HU)
     return PairHU(np.where(outside, np.float32(PADDING_HU), low), np.where(outside, np.float32(PADDING_HU), full))
+
+
+def _read_first(paths: Sequence[Path]) -> Volume:
+    return read_volume(paths[0])
+
+
+@contextmanager
+def _blamed_on(scan: str) -> Iterator[None]:
+    """Errors say which scan of a pair they are about."""
+    try:
+        yield
+    except (DataError, SeriesError) as error:
+        raise type(error)(f"{scan}: {error}") from error
 
 
 def require_same_grid(one: Volume, other: Volume) -> None:
     """Refuse to compare volumes whose voxels lie at different places.
 
     Raises:
-        DataError: when they differ in size, spacing or place.
+        DataError: when they differ in size, spacing or place, with both sizes or spacings, or how far they are apart.
     """
     if one.hu.shape != other.hu.shape:
-        raise DataError(f"volumes of one pair differ in size: {one.hu.shape} and {other.hu.shape}")
+        raise DataError(
+            f"volumes of one pair differ in size: {one.hu.shape} and {other.hu.shape} (slices, rows, columns); {REMEDY}"
+        )
     # No voxel lies farther from its partner than this.
     shift_mm = np.abs(one.affine - other.affine) @ [*one.hu.shape[::-1], 1]
     if np.any(shift_mm > SAME_PLACE_MM):
-        raise DataError("volumes of one pair differ in spacing or place (affine)")
+        raise DataError(f"volumes of one pair differ in spacing or place: {_grid_difference(one, other)}; {REMEDY}")
+
+
+def _grid_difference(one: Volume, other: Volume) -> str:
+    """In words: the spacing where that differs, else how far voxels lie from their partners."""
+    spacings = [" x ".join(f"{step:.4g}" for step in np.linalg.norm(x.affine[:3, :3], axis=0)) for x in (one, other)]
+    if spacings[0] != spacings[1]:
+        return f"spacing {spacings[0]} and {spacings[1]} mm"
+    corners = np.array(list(product(*((0, length - 1) for length in one.hu.shape[::-1]), [1])))
+    apart_mm = np.linalg.norm(corners @ (one.affine - other.affine).T, axis=1).max()
+    return f"their places differ by up to {apart_mm:.3g} mm"
 
 
 class Predictions:
@@ -246,7 +279,10 @@ def _slices_at(stack: Sequence[SliceFile], pair: ScanPair) -> tuple[Path, ...]:
 
 
 def _series(found: FoundPair, name: str, problems: list[str]) -> ScanPair:
-    low, full = _only_series(found.low, found.low_series), _only_series(found.full, found.full_series)
+    with _blamed_on("low dose"):
+        low = _only_series(found.low, found.low_series)
+    with _blamed_on("full dose"):
+        full = _only_series(found.full, found.full_series)
     matched = pair_by_position(low.stacks[0], full.stacks[0])
     first, partner = matched[0][0].path, matched[0][1].path
     reason = mismatch(first, partner)

@@ -36,6 +36,12 @@ LESION_PITCH_PX, LESIONS_WITHIN_PX = 26, 92
 ROI_PX = 25
 """Side of the cut-outs around lesions."""
 
+NOISE_MEASURE = (
+    "the median of the low-dose scans (20th percentile of the local SD in soft tissue, as ctclip inspect measures it; "
+    "the noise SD of the summary is the root mean square of what lies below it)"
+)
+"""What the noise of a scan is, for the settings of a report."""
+
 NPS_SIDE_PX = 128
 """Side of the square in the middle of the body whose noise is measured."""
 
@@ -103,7 +109,7 @@ def bench_methods(
         results[name] = run_bench(denoise, noise_sd_hu, seed=seed)
         if progress:
             progress(f"phantom {name}", number + 1, len(runnable))
-    return Bench(results, f"phantom with {noise_sd_hu:.1f} HU of noise, the median of the low-dose scans")
+    return Bench(results, f"phantom with {noise_sd_hu:.1f} HU of noise, {NOISE_MEASURE}")
 
 
 def run_bench(denoise: DenoiseVolume, sd_hu: float, *, seed: int = 0) -> BenchResult:

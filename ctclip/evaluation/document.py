@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -44,8 +45,8 @@ def make_report(
     return Report(
         title="Evaluation of CT denoising",
         settings=settings,
-        versions=_versions(),
-        methods=[Method(each.name, each.description, each.sha256) for each in methods],
+        versions=versions(),
+        methods=described(methods),
         problems=evaluation.problems,
         summary=[
             SummaryRow(
@@ -55,8 +56,7 @@ def make_report(
                 found.low,
                 found.high,
                 found.sd,
-                len(summary.patients[name]),
-                summary.slices[name],
+                *summary.counts[name][measure],
             )
             for name, means in summary.means.items()
             for measure, found in means.items()
@@ -101,10 +101,17 @@ def make_report(
             for each in summary.judgements
         ],
         panels=evaluation.panels,
+        phantom_noise_hu=evaluation.noise_sd_hu if bench else math.nan,
     )
 
 
-def _versions() -> dict[str, str]:
+def described(methods: Sequence[judged.Method]) -> list[Method]:
+    """Methods as a report shows them."""
+    return [Method(each.name, each.description, each.sha256) for each in methods]
+
+
+def versions() -> dict[str, str]:
+    """Of ctclip, with the commit of a checkout, and of what its figures depend on."""
     from importlib.metadata import version
 
     commit = _commit()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ctclip.data.pairs import ScanPair, read_pair
+from ctclip.data.pairs import PairHU, ScanPair, read_pair
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.measures import Row, measure_slices, says_nothing
 from ctclip.evaluation.methods import Method, SliceProgress
@@ -68,7 +68,7 @@ def evaluate(
 
     Returns:
         the results; a method that fails on a pair is in ``problems`` and has no rows for it. A pair that says
-        nothing in a window is there too.
+        nothing in a window is there too, and one of two equal scans, which has no rows at all.
     """
     found = Evaluation()
     work = len(pairs) * len(methods)
@@ -76,6 +76,7 @@ def evaluate(
         try:
             scan = read_pair(pair)
             require_ssim_size(scan.full_hu)
+            _require_two_doses(scan)
         except (DataError, SeriesError) as error:
             found.problems.append(f"pair {pair.name} left out: {error}")
             continue
@@ -108,6 +109,14 @@ def evaluate(
     if progress:
         progress("measured", work, work)
     return found
+
+
+def _require_two_doses(scan: PairHU) -> None:
+    if np.array_equal(scan.low_hu, scan.full_hu):
+        raise DataError(
+            "its low dose equals its full dose in every pixel, expected two scans: there is nothing to remove, and "
+            "every change would count as an error; give the low-dose scan"
+        )
 
 
 def _progress_of_slices(progress: Progress | None, text: str, done: int, work: int) -> SliceProgress:

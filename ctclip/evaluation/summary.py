@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +40,14 @@ class Summary:
     Args:
         patients: by method and patient.
         means: by method and measure.
-        slices: number of slices by method.
+        counts: patients and slices that have a value, by method and measure.
         differences: (method, compared with, measure) and their difference.
         judgements: method by method.
     """
 
     patients: dict[str, dict[str, Row]]
     means: dict[str, dict[Measure, Interval]]
-    slices: dict[str, int]
+    counts: dict[str, dict[Measure, tuple[int, int]]]
     differences: list[tuple[str, str, Measure, Difference]]
     judgements: list[Judgement]
 
@@ -63,20 +63,19 @@ def summarise(evaluation: Evaluation, bench: Mapping[str, BenchResult], *, seed:
     methods = list(dict.fromkeys(each.method for each in evaluation.slices))
     patients = {name: patient_means(evaluation.of_method(name)) for name in methods}
     means = {name: _intervals(rows, seed) for name, rows in patients.items()}
-    slices = {name: len(evaluation.of_method(name)) for name in methods}
-    differences = [
-        (
-            name,
-            IDENTITY,
-            measure,
-            compare(_by_patient(patients[name], measure), _by_patient(patients[IDENTITY], measure), seed=seed),
-        )
+    counts = {
+        name: {measure: _counts(evaluation.of_method(name), measure) for measure in means[name]} for name in methods
+    }
+    others = [name for name in methods if IDENTITY in patients and name != IDENTITY]
+    compared = {name: _compare_with_identity(evaluation, name, list(means[name]), seed) for name in others}
+    differences = [(name, IDENTITY, measure, found) for name in others for measure, found in compared[name].items()]
+    judgements = [
+        each
         for name in methods
-        if IDENTITY in patients and name != IDENTITY
-        for measure in means[name]
+        if name != IDENTITY
+        for each in _judge(name, means[name], compared.get(name, {}), bench)
     ]
-    judgements = [each for name in methods if name != IDENTITY for each in _judge(name, means, bench)]
-    return Summary(patients, means, slices, differences, judgements)
+    return Summary(patients, means, counts, differences, judgements)
 
 
 def _intervals(rows: dict[str, Row], seed: int) -> dict[Measure, Interval]:
@@ -84,13 +83,42 @@ def _intervals(rows: dict[str, Row], seed: int) -> dict[Measure, Interval]:
     return {measure: interval([row[measure] for row in rows.values()], seed) for measure in measures}
 
 
+def _counts(slices: Sequence[tuple[str, Row]], measure: Measure) -> tuple[int, int]:
+    """Patients and slices that have a value."""
+    of_patients = [patient for patient, row in slices if not np.isnan(row[measure])]
+    return len(set(of_patients)), len(of_patients)
+
+
+def _compare_with_identity(
+    evaluation: Evaluation, name: str, measures: Sequence[Measure], seed: int
+) -> dict[Measure, Difference]:
+    """Over the slices that both have: results may be missing for a patient, or for one of a patient's scans."""
+    mine, its_input = (
+        {(each.scan, each.index): each for each in evaluation.slices if each.method == method}
+        for method in (name, IDENTITY)
+    )
+    shared = [key for key in mine if key in its_input]
+    patients, others = (
+        patient_means((rows[key].patient, rows[key].values) for key in shared) for rows in (mine, its_input)
+    )
+    return {
+        measure: compare(_by_patient(patients, measure), _by_patient(others, measure), seed=seed)
+        for measure in measures
+    }
+
+
 def _by_patient(rows: dict[str, Row], measure: Measure) -> dict[str, float]:
     return {patient: row[measure] for patient, row in rows.items()}
 
 
-def _judge(name: str, means: dict[str, dict[Measure, Interval]], bench: Mapping[str, BenchResult]) -> list[Judgement]:
-    noise = means[name][NOISE_CHANGE].mean
-    found = [Judgement(name, NOISE, noise), Judgement(name, BIAS, _largest_bias(means[name], means.get(IDENTITY, {})))]
+def _judge(
+    name: str,
+    means: dict[Measure, Interval],
+    added: dict[Measure, Difference],
+    bench: Mapping[str, BenchResult],
+) -> list[Judgement]:
+    noise = means[NOISE_CHANGE].mean
+    found = [Judgement(name, NOISE, noise), Judgement(name, BIAS, _largest_bias(added))]
     if name not in bench or IDENTITY not in bench:
         return found
     mine, its_input = bench[name], bench[IDENTITY]
@@ -115,12 +143,7 @@ def _detectability_kept(mine: BenchResult, its_input: BenchResult) -> float:
     return mine.dprime / before if before else float("nan")
 
 
-def _largest_bias(mine: dict[Measure, Interval], its_input: dict[Measure, Interval]) -> float:
+def _largest_bias(added: dict[Measure, Difference]) -> float:
     """What the method adds to the bias of the low-dose image, in the tissue where it adds most."""
-    added = [
-        abs(value.mean - its_input[measure].mean)
-        for measure, value in mine.items()
-        if is_bias(measure) and measure in its_input
-    ]
-    known = [value for value in added if np.isfinite(value)]
-    return max(known, default=float("nan"))
+    found = [abs(each.interval.mean) for measure, each in added.items() if is_bias(measure)]
+    return max((value for value in found if np.isfinite(value)), default=float("nan"))

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ctclip.report.content import IDENTITY, Curve, Measure, Report
 from ctclip.report.labels import metric_label, window_label
@@ -31,6 +32,9 @@ BOX_HEIGHT_IN, AXIS_HEIGHT_IN = 0.3, 0.6
 
 NAME_WIDTH = 20
 """Letters of a method's name in one line of a box plot."""
+
+MOST_STEPS, ROUND_STEPS = 5, (1, 2, 5, 10)
+"""Of the axis of a box plot: labels of many digits must not touch. Steps of 2.5 would need one more."""
 
 POINT_SPREAD = 0.2
 """Patients are drawn up to so far above and below the middle of their box, whose height is 1."""
@@ -136,6 +140,7 @@ def _box_plot(values: dict[str, dict[str, float]], styles: dict[str, Style], *, 
         axes.set_yticks(range(1, len(values) + 1), [textwrap.fill(name, NAME_WIDTH) for name in values])
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_STEPS, steps=ROUND_STEPS))
         _tidy(axes)
         return _svg(figure, salt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -63,8 +64,8 @@ class SummaryRow:
         ci_low: lower end of its 95 % confidence interval; NaN with too few patients.
         ci_high: upper end.
         sd: over patients.
-        patients: number of patients.
-        slices: number of their slices.
+        patients: number of patients that have a value.
+        slices: number of their slices that have one.
     """
 
     method: str
@@ -209,6 +210,7 @@ class Report:
         ttf: task transfer functions.
         acceptance: methods against criteria.
         panels: images; on the page only.
+        phantom_noise_hu: of the input phantom of ``nps``, ``ttf`` and ``acceptance``; NaN without one.
 
     Raises:
         DataError: when a row belongs to a method that is not in ``methods``.
@@ -227,6 +229,7 @@ class Report:
     ttf: list[Curve] = field(default_factory=list)
     acceptance: list[AcceptanceRow] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
+    phantom_noise_hu: float = math.nan
 
     def __post_init__(self) -> None:
         of_methods = (self.summary, self.patients, self.slices, self.comparisons, self.nps, self.ttf, self.acceptance)

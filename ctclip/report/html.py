@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -64,6 +65,7 @@ def render_page(report: Report) -> str:
         ttf=curve_charts(report.ttf, styles, y_label=TTF_LABEL),
         panels=[_pictures(panel) for panel in report.panels],
         difference_hu=DIFFERENCE_HU,
+        phantom_noise="" if math.isnan(report.phantom_noise_hu) else f"{report.phantom_noise_hu:.1f} HU",
     )
 
 

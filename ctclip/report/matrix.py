@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctclip.report.content import IDENTITY
+from ctclip.report.content import IDENTITY, Method
 from ctclip.report.html import environment
 from ctclip.report.labels import number, signed
 
@@ -81,6 +81,8 @@ def write_matrix(
     *,
     window_hu: tuple[float, float],
     settings: dict[str, str],
+    methods: Sequence[Method],
+    versions: dict[str, str],
     problems: Sequence[str],
 ) -> None:
     """Write ``matrix.html`` and ``matrix.csv``.
@@ -90,6 +92,8 @@ def write_matrix(
         folder: exists; files of these names in it are replaced.
         window_hu: of the metrics.
         settings: by name.
+        methods: those of the cells.
+        versions: of programs and libraries, by name.
         problems: what was left out and why.
     """
     low, high = window_hu
@@ -108,6 +112,8 @@ def write_matrix(
         maps=heat_maps(cells),
         window=signed(f"[{low:g},{high:g}] HU, data range {high - low:g} HU"),
         settings=settings,
+        methods=methods,
+        versions=versions,
         problems=problems,
     )
     (folder / "matrix.html").write_text(text, encoding="utf-8")

@@ -68,20 +68,18 @@ class Table:
 
 def summary_tables(report: Report) -> list[Table]:
     """Means with their intervals, one table per window, so that each fits on a phone and on paper."""
-    found = {(row.method, row.measure): row for row in report.summary}
-    counts = {row.method: f"{count(row.patients, 'patient')}, {count(row.slices, 'slice')}" for row in report.summary}
-    return [
-        Table(
-            window_label(measures[0]),
-            [_head(measure) for measure in measures],
-            [
-                Row(name, counts[name], [_mean_cell(found, name, measure) for measure in measures])
-                for name in report.method_names
-                if name in counts
-            ],
-        )
-        for measures in _by_window(report.measures)
-    ]
+    tables = []
+    comparable = _comparable(report)
+    for measures in _by_window(report.measures):
+        rows = []
+        for name in report.method_names:
+            found = {row.measure: row for row in report.summary if row.method == name and row.measure in measures}
+            if found:
+                most = max((row.patients, row.slices) for row in found.values())
+                cells = [_mean_cell(found.get(each), most, comparable.get(each, [])) for each in measures]
+                rows.append(Row(name, ", ".join(_counts(*most)), cells))
+        tables.append(Table(window_label(measures[0]), [_head(measure) for measure in measures], rows))
+    return tables
 
 
 def comparison_tables(report: Report) -> list[Table]:
@@ -120,20 +118,40 @@ def _head(measure: Measure) -> Column:
     return Column(metric_label(measure), measure.unit)
 
 
-def _mean_cell(found: dict[tuple[str, Measure], SummaryRow], name: str, measure: Measure) -> Cell:
-    row = found.get((name, measure))
-    if row is None:
+def _comparable(report: Report) -> dict[Measure, list[SummaryRow]]:
+    """Rows by measure if at least two methods have a mean, and all that do have it over the same slices."""
+    slices: dict[tuple[str, Measure], set[tuple[str, str, int]]] = {}
+    for row in report.slices:
+        for measure, value in row.values.items():
+            if not math.isnan(value):
+                slices.setdefault((row.method, measure), set()).add((row.patient, row.scan, row.index))
+    found = {}
+    for measure in report.measures:
+        rows = [row for row in report.summary if row.measure == measure and not math.isnan(row.mean)]
+        of_first, *others = [slices.get((row.method, measure), set()) for row in rows] or [set()]
+        if others and all(each == of_first for each in others):
+            found[measure] = rows
+    return found
+
+
+def _mean_cell(row: SummaryRow | None, most: tuple[int, int], comparable: list[SummaryRow]) -> Cell:
+    """A mean, with the patients and slices behind it where they are fewer than beside the method's name."""
+    if row is None or math.isnan(row.mean):
         return Cell(MISSING)
-    kind = "best" if _is_best(row, [other for (_, each), other in found.items() if each == measure]) else ""
-    return Cell(number(row.mean, measure.unit), _notes(between(row.ci_low, row.ci_high, measure.unit)), kind)
+    fewer = _counts(row.patients, row.slices) if (row.patients, row.slices) != most else ()
+    notes = _notes(between(row.ci_low, row.ci_high, row.measure.unit), *fewer)
+    return Cell(number(row.mean, row.measure.unit), notes, "best" if _is_best(row, comparable) else "")
 
 
-def _is_best(row: SummaryRow, column: list[SummaryRow]) -> bool:
+def _counts(patients: int, slices: int) -> tuple[str, str]:
+    return count(patients, "patient"), count(slices, "slice")
+
+
+def _is_best(row: SummaryRow, comparable: list[SummaryRow]) -> bool:
     distance = distance_from_best(row.measure)
-    known = [each.mean for each in column if not math.isnan(each.mean)]
-    if distance is None or len(known) < 2 or math.isnan(row.mean):
+    if distance is None or not comparable:
         return False
-    return distance(row.mean) == min(distance(value) for value in known)
+    return distance(row.mean) == min(distance(each.mean) for each in comparable)
 
 
 def _difference_cell(row: ComparisonRow | None) -> Cell:

@@ -369,7 +369,7 @@ def test_a_mistake_that_shows_during_a_run_is_one_line_too(
     nib.save(nib.Nifti1Image(np.abs(image.get_fdata()), image.affine), tmp_path / "no_hu.nii.gz")
     for kind, files, data, message in (
         ("train", ["train", "evaluate"], "short.json", "volumes of one pair differ in size"),
-        ("train", ["train", "evaluate"], "wide.json", r"volumes of one pair differ in spacing or place \(affine\)"),
+        ("train", ["train", "evaluate"], "wide.json", "volumes of one pair differ in spacing or place: spacing"),
         ("infer", ["inference"], "no_hu.nii.gz", "no_hu.nii.gz: these values are not HU"),
     ):
         configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -128,6 +129,23 @@ def test_results_of_another_tool_are_judged_alike(tmp_path: Path) -> None:
     assert bias["prediction"] - bias["identity"] == pytest.approx(20, abs=0.1)
 
 
+def test_means_over_different_patients_stand_beside_their_numbers(tmp_path: Path) -> None:
+    """Results for one of two patients, equal to the input: they add no bias, and their PSNR is no better."""
+    data = tmp_path / "data"
+    truth = _tree(data, "mayo2016")
+    _series(tmp_path / "theirs", _volumes(1)[0], "1.9.1", PatientID="SECRET-1")
+    options = ("--model", "none", "--baseline", "identity", "--no-physics")
+    result = _run(data, "--output", tmp_path / "out", "--prediction", tmp_path / "theirs", *options)
+    assert result.exit_code == 3, result.output
+    rows = [re.split(r"\s*[│|]\s*", line.strip("│| ")) for line in result.output.splitlines()]
+    shown = {row[0]: row[1:3] for row in rows if row[0] in ("identity", "prediction")}
+    both = sum(truth.values()) / 2
+    assert shown == {"identity": ["2", f"{both:.2f}"], "prediction": ["1", f"{truth['L001']:.2f}"]}
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {row["criterion"]: row["value"] for row in content["acceptance"]}["largest bias by tissue"] == 0
+    assert 'class="best"' not in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_one_patient_is_chosen_by_folder(tmp_path: Path) -> None:
     truth = _tree(tmp_path / "data", "tcia")
     result = _run(tmp_path / "data", "--output", tmp_path / "out", "--patients", "L001", *QUICK)
@@ -150,20 +168,35 @@ def test_without_noise_in_the_data_physics_is_left_out_by_name(tmp_path: Path) -
     assert content["nps"] == []
 
 
-@pytest.mark.parametrize(
-    ("options", "window"), [(("--windows", "5000,10"), "[4995,5005]"), ((), "[-160,240]")], ids=["one value", "equal"]
-)
-def test_a_pair_without_image_quality_is_a_problem(tmp_path: Path, options: tuple[str, ...], window: str) -> None:
+def test_a_pair_without_image_quality_is_a_problem(tmp_path: Path) -> None:
     _tree(tmp_path / "data", "mayo2016", patients=2)
-    if not options:
-        shutil.rmtree(tmp_path / "data/L001/full_1mm")
-        shutil.copytree(tmp_path / "data/L001/quarter_1mm", tmp_path / "data/L001/full_1mm")
-    result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK, *options)
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK, "--windows", "5000,10")
     assert result.exit_code == 3, result.output
     problems = json.loads((tmp_path / "out" / "results.json").read_text())["problems"]
     assert len(problems) == 2, problems
-    assert window in problems[0]
+    assert "[4995,5005]" in problems[0]
     assert all("no image quality" in each for each in problems)
+
+
+def test_a_pair_of_equal_scans_is_left_out_of_everything(tmp_path: Path) -> None:
+    truth = _tree(tmp_path / "data", "mayo2016", patients=2)
+    shutil.rmtree(tmp_path / "data/L001/full_1mm")
+    shutil.copytree(tmp_path / "data/L001/quarter_1mm", tmp_path / "data/L001/full_1mm")
+    result = _run(tmp_path / "data", "--output", tmp_path / "out", *QUICK)
+    assert result.exit_code == 3, result.output
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    (problem,) = content["problems"]
+    assert "left out: its low dose equals its full dose" in problem
+    assert {(row["patients"], row["slices"]) for row in content["summary"] if row["metric"] == "psnr_db"} == {
+        (1, SLICES)
+    }
+    assert len({row["patient"] for row in content["patients"]}) == 1
+    (mean,) = [
+        row["mean"]
+        for row in content["summary"]
+        if (row["method"], row["metric"], row["data_range_hu"]) == ("identity", "psnr_db", 400)
+    ]
+    assert mean == pytest.approx(truth["L000"], abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from ctclip.data.layouts import hashed
 from ctclip.data.pairs import Predictions, find_pairs, read_pair
-from ctclip.errors import ConfigError, DataError
+from ctclip.errors import ConfigError, DataError, SeriesError
 from ctclip.units import PADDING_HU
 from tests.dicom.fake import SAGITTAL, SHAPE, fake_derivation, fake_slice, tilted, write
 
@@ -214,10 +214,10 @@ def test_empty_folders_and_two_series_are_reported(tmp_path: Path) -> None:
     _scan(tmp_path / "L096/full_1mm/more", Z, 0, series="1.2.3.10")
     (pair,), problems = find_pairs(tmp_path)
     assert pair.patient == hashed("L506")
-    assert [problem.split(": ")[1].split(":")[0] for problem in problems] == [
-        "The input folder is empty",
-        "expected one axial CT series in each folder of a pair, found 2; low_series and full_series in a list choose "
-        "one",
+    assert [": ".join(problem.split(": ")[1:3]) for problem in problems] == [
+        "low dose: The input folder is empty",
+        "full dose: expected one axial CT series in each folder of a pair, found 2; low_series and full_series in a "
+        "list choose one",
     ]
 
 
@@ -305,13 +305,21 @@ def test_volumes_that_cannot_be_hu_are_refused(tmp_path: Path, low: float, full:
     _volume(tmp_path / "full.nii.gz", full)
     (tmp_path / "pairs.json").write_text(json.dumps([{"low": "low.nii.gz", "full": "full.nii.gz"}]))
     ((pair,), _) = find_pairs(tmp_path / "pairs.json")
-    with pytest.raises(DataError, match="these values are not HU|not finite"):
+    dose = "low" if low > 0 else "full"
+    with pytest.raises(DataError, match=f"^{dose} dose: (these values are not HU|.* not finite)"):
         read_pair(pair)
 
 
 def test_volumes_on_two_grids_are_refused(tmp_path: Path) -> None:
     _volume(tmp_path / "low.nii.gz", 5)
-    for name, settings, words in (("size", {"shape": (4, 5, 4)}, "size"), ("place", {"spacing": 0.6}, "affine")):
+    for name, settings, words in (
+        ("size", {"shape": (4, 5, 4)}, r"size: \(3, 5, 4\) and \(4, 5, 4\) .*; compare scans on one grid"),
+        (
+            "place",
+            {"spacing": 0.6},
+            "spacing 0.5 x 0.5 x 2 and 0.6 x 0.6 x 2 mm; compare scans on one grid, or resample",
+        ),
+    ):
         _volume(tmp_path / f"{name}.nii.gz", 5, **settings)
         listing = tmp_path / f"{name}.json"
         listing.write_text(json.dumps([{"low": "low.nii.gz", "full": f"{name}.nii.gz"}]))
@@ -340,9 +348,19 @@ def test_grids_that_begin_at_two_places_are_two(tmp_path: Path) -> None:
     _volume(tmp_path / "low.nii", -50)
     moved = np.diag([0.5, 0.5, 2, 1])
     moved[1, 3] = 0.1
-    nib.save(nib.Nifti1Image(np.full((4, 5, 3), -50, np.int16), moved), tmp_path / "full.nii")
-    ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
-    with pytest.raises(DataError, match="differ in spacing or place"):
+    turned = np.diag([0.5, -0.5, 2, 1])  # the last of 5 rows lies 2 mm beyond the first, instead of before it
+    for affine, apart_mm in ((moved, "0.1"), (turned, "4")):
+        nib.save(nib.Nifti1Image(np.full((4, 5, 3), -50, np.int16), affine), tmp_path / "full.nii")
+        ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
+        with pytest.raises(DataError, match=f"differ in spacing or place: their places differ by up to {apart_mm} mm;"):
+            read_pair(pair)
+
+
+def test_a_slice_that_cannot_be_read_is_blamed_on_its_scan(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "L506/quarter_1mm", tmp_path / "L506/full_1mm")
+    ((pair,), _) = find_pairs(tmp_path)
+    pair.full[0].write_bytes(b"nothing")
+    with pytest.raises(SeriesError, match="^full dose: "):
         read_pair(pair)
 
 
@@ -363,6 +381,34 @@ def test_wrong_lists_are_one_line(content: str, words: str, tmp_path: Path) -> N
     (tmp_path / "pairs.json").write_text(content)
     with pytest.raises(DataError, match=words):
         find_pairs(tmp_path / "pairs.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("lo,hi\na,b\n", "found the columns 'lo', 'hi', expected 'low' and 'full'; rename them in the first line"),
+        ("low, full\na,b\n", "found the columns 'low', ' full', expected 'low' and 'full'; rename"),
+        (
+            "\ufefflow;full\na;b\n",
+            "found columns separated by semicolons, expected low and full; separate them by commas",
+        ),
+        ("low\tfull\na\tb\n", "found columns separated by tabs, expected low and full; separate them by commas"),
+        ("Smith/low,Smith/full\n", "found paths in its first line, expected names of columns; begin with the line"),
+        ("Smith,Jones\n", "found paths in its first line, expected names of columns; begin with the line low,full"),
+        (",".join("abcdefghij"), "'g', 'h', ..., expected"),
+        ("low,full\n,b\n", "entry 1: needs 'low' and 'full'"),
+        ("low,full\n", "lists no pairs"),
+        ("", "lists no pairs"),
+    ],
+)
+def test_wrong_columns_are_named_but_never_a_patient(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "Smith").mkdir()
+    (tmp_path / "pairs.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        find_pairs(tmp_path / "pairs.csv")
+    assert words in str(caught.value)
+    assert "Smith" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_places_are_one_line(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_results_of_another_tool_are_judged_alike_and_missing_ones_reported(data
     ((_, _, _, added),) = [each for each in summary.differences if each[2] == Measure("bias_hu soft tissue", "HU")]
     assert added.interval.mean == pytest.approx(5, abs=1e-3)
     assert added.patients == 3
-    assert summary.slices == {"identity": 8, "prediction": 6}
+    assert {name: counts[PSNR] for name, counts in summary.counts.items()} == {"identity": (4, 8), "prediction": (3, 6)}
     (problem,) = found.problems
     assert "low3.nii.gz" in problem or "expected one prediction" in problem
 

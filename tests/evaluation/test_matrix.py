@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ctclip import __version__
 from ctclip.cli.main import app
 from ctclip.data.volumes import Volume, write_volume
 from ctclip.errors import DataError
+from ctclip.evaluation.document import described, versions
 from ctclip.evaluation.matrix import TestScan, conditions, find_scans, run_matrix
 from ctclip.evaluation.methods import Method, baseline
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.report.matrix import Cell, Condition, heat_maps
+from ctclip.report.matrix import Cell, Condition, heat_maps, write_matrix
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
 from tests.dicom.fake import fake_slice, write
 
@@ -164,8 +167,30 @@ def test_the_command_writes_a_page_and_a_table(tmp_path: Path) -> None:
     assert float(rows[0]["rmse_hu [-160,240] HU range 400"]) == 0
     page = (tmp_path / "out" / "matrix.html").read_text()
     assert "mean over scans" in page
+    shown = dict(re.findall("<dt>([^<]*)</dt><dd>([^<]*)", page))
+    expected = {
+        "scans": "2",
+        "slices of each scan": "1",
+        "noise": "image",
+        "texture": "standard",
+        "dose": "1, 0.25",
+        "window": "soft",
+        "seeds": "0 to 1",
+        "identity": "the low-dose image itself",
+        **versions(),
+    }
+    assert {name: shown.get(name) for name in expected} == expected
+    assert shown["ctclip"].startswith(__version__)
     assert "muster" not in page
     assert "http:" not in page
+
+
+def test_the_page_says_which_model_it_was(tmp_path: Path) -> None:
+    (condition,) = conditions(["white"], ["standard"], [0.5])
+    cell = Cell("net", "scan 1", condition, 0, {"psnr_db": 30.0})
+    models = described([Method("net", "small", sha256="ab" * 32)])
+    write_matrix([cell], tmp_path, window_hu=(-160, 240), settings={}, methods=models, versions={}, problems=[])
+    assert f"<dt>net</dt><dd>small<small>SHA-256 <code>{'ab' * 32}</code>" in (tmp_path / "matrix.html").read_text()
 
 
 def test_nothing_measured_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from ctclip.data.pairs import find_pairs, of_patients
+from ctclip.data.pairs import find_pairs, of_patients, read_pair
 from ctclip.errors import DataError
 from ctclip.evaluation.bench import bench_methods
 from ctclip.evaluation.methods import baseline, methods_of
 from ctclip.evaluation.run import EvaluationSettings, evaluate_pairs
+from ctclip.metrics.noise import volume_noise_sd_hu
 from ctclip.phantom import body_phantom_hu, low_dose
 
 NO_PHYSICS = EvaluationSettings(physics=False)
@@ -43,6 +44,7 @@ def test_a_report_from_pairs(listing: Path) -> None:
     assert report.problems == ["known before"]
     assert report.settings == {"windows": "[-160,240] HU, [-1024,3072] HU", "seed": "0", "legacy": "False"}
     assert (len(report.slices), len(report.panels), report.nps) == (4, 2, [])
+    assert math.isnan(report.phantom_noise_hu)
     assert steps[-1] == ("measured", 4, 4)
 
 
@@ -58,10 +60,15 @@ def test_settings_are_shown_as_stated_with_a_word_on_the_phantom(listing: Path) 
         phantom_progress=lambda *step: steps.append(step),
     )
     assert list(report.settings) == ["windows", "physics"]
-    assert report.settings["physics"].startswith("phantom with ")
+    stated_hu = volume_noise_sd_hu(read_pair(pairs[0]).low_hu)
+    assert report.settings["physics"].startswith(f"phantom with {stated_hu:.1f} HU of noise")
+    assert "20th percentile of the local SD in soft tissue, as ctclip inspect measures it" in report.settings["physics"]
+    (identity,) = [row.mean for row in report.summary if row.measure.metric == "noise_sd_hu"]
+    assert identity < stated_hu, "the root mean square of what lies below the percentile"
     assert stated == {"windows": "soft"}
     assert steps == [("phantom identity", 0, 1), ("phantom identity", 1, 1)]
     assert [curve.method for curve in report.nps] == ["identity"]
+    assert report.phantom_noise_hu == stated_hu
 
 
 def test_nothing_to_measure_is_an_error(listing: Path) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ctclip.evaluation.document import make_report
 from ctclip.evaluation.evaluate import Evaluation
+from ctclip.evaluation.methods import Method
 from ctclip.evaluation.summary import BIAS, EDGE_SHARPNESS, LESIONS, NOISE, SHARPNESS, TEXTURE, summarise
 from ctclip.report.content import IDENTITY, Measure, SliceRow
 
@@ -68,3 +70,36 @@ def test_differences_are_those_from_the_other_method() -> None:
     assert set(found) == {("mine", IDENTITY, measure) for measure in (CHANGE, FAT, BONE)}
     assert found["mine", IDENTITY, BONE].interval.mean == -4
     assert found["mine", IDENTITY, BONE].patients == 3
+
+
+def test_bias_is_what_a_method_adds_where_it_has_results() -> None:
+    """A copy of the input adds nothing, whatever the scans are like for which there is none."""
+    bias_hu = {("p0", "a"): 1.0, ("p0", "b"): 9.0, ("p1", "c"): 31.0}
+
+    def rows(method: str, scans: str) -> list[SliceRow]:
+        return [
+            SliceRow(method, patient, scan, 0, {CHANGE: 0.0, FAT: value})
+            for (patient, scan), value in bias_hu.items()
+            if scan in scans
+        ]
+
+    for scans, patients in (("a", 1), ("ab", 1), ("ac", 2)):
+        summary = summarise(Evaluation(rows(IDENTITY, "abc") + rows("copy", scans)), {})
+        judged = {each.criterion: each for each in summary.judgements}
+        assert judged[BIAS].value == 0, scans
+        assert judged[BIAS].passed
+        ((_, _, _, found),) = [each for each in summary.differences if each[2] == FAT]
+        assert (found.interval.mean, found.patients) == (0, patients)
+    summary = summarise(Evaluation(rows(IDENTITY, "c") + rows("copy", "a")), {})
+    assert [each.passed for each in summary.judgements] == [False, False], "nothing in common"
+
+
+def test_patients_and_slices_are_those_that_have_a_value() -> None:
+    values = {("p0", "a", 0): (1.0, 2.0), ("p0", "a", 1): (np.nan, 3.0), ("p1", "b", 0): (np.nan, 4.0)}
+    slices = [
+        SliceRow(IDENTITY, *place, {CHANGE: np.nan, FAT: fat, BONE: bone}) for place, (fat, bone) in values.items()
+    ]
+    summary = summarise(Evaluation(slices), {})
+    assert summary.counts == {IDENTITY: {CHANGE: (0, 0), FAT: (1, 1), BONE: (2, 3)}}
+    report = make_report(Evaluation(slices), summary, {}, [Method(IDENTITY, "nothing")], {})
+    assert [(row.patients, row.slices) for row in report.summary] == [(0, 0), (1, 1), (2, 3)]

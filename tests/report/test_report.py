@@ -8,7 +8,9 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pytest
 
 from ctclip.errors import DataError
 from ctclip.report import Report, write_report
+from ctclip.report.charts import box_plots
 from ctclip.report.content import (
     AcceptanceRow,
     ComparisonRow,
@@ -27,11 +30,16 @@ from ctclip.report.content import (
     SliceRow,
     SummaryRow,
 )
+from ctclip.report.html import render_page
+from ctclip.report.tables import summary_tables
 
 PSNR = Measure("psnr_db", "dB", "[-160,240] HU", 400.0)
 WIDE = Measure("psnr_db", "dB", "[-1024,3072] HU", 4096.0)
 BIAS = Measure("bias_hu fat", "HU")
 EVIL = "<script>alert(1)</script>&\"'"
+LETTER_PT = 0.64 * 9
+"""Width of a digit in the font of the charts."""
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -159,6 +167,57 @@ def test_the_best_mean_of_a_column_is_marked(folder: Path) -> None:
     assert {value for kind, value in cells if kind == "best"} == {"33.50", "48.50", "0.00"}
 
 
+@pytest.mark.parametrize(("noise_hu", "phantom"), [(33.04, "a phantom with 33.0 HU of noise"), (math.nan, "")])
+def test_the_acceptance_says_what_its_figures_are(noise_hu: float, phantom: str) -> None:
+    text = " ".join(_Page(render_page(_report(phantom_noise_hu=noise_hu))).text.split())
+    assert "Bias is what a method adds to that of its input" in text
+    assert ("phantom with" in text) == bool(phantom)
+    assert phantom in text
+
+
+def test_means_over_different_slices_are_not_compared() -> None:
+    """The identity's PSNR in the narrow window misses one of the two patients."""
+    report = _report()
+    slices = [
+        replace(row, values={**row.values, PSNR: math.nan}) if (row.method, row.patient) == ("identity", "a1") else row
+        for row in report.slices
+    ]
+    summary = [
+        replace(row, patients=1, slices=2) if (row.method, row.measure) == ("identity", PSNR) else row
+        for row in report.summary
+    ]
+    narrow, wide, _ = summary_tables(_report(slices=slices, summary=summary))
+    assert [[cell.kind for cell in row.cells] for row in narrow.rows] == [[""], [""]]
+    assert [row.note for row in narrow.rows] == ["1 patient, 2 slices", "2 patients, 4 slices"]
+    assert [[cell.kind for cell in row.cells] for row in wide.rows] == [["best"], [""]]
+
+
+def test_a_mean_over_fewer_slices_than_its_neighbours_says_so() -> None:
+    fat, bone = BIAS, Measure("bias_hu bone", "HU")
+    summary = [SummaryRow("identity", fat, 1.0, 0.5, 1.5, 1.0, 4, 120), SummaryRow("identity", bone, 2, 1, 3, 1, 2, 60)]
+    (table,) = summary_tables(_report(summary=summary))
+    (row,) = table.rows
+    assert row.note == "4 patients, 120 slices"
+    assert [cell.notes for cell in row.cells] == [("0.50 to 1.50",), ("1.00 to 3.00", "2 patients", "60 slices")]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.9726, 0.9881), (33.402, 33.417), (-0.1016, -0.0967), (0.0, 0.0), (-1500.0, 2500.0)]
+)
+def test_labels_of_narrow_ranges_do_not_touch(low: float, high: float) -> None:
+    patients = [
+        PatientRow(name, patient, {WIDE: value})
+        for name in ("identity", EVIL)
+        for patient, value in (("a1", low), ("b2", high))
+    ]
+    (chart,) = box_plots(_report(patients=patients))
+    found = re.findall(r'<text [^>]*x="([-0-9.]+)"[^>]*>([-−.0-9]+)</text>', chart.svg)  # noqa: RUF001
+    places = sorted((float(x), label) for x, label in found)
+    assert len(places) >= 2
+    for (x, label), (next_x, next_label) in pairwise(places):
+        assert next_x - x > LETTER_PT * (len(label) + len(next_label)) / 2 + LETTER_PT, (label, next_label)
+
+
 def test_names_from_files_cannot_become_code_or_tags(folder: Path) -> None:
     page = _Page((folder / "report.html").read_text())
     assert "<script>alert" not in (folder / "report.html").read_text()
@@ -198,26 +257,40 @@ def test_an_evaluation_without_physics_or_pictures_still_makes_a_page(tmp_path: 
     assert text.count("None.") == 3
 
 
-def test_a_browser_shows_it_without_errors(folder: Path, tmp_path: Path) -> None:
+def _shown(page: Path, profile: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """What a browser makes of a page, with its messages."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip(f"needs a browser: {', '.join(BROWSERS)}")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    always = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=5000"]
+    command = [browser, *always, f"--user-data-dir={profile}", *options, "--dump-dom", page]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+MEASURE = """<script>
+const hints = [...document.querySelectorAll("#summary .scroll")].map((box) => {
+  const hint = box.querySelector(".hint");
+  return [box.scrollWidth > box.clientWidth, hint !== null && getComputedStyle(hint).display !== "none"];
+});
+document.body.dataset.found = JSON.stringify([document.documentElement.scrollWidth <= innerWidth, hints]);
+</script></body>"""
+
+
+@pytest.mark.parametrize(("width", "wide"), [(400, [True, True]), (1200, [False, False])])
+def test_a_wide_table_scrolls_in_its_own_box_and_says_so(width: int, wide: list[bool], tmp_path: Path) -> None:
+    """Of the summary's tables that with eight columns on a narrow window; the page itself never is wider."""
+    tissues = [Measure(f"bias_hu tissue{index}", "HU") for index in range(8)]
+    summary = [SummaryRow("identity", measure, 1, 1, 2, 1, 3, 9) for measure in (PSNR, *tissues)]
+    page = tmp_path / "page.html"
+    page.write_text(render_page(_report(summary=summary)).replace("</body>", MEASURE), encoding="utf-8")
+    shown = _Page(_shown(page, tmp_path / "profile", f"--window-size={width},900").stdout)
+    found = next(attributes["data-found"] for tag, attributes in shown.tags if tag == "body")
+    assert json.loads(found or "") == [True, [[False, False], wide]]
+
+
+def test_a_browser_shows_it_without_errors(folder: Path, tmp_path: Path) -> None:
     # the difference is drawn by a script: the page that the browser has made of the file holds its caption
-    shown = subprocess.run(
-        [
-            browser,
-            *options,
-            "--enable-logging=stderr",
-            "--virtual-time-budget=5000",
-            "--dump-dom",
-            folder / "report.html",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
+    shown = _shown(folder / "report.html", tmp_path)
     assert "Uncaught" not in shown.stderr
     assert "Content Security Policy" not in shown.stderr
     page = _Page(shown.stdout)
