@@ -23,10 +23,9 @@ from ctclip.hu_window import (
 )
 from ctclip.inferers import ConcurrentPasses, predict_stacks
 from ctclip.inferers.stacks import batched_stacks
-from ctclip.model_names import DEFAULT_MODEL
 from ctclip.networks import Network
 from ctclip.prepared import prepare_network
-from ctclip.settings import DEFAULT_OVERLAP, is_whole, require_roi
+from ctclip.settings import DEFAULT_MODEL, DEFAULT_OVERLAP, is_whole, require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.loading import load_model

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from ctclip.atomic import atomic_path
 from ctclip.dicom import CTSlice
 from ctclip.dicom.lenient import floats_of
 from ctclip.dicom.uids import is_uid
 from ctclip.errors import ConfigError
-from ctclip.files import atomic_path
 from ctclip.metrics.edges import BORDERS_HU_PER_PX, border_slopes
 from ctclip.metrics.nps import MAX_SD_RATIO, RadialNPS, tissue_nps, uniform_tissue
 from ctclip.metrics.residual import residual_structure_without_reference

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TypeGuard
 
 from ctclip.errors import ConfigError, WeightsError
-from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
+
+DEFAULT_MODEL, NATURAL_MODEL = "ct-compact", "natural-compact"
+"""Taken when no model is named: for CT, and for photographs."""
 
 DEVICES = re.compile(r"auto|(cpu|cuda|mps)(:(0|[1-9]\d?))?")
 

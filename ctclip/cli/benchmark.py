@@ -12,7 +12,7 @@ from ctclip.cli.config_file import typed
 from ctclip.cli.console import plain_console, say_error
 from ctclip.cli.exit_codes import ALL_DONE, SOME_FAILED, one_line_errors
 from ctclip.cli.options import Device, EncoderWeights, Precision, Quiet, parse_names, path
-from ctclip.model_names import NATURAL_MODEL
+from ctclip.settings import NATURAL_MODEL
 
 if TYPE_CHECKING:
     from ctclip.natural.methods import MethodSpec
@@ -140,8 +140,8 @@ def _require_names_of_their_own(sets: list[ImageSet]) -> None:
 
 
 def _run(console: Console, cells: list, output: Path, workers: int) -> None:
+    from ctclip.atomic import atomic_path
     from ctclip.cli.progress import cell_progress
-    from ctclip.files import atomic_path
     from ctclip.natural.benchmark import run_cells, write_results
     from ctclip.natural.report import markdown, write_curves, write_panels
 

@@ -18,8 +18,7 @@ from ctclip.cli.options import Overwrite, Precision, Quiet, path
 from ctclip.cli.photographs import denoise_photographs
 from ctclip.cli.request import Request
 from ctclip.cli.volume import denoise_volume
-from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
-from ctclip.settings import DEFAULT_OVERLAP
+from ctclip.settings import DEFAULT_MODEL, DEFAULT_OVERLAP, NATURAL_MODEL
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 

@@ -58,11 +58,11 @@ def evaluate(
     with one_line_errors():
         chosen_windows = parse_windows(windows)
         strengths = [find_strength(each) for each in strength]
+        from ctclip.atomic import atomic_folder
         from ctclip.data.folders import require_folders
         from ctclip.data.pairs import find_pairs, of_patients
         from ctclip.evaluation.methods import methods_of
         from ctclip.evaluation.run import EvaluationSettings
-        from ctclip.files import atomic_folder
         from ctclip.report import REPORT_FILES, write_report
 
         require_folders(data, output)

@@ -11,7 +11,7 @@ import typer
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import one_line_errors
 from ctclip.cli.options import Quiet, path
-from ctclip.model_names import DEFAULT_MODEL, NATURAL_MODEL
+from ctclip.settings import DEFAULT_MODEL, NATURAL_MODEL
 
 
 def features(

@@ -42,12 +42,12 @@ def matrix(
         chosen_window = parse_window(window)
         strengths = [find_strength(each) for each in strength]
         doses = parse_numbers("--dose", dose, above=0, up_to=1)
+        from ctclip.atomic import atomic_folder
         from ctclip.data.folders import require_folders
         from ctclip.errors import DataError
         from ctclip.evaluation.document import described, versions
         from ctclip.evaluation.matrix import conditions, find_scans, run_matrix
         from ctclip.evaluation.methods import methods_of
-        from ctclip.files import atomic_folder
         from ctclip.report.matrix import MATRIX_FILES, write_matrix
         from ctclip.simulation import require_known
 

@@ -60,8 +60,8 @@ def reported(path: Path | None, strength: float) -> Iterator[Outcome]:
 
 
 def _write_report(path: Path | None, run: Outcome, strength: float) -> None:
+    from ctclip.atomic import atomic_path
     from ctclip.errors import one_line
-    from ctclip.files import atomic_path
     from ctclip.pipeline import report
 
     if path is None:

@@ -6,10 +6,10 @@ import json
 import os
 from pathlib import Path
 
+from ctclip.atomic import atomic_path
 from ctclip.data.layouts import hashed
 from ctclip.dicom import Series, patient_key
 from ctclip.errors import ConfigError
-from ctclip.files import atomic_path
 
 PAIRS_FILE = "pairs.json"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ctclip.atomic import atomic_path
 from ctclip.errors import DataError
-from ctclip.files import atomic_path
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ctclip import __version__
+from ctclip.atomic import atomic_path
 from ctclip.features.study import Similarity
-from ctclip.files import atomic_path
 from ctclip.report.figures import save_png
 from ctclip.report.markdown import table
 from ctclip.report.records import json_text, write_csv

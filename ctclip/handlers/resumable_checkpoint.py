@@ -14,8 +14,8 @@ from monai.engines.utils import IterationEvents
 from monai.handlers import from_engine
 from monai.utils.enums import CommonKeys
 
+from ctclip.atomic import atomic_path
 from ctclip.errors import AlreadyDoneError, CtclipError, DataError
-from ctclip.files import atomic_path
 
 LAST_FILE, BEST_FILE = "last.pt", "model.pt"
 

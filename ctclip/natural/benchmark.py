@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ctclip import __version__
+from ctclip.atomic import atomic_path
 from ctclip.errors import DataError
-from ctclip.files import atomic_path
 from ctclip.metrics.image import SSIM_LEAST_PX
 from ctclip.natural import adaptive
 from ctclip.natural.methods import BM3D, MethodSpec, make_method

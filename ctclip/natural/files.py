@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ctclip.atomic import atomic_path
 from ctclip.data.images import IMAGE_SUFFIXES, is_image
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import atomic_path
 from ctclip.natural.methods import RGB_CHANNELS, ImageMethod
 from ctclip.natural.sets import DEEP_MODES, read_image
 

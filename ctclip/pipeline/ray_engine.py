@@ -16,9 +16,9 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
 
 from ctclip import __version__
+from ctclip.atomic import clean_up, missing_folders, remove_empty
 from ctclip.dicom import Series
 from ctclip.errors import ConfigError, CtclipError, one_line
-from ctclip.files import clean_up, missing_folders, remove_empty
 from ctclip.memory import keep_freed_memory
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.series import denoise_series, derived_folder

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctclip import __version__
+from ctclip.atomic import partial_name
 from ctclip.dicom import Scan
 from ctclip.errors import ConfigError, one_line
-from ctclip.files import partial_name
 from ctclip.pipeline.job import SeriesResult
 
 if TYPE_CHECKING:

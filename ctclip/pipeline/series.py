@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctclip import __version__
+from ctclip.atomic import atomic_folder, put_back, require_replaceable
 from ctclip.dicom import (
     CTSlice,
     Denoising,
@@ -28,7 +29,6 @@ from ctclip.dicom import (
 from ctclip.dicom.uids import printable_uid
 from ctclip.dicom.write import SLICE_FILES
 from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError, one_line
-from ctclip.files import atomic_folder, put_back, require_replaceable
 from ctclip.pipeline.earlier import Earlier, EarlierResult, earlier_result
 from ctclip.pipeline.job import READING_THREADS, SeriesJob, SeriesResult, SliceDone
 from ctclip.pipeline.noise import SeriesNoise

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ctclip import __version__
+from ctclip.atomic import atomic_folder
 from ctclip.data.volumes import read_volume, write_volume
 from ctclip.dicom import CTSlice, NoiseInsertion, Series, derived_series_uid, read_slice, write_derived_slices
 from ctclip.dicom.geometry import geometry_of
 from ctclip.dicom.write import SLICE_FILES
 from ctclip.errors import DataError
-from ctclip.files import atomic_folder, require_new_file
+from ctclip.files import require_new_file
 from ctclip.hu_window import require_hu
 from ctclip.simulation import BATCH, NoiseSimulator
 from ctclip.simulation.settings import Settings

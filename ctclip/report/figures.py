@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctclip.files import atomic_path
+from ctclip.atomic import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,6 +16,7 @@ from monai.transforms import MapTransform
 from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
+from ctclip.atomic import atomic_folder
 from ctclip.backend import pixel_settings
 from ctclip.data.scans import paths_of
 from ctclip.data.volumes import is_volume, read_volume, write_volume
@@ -31,7 +32,7 @@ from ctclip.dicom import (
 from ctclip.dicom.lenient import int_of
 from ctclip.dicom.write import SLICE_FILES
 from ctclip.errors import DataError
-from ctclip.files import atomic_folder, require_new_file
+from ctclip.files import require_new_file
 from ctclip.hu_window import require_finite_result
 from ctclip.settings import EAGER
 from ctclip.strength import DEFAULT_STRENGTH, find_strength

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from ctclip.atomic import atomic_path
 from ctclip.errors import WeightsError
-from ctclip.files import atomic_path, cache_folder, file_sha256
+from ctclip.files import cache_folder, file_sha256
 from ctclip.networks.config import DenoiserConfig, open_clip_resnet_shape
 from ctclip.settings import require_model
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from ctclip.atomic import atomic_path
 from ctclip.errors import ConfigError, WeightsError
-from ctclip.files import atomic_path
 from ctclip.networks import DenseFeatureDenoiser, Network, NetworkConfig, as_config, config_from_dict
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.formats import is_state_dict, read_checkpoint_dict, require_no_encoder

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from ctclip.atomic import atomic_path
 from ctclip.errors import ConfigError
-from ctclip.files import atomic_path
 from ctclip.networks import Network
 from ctclip.settings import PAD_MULTIPLE
 

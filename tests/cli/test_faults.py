@@ -24,13 +24,13 @@ import pydicom
 import pytest
 from typer.testing import CliRunner, Result
 
+from ctclip.atomic import PARTIAL_PREFIX, REPLACED_PREFIX, atomic_folder, clean_up
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_series_numbers, scan
 from ctclip.dicom.archive import unpacked
 from ctclip.errors import ConfigError
-from ctclip.files import PARTIAL_PREFIX, REPLACED_PREFIX, atomic_folder, clean_up
 from ctclip.locks import hold
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
@@ -385,7 +385,7 @@ def test_a_run_that_is_told_to_end_while_it_makes_its_folder_leaves_nothing(
         assert list(folder.parent.iterdir())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ctclip.files.hold", told)
+    monkeypatch.setattr("ctclip.atomic.hold", told)
     with pytest.raises(KeyboardInterrupt):
         _write(tmp_path / "deep" / "series", "new")
     assert not list(tmp_path.iterdir())

@@ -22,10 +22,10 @@ import pydicom
 import pytest
 from typer.testing import CliRunner, Result
 
+from ctclip.atomic import PARTIAL_PREFIX
 from ctclip.cli.main import app
 from ctclip.dicom import Series, scan
 from ctclip.errors import ConfigError
-from ctclip.files import PARTIAL_PREFIX
 from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline import series as pipeline_series
 from ctclip.pipeline.ray_engine import (
