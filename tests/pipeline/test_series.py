@@ -363,7 +363,7 @@ def test_a_volume_is_denoised_as_strongly_as_asked_for_and_its_noise_measured(tm
     class Oracle:
         device, parameters = "cpu", "precision=fp32"
 
-        def denoise(self, hu: np.ndarray, *, strength: float, progress: object) -> np.ndarray:
+        def denoise(self, hu: np.ndarray, *, strength: float, check_hu: bool, progress: object) -> np.ndarray:
             return (hu + strength * (truth - hu)).astype(np.float32)
 
     write_volume(tmp_path / "in.nii", Volume(noisy, np.diag([-1.0, -1, 1, 1]), np.dtype(np.float32)))
