@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def features(
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
     with one_line_errors():
         from ctclip.cli.progress import cell_progress
-        from ctclip.errors import ConfigError, DataError
+        from ctclip.errors import DataError
         from ctclip.features.encoders import encoder_of
         from ctclip.features.report import markdown, write_report
         from ctclip.features.sources import (
@@ -51,10 +52,7 @@ def features(
 
         if not source.exists():
             raise DataError(f"no such file or folder: {source}")
-        if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
-            raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
-        if output.is_file():
-            raise ConfigError(f"the output {output} is a file, expected a folder; choose another")
+        _require_output(source, output)
         labels = _labels(encoder)
         wanted = [each for text in noise for each in text.split()]
         photographs = holds_images(source)
@@ -74,6 +72,21 @@ def features(
                 rows += compare_features(label, module, parts, noises, lambda: bar.advance(task))
         write_report(rows, len(parts), output, side_px=side_px)
         console.print(markdown(rows, side_px), markup=False, soft_wrap=True)
+
+
+def _require_output(source: Path, output: Path) -> None:
+    """Not :func:`~ctclip.data.folders.require_folders`, which speaks of DICOM and lets nothing lie beside one slice."""
+    from ctclip.errors import ConfigError
+    from ctclip.files import folders_below, require_no_file_above
+
+    written = Path(os.path.realpath(output))
+    if source.is_dir() and written.is_relative_to(os.path.realpath(source)):
+        raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
+    if any(written.is_relative_to(os.path.realpath(folder)) for folder, _ in folders_below(source)):
+        raise ConfigError("a link inside the input leads to the output; remove the link or choose another folder")
+    if output.is_file():
+        raise ConfigError(f"the output {output} is a file, expected a folder; choose another")
+    require_no_file_above(output, "the output")
 
 
 def _labels(encoders: Sequence[str]) -> list[str]:

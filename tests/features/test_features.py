@@ -197,6 +197,36 @@ def test_nothing_is_written_among_the_pictures(tmp_path: Path, output: str) -> N
     assert result.output == "ctclip: the output lies inside the input, which is never modified; choose another folder\n"
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("file", "file is a file, expected a folder; choose another\n"),
+        ("file/sub/out", "ctclip: the output lies below a file, expected a folder; choose another\n"),
+        ("out", "a link inside the input leads to the output; remove the link or choose another folder\n"),
+        ("out/new", "a link inside the input leads to the output; remove the link or choose another folder\n"),
+    ],
+)
+def test_an_output_that_cannot_be_or_must_not_is_refused_before_anything_is_compared(
+    tmp_path: Path, output: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared(*_: object) -> None:
+        raise AssertionError("nothing is to be compared")
+
+    monkeypatch.setattr("ctclip.features.study.compare_features", compared)
+    (tmp_path / "file").write_text("mine")
+    for folder in ("in/below", "out"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "below" / "results").symlink_to(tmp_path / "out")
+    command = ["features", str(tmp_path / "in"), "--output", str(tmp_path / output), "--encoder", "random"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2, result.output
+    assert result.output.endswith(message)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_picture_that_is_too_small_is_named(tmp_path: Path) -> None:
     for name, side in (("a.png", 64), ("b.png", 31)):
         (tmp_path / "in").mkdir(exist_ok=True)
