@@ -91,7 +91,7 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
     Args:
         data: the folder.
         names: each the name of a folder in it, the start of one ("Kodak24" finds "Kodak24_500x500"), or a path,
-            which is absolute or has a separator ("./Kodak24").
+            which is absolute, has a separator ("./Kodak24") or is "." or "..". Only a path finds a hidden folder.
         real: look for pairs of noisy and clean images.
 
     Returns:
@@ -109,7 +109,7 @@ def find_sets(data: Path, names: Sequence[str], *, real: bool = False) -> tuple[
             where = f"; get it at {SOURCES[name]}" if name in SOURCES else ""
             missing.append(f"{name}: no folder of that name in {data}{where}")
             continue
-        found.append(_pairs(folder) if real else ImageSet(folder.name, tuple(image_files(folder))))
+        found.append(_pairs(folder) if real else ImageSet(_name(folder), tuple(image_files(folder))))
     return found, missing
 
 
@@ -206,12 +206,18 @@ def _is_stack(image: Any) -> bool:
 
 
 def _folder(data: Path, name: str) -> Path | None:
-    if Path(name).is_absolute() or any(separator in name for separator in (os.sep, os.altsep) if separator):
+    has_separator = any(separator in name for separator in (os.sep, os.altsep) if separator)
+    if has_separator or Path(name).is_absolute() or name in (os.curdir, os.pardir):
         return Path(name) if Path(name).is_dir() else None
-    folders = sorted(path for path in data.iterdir() if path.is_dir())
+    folders = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
     exact = [path for path in folders if path.name.lower() == name.lower()]
     longer = [path for path in folders if path.name.lower().startswith(name.lower())]
     return next(iter(exact + longer), None)
+
+
+def _name(folder: Path) -> str:
+    """That of "." too."""
+    return Path(os.path.abspath(folder)).name
 
 
 def _pairs(folder: Path) -> ImageSet:
@@ -227,7 +233,7 @@ def _pairs(folder: Path) -> ImageSet:
         names = ", ".join(path.relative_to(folder).as_posix() for path in alone[:SHOWN])
         more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
         logger.warning("%s: left out, without a partner of their own: %s%s", folder.name, names, more)
-    return ImageSet(folder.name, tuple(clean for _, clean in pairs), tuple(noisy for noisy, _ in pairs))
+    return ImageSet(_name(folder), tuple(clean for _, clean in pairs), tuple(noisy for noisy, _ in pairs))
 
 
 def _partners(by_key: dict[str, Path]) -> dict[Path, Path]:

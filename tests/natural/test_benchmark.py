@@ -318,6 +318,24 @@ def test_a_name_is_that_of_a_folder_in_the_data_and_not_of_one_here(
     assert [line.split(":")[0] for line in missing] == ["Elsewhere", "no/where"]
 
 
+def test_the_current_folder_and_the_one_above_are_paths_and_hidden_folders_are_no_sets(
+    images: Path, tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".cache", "..odd"):
+        _save(picture[:16, :16], images / name / "hidden.png")
+    for name in ("x_noisy.png", "x_gt.png"):
+        _save(picture[:16, :16], tmp_path / "above" / "here" / name)
+    monkeypatch.chdir(tmp_path / "above" / "here")
+    for real in (False, True):
+        found, missing = find_sets(images, [".", "..", "./"], real=real)
+        assert [each.name for each in found] == ["here", "above", "here"]
+        assert {path.name for each in found for path in each.noisy or each.clean} >= {"x_noisy.png"}
+        assert missing == []
+    found, missing = find_sets(images, [".cache", ".c", "..o", str(images / ".cache")])
+    assert [path.name for each in found for path in each.clean] == ["hidden.png"]
+    assert [line.split(":")[0] for line in missing] == [".cache", ".c", "..o"]
+
+
 def test_spread_takes_evenly(images: Path) -> None:
     many = ImageSet("many", tuple(Path(str(index)) for index in range(11)))
     assert [path.name for path in many.spread(3).clean] == ["0", "5", "10"]
