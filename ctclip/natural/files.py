@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from ctclip.atomic import atomic_path
 from ctclip.data.images import IMAGE_SUFFIXES, is_image
 from ctclip.errors import ConfigError, DataError
+from ctclip.files import require_new_file
 from ctclip.natural.methods import RGB_CHANNELS, ImageMethod
 from ctclip.natural.sets import DEEP_MODES, read_image
 
@@ -25,7 +27,8 @@ def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[t
         overwrite: replace earlier results.
 
     Raises:
-        ConfigError: when the target is the source or lies inside it, exists, or is of the wrong kind.
+        ConfigError: when the target lies inside the source or is of the wrong kind, and as
+            :func:`~ctclip.files.require_new_file`.
         DataError: when there is no source.
     """
     if not source.exists():
@@ -37,25 +40,14 @@ def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[t
         raise ConfigError(f"the input is a folder, so the output must be one too, found {target.name}")
     else:
         jobs = [(path, target / path.name) for path in sorted(source.iterdir()) if path.is_file() and is_image(path)]
-    destination = target.resolve()
-    onto_itself = any(final.resolve() == path.resolve() for path, final in jobs)
-    if onto_itself or (source.is_dir() and destination.is_relative_to(source.resolve())):
+    if source.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
-    for _, final in jobs:
-        _require_place(final)
-    taken = [final for _, final in jobs if final.exists()]
-    if taken and not overwrite:
-        raise ConfigError(f"{taken[0]} exists; give --overwrite to replace it")
+    if target.is_file() and not is_image(target):
+        raise ConfigError("the output is a file, expected a folder")
+    another = "folder" if source.is_dir() else "file"
+    for path, final in jobs:
+        require_new_file(path, final, overwrite=overwrite, another=another)
     return jobs
-
-
-def _require_place(final: Path) -> None:
-    """Where a file can be written, once the folders above it are made."""
-    above = next(each for each in final.parents if each.exists())
-    if not above.is_dir():
-        raise ConfigError(f"the output {above} is a file, expected a folder; choose another")
-    if final.is_dir():
-        raise ConfigError(f"the output {final} is a folder, expected a file; move it away")
 
 
 def _require_known_format(target: Path) -> None:

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 from monai.utils.enums import TransformBackends
 
 from ctclip.errors import ConfigError
+from ctclip.files import require_new_file
 from ctclip.natural.files import write_like
 from ctclip.natural.methods import RGB_CHANNELS
 from ctclip.natural.sets import read_image
@@ -74,8 +75,7 @@ class SavePhotographd(MapTransform):
         target = self.folder / source.relative_to(self.root)
         if self.folder.resolve().is_relative_to(self.root.resolve()):
             raise ConfigError("the output lies inside the input, which is never modified; choose another output_dir")
-        if target.exists() and not self.overwrite:
-            raise ConfigError(f"{target} exists; give --overwrite True to replace it")
+        require_new_file(source, target, overwrite=self.overwrite, another="output_dir", option="--overwrite True")
         for key in self.key_iterator(dict(data)):
             image = torch.as_tensor(data[key]).detach().cpu().float().numpy()
             write_like(source, target, np.clip(np.moveaxis(image, 0, -1), 0, 1))

@@ -728,15 +728,20 @@ def test_where_photographs_go_and_where_they_must_not(tmp_path: Path) -> None:
     assert image_jobs(source / "b.png", out) == [(source / "b.png", out / "b.png")]
     assert image_jobs(source / "b.png", out / "c.png") == [(source / "b.png", out / "c.png")]
     (tmp_path / "link").symlink_to(source)
-    for given, target in (
-        (source, source),
-        (source, source / "out"),
-        (source / "b.png", source / "b.png"),
-        (source / "b.png", source),
-        (source / "b.png", tmp_path / "link"),
-        (tmp_path / "link" / "b.png", source / "b.png"),
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.jpg").symlink_to(source / "a.jpg")
+    inside, itself = "the output lies inside the input", "the output is the input"
+    for given, target, message in (
+        (source, source, inside),
+        (source, source / "out", inside),
+        (source, tmp_path / "link" / "out", inside),
+        (source / "b.png", source / "b.png", itself),
+        (source / "b.png", source, itself),
+        (source / "b.png", tmp_path / "link", itself),
+        (tmp_path / "link" / "b.png", source / "b.png", itself),
+        (source, tmp_path / "other", itself),
     ):
-        with pytest.raises(ConfigError, match="inside the input, which is never modified"):
+        with pytest.raises(ConfigError, match=f"{message}, which is never modified"):
             image_jobs(given, target, overwrite=True)
     with pytest.raises(ConfigError, match="so the output must be one too"):
         image_jobs(source, tmp_path / "c.png")
@@ -747,13 +752,13 @@ def test_what_cannot_become_a_file_is_refused_before_anything_is_denoised(tmp_pa
     source.mkdir()
     Image.new("L", (4, 3)).save(source / "a.png")
     (tmp_path / "notes").write_text("a file")
-    for given, target in (
-        (source, "notes"),
-        (source / "a.png", "notes"),
-        (source, "notes/below/it"),
-        (source / "a.png", "notes/b.png"),
+    for given, target, message in (
+        (source, "notes", "the output is a file, expected a folder"),
+        (source / "a.png", "notes", "the output is a file, expected a folder"),
+        (source, "notes/below/it", "the output lies below a file, expected a folder"),
+        (source / "a.png", "notes/b.png", "the output lies below a file, expected a folder"),
     ):
-        with pytest.raises(ConfigError, match=r"notes is a file, expected a folder"):
+        with pytest.raises(ConfigError, match=message):
             image_jobs(given, tmp_path / target, overwrite=True)
     (tmp_path / "out" / "a.png").mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"a\.png is a folder, expected a file"):

@@ -57,6 +57,21 @@ def test_nothing_is_replaced_unless_asked_for(sources: Path, tmp_path: Path) -> 
     assert np.asarray(Image.open(tmp_path / "out" / "a.png")).min() == 255
 
 
+def test_what_cannot_become_a_file_is_refused(sources: Path, tmp_path: Path) -> None:
+    data = {"source": str(sources / "a.png"), "pred": np.zeros((1, 2, 3), np.float32)}
+    (tmp_path / "notes").write_text("a file")
+    (tmp_path / "out" / "a.png").mkdir(parents=True)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "a.png").symlink_to(sources / "a.png")
+    for folder, message in (
+        ("notes", "the output lies below a file"),
+        ("out", r"a\.png is a folder, expected a file"),
+        ("linked", "the output is the input, which is never modified; choose another output_dir"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            SavePhotographd("pred", "source", str(sources), str(tmp_path / folder), overwrite=True)(data)
+
+
 @pytest.mark.parametrize("inside", [".", "out"])
 def test_the_input_is_never_written_to(sources: Path, inside: str) -> None:
     save = SavePhotographd("pred", "source", str(sources), str(sources / inside), overwrite=True)
