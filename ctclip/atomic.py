@@ -103,13 +103,15 @@ def clean_up(finals: Sequence[Path], *, wait_s: float) -> None:
         wait_s: how long to wait for the processes to end; what another run is writing stays.
     """
     deadline = time.monotonic() + wait_s
-    for final in finals:
-        put_back(final)
-    left = list(finals)
-    while left := [final for final in left if any(_hidden(final, PARTIAL_PREFIX))]:
-        for final in left:
-            with held(final.parent):
-                _remove_abandoned(final)
+    quiet = 0
+    # Killing takes a moment, in which a process may begin one more folder: nothing may be there twice in a row.
+    while finals and quiet < 2:
+        for final in finals:
+            put_back(final)
+            if final.parent.is_dir():
+                with held(final.parent):
+                    _remove_abandoned(final)
+        quiet = 0 if any(any(_hidden(final, PARTIAL_PREFIX)) for final in finals) else quiet + 1
         if time.monotonic() > deadline:
             return
         time.sleep(POLL_S)
@@ -149,8 +151,11 @@ def require_replaceable(folder: Path, own_names: Collection[str]) -> None:
     """Refuse to replace a folder that holds more than an earlier result.
 
     Raises:
-        ConfigError: when it holds anything but files of these names, which may be patterns, and of the system.
+        ConfigError: when it is a file, or holds anything but files of these names, which may be patterns, and of the
+            system.
     """
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file, expected a folder; move it away or choose another")
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     names = [name for name in names if not is_of_the_system(name)]
     others = sum(not any(fnmatchcase(name, own) for own in own_names) for name in names)

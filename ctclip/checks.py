@@ -10,10 +10,12 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
+from ctclip.settings import is_range_of_counts
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -156,18 +158,8 @@ def _require_size(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be a finite number above 0, found {value!r}; give --{name}")
 
 
-def is_range_of_counts(value: object) -> TypeGuard[Sequence[int]]:
-    """Whether these are two whole numbers of at least 0 in ascending order."""
-    return (
-        isinstance(value, list | tuple)
-        and len(value) == 2
-        and all(isinstance(each, int) and not isinstance(each, bool) for each in value)
-        and 0 <= value[0] <= value[1]
-    )
-
-
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def require_batch_size(batch_size: object) -> None:

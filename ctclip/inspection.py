@@ -156,7 +156,8 @@ def _mixtures(headers: Sequence[pydicom.Dataset]) -> tuple[str, ...]:
     """What should be one in a series and is not, in the slices that were read; the table shows that of the middle."""
     found = []
     for keyword in ("ConvolutionKernel", "KVP", "SliceThickness"):
-        values = sorted({texts_of(header, keyword) for header in headers})
+        number = keyword != "ConvolutionKernel"  # 5 and 5.0 are one
+        values = {float_of(header, keyword) if number else texts_of(header, keyword) for header in headers}
         if len(values) > 1:
             found.append(f"{len(values)} values of {keyword} in one series")
     return tuple(found)

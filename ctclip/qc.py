@@ -15,7 +15,7 @@ from ctclip.dicom.lenient import floats_of
 from ctclip.dicom.uids import is_uid
 from ctclip.errors import ConfigError
 from ctclip.metrics.edges import BORDERS_HU_PER_PX, border_slopes
-from ctclip.metrics.nps import MAX_SD_RATIO, RadialNPS, tissue_nps, uniform_tissue
+from ctclip.metrics.nps import RadialNPS, tissue_nps, uniform_tissue
 from ctclip.metrics.residual import residual_structure_without_reference
 from ctclip.metrics.tissue import REACH_PX, TISSUES_HU, TissueChange, tissue_changes
 from ctclip.report.content import Curve
@@ -39,8 +39,8 @@ skull by 30 times, lungs and fat of real scans by at most 2.5."""
 SQUARE_WITHIN_MM = 1e-3
 """Largest difference of row and column spacing of square pixels."""
 
-SOFT_TISSUE = "soft tissue"
-"""Its name in :data:`~ctclip.metrics.tissue.TISSUES_HU`."""
+SOFT_TISSUE_BEFORE = f"soft tissue {BEFORE}"
+"""What the noise of soft tissue, of :data:`~ctclip.metrics.tissue.TISSUES_HU`, is called in a row."""
 
 Row = dict[str, float]
 
@@ -60,7 +60,7 @@ class QualityControl:
         self._rows: dict[int, Row] = {}
         self._pictures: list[QCSlice] = []
         self._pixel_mm = float("nan")
-        self._regions: list[tuple[np.ndarray, np.ndarray]] = []
+        self._regions: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def add(self, ct: CTSlice, stored: np.ndarray) -> None:
         """Take the next slice of the series; most are only counted.
@@ -78,7 +78,7 @@ class QualityControl:
         valid = ~ndimage.maximum_filter(ct.padding, REACH_PX)
         pixel_mm = _pixel_mm(ct)
         self._rows[index + 1] = _measure(before_hu, after_hu, valid, pixel_mm)
-        self._keep_regions(before_hu, after_hu, valid, pixel_mm)
+        self._keep_regions(index + 1, before_hu, after_hu, valid, pixel_mm)
         if index in self._shown:
             self._pictures.append(QCSlice(index + 1, before_hu, after_hu))
 
@@ -108,22 +108,25 @@ class QualityControl:
                 path.write_text(text, encoding="utf-8")
         return report.summary
 
-    def _keep_regions(self, before_hu: np.ndarray, after_hu: np.ndarray, valid: np.ndarray, pixel_mm: float) -> None:
+    def _keep_regions(
+        self, number: int, before_hu: np.ndarray, after_hu: np.ndarray, valid: np.ndarray, pixel_mm: float
+    ) -> None:
         """Spectra of different pixels cannot be averaged: the first slice decides."""
         if np.isnan(self._pixel_mm):
             self._pixel_mm = pixel_mm
         if pixel_mm == self._pixel_mm:
-            self._regions.append(uniform_tissue(before_hu, after_hu, valid))
+            self._regions[number] = uniform_tissue(before_hu, after_hu, valid)
 
     def _spectra(self) -> dict[str, RadialNPS]:
-        if not self._regions:
+        # A slice without soft tissue finds "noise" in structure, which would outweigh the spectra of all others.
+        most_hu = MAX_OVER_SOFT_TISSUE * self._median(SOFT_TISSUE_BEFORE)
+        regions = [each for number, each in self._regions.items() if self._rows[number][SOFT_TISSUE_BEFORE] <= most_hu]
+        if not regions:
             return {}
-        before, after = (np.concatenate(part) for part in zip(*self._regions, strict=True))
-        # A slice without soft tissue may find "noise" in structure, which would outweigh the spectra of all others.
-        noise = before.std(axis=(1, 2)) <= MAX_SD_RATIO * self._median(f"{SOFT_TISSUE} {BEFORE}")
-        if noise.sum() < MIN_REGIONS:
+        before, after = (np.concatenate(part) for part in zip(*regions, strict=True))
+        if len(before) < MIN_REGIONS:
             return {}
-        return {label: tissue_nps(each[noise], self._pixel_mm) for label, each in ((BEFORE, before), (AFTER, after))}
+        return {label: tissue_nps(each, self._pixel_mm) for label, each in ((BEFORE, before), (AFTER, after))}
 
     def _summary(self, spectra: Mapping[str, RadialNPS]) -> QCSummary:
         structures = {n: row["structure"] for n, row in self._rows.items() if np.isfinite(row["structure"])}
@@ -147,7 +150,7 @@ class QualityControl:
     def _noise(self, tissue: str) -> tuple[float, float]:
         """SD before and after; NaN where it is the structure of the tissue."""
         before, after = self._median(f"{tissue} {BEFORE}"), self._median(f"{tissue} {AFTER}")
-        structure = before > MAX_OVER_SOFT_TISSUE * self._median(f"{SOFT_TISSUE} {BEFORE}")
+        structure = before > MAX_OVER_SOFT_TISSUE * self._median(SOFT_TISSUE_BEFORE)
         return (float("nan"), float("nan")) if structure else (before, after)
 
     def _known(self, name: str) -> list[float]:

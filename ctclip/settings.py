@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TypeGuard
@@ -68,6 +69,13 @@ def require_backend(backend: str) -> None:
     """Refuse what runs no network."""
     if backend not in BACKENDS:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, found {backend!r}")
+
+
+def is_range_of_counts(value: object) -> TypeGuard[Sequence[int]]:
+    """Whether these are two whole numbers of at least 0 in ascending order."""
+    return (
+        isinstance(value, list | tuple) and len(value) == 2 and all(map(is_whole, value)) and 0 <= value[0] <= value[1]
+    )
 
 
 def is_whole(number: object) -> TypeGuard[int]:

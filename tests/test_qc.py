@@ -133,6 +133,16 @@ def test_structure_is_not_called_noise(tmp_path: Path, noisy_hu: np.ndarray) -> 
     assert found.tissues["soft tissue"].noise_before_hu == pytest.approx(SD_HU, rel=0.15)
 
 
+def test_the_spectrum_is_that_of_all_slices_however_much_noise_they_have(tmp_path: Path) -> None:
+    """The tube current follows the body, and the noise goes from a half to one and a half of its median."""
+    sds_hu = np.linspace(0.5, 1.5, 6)[:, None, None] * SD_HU
+    before = np.full((6, 128, 128), 40.0) + np.random.default_rng(0).normal(0, 1, (6, 128, 128)) * sds_hu
+    run(tmp_path, before.astype(np.float32), before.astype(np.float32))
+    nps = data(tmp_path)["nps_hu2_mm2"]["before"]
+    high = np.mean(nps["nps_hu2_mm2"][4:])
+    assert high == pytest.approx(float(np.mean(sds_hu**2)) * PIXEL_MM**2, rel=0.1)
+
+
 def test_an_erased_organ_border_gives_the_warning(tmp_path: Path, clean_hu: np.ndarray, noisy_hu: np.ndarray) -> None:
     erased = clean_hu.copy()
     liver = (slice(None), slice(120, 250), slice(70, 190))

@@ -29,7 +29,7 @@ def inspect(
         from ctclip.errors import DataError
         from ctclip.inspection import inspect_series, inspection_report
 
-        if is_volume(source) and not source.is_dir():
+        if is_volume(source) and source.is_file():
             raise DataError("the input is a volume; inspect reads DICOM, 'ctclip denoise' takes the volume as it is")
         console = plain_console(stderr=True, quiet=as_json)
         with opened_export(source) as found:

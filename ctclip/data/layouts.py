@@ -32,8 +32,6 @@ LIST_SUFFIXES = (".json", ".csv")
 OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 """What spreadsheets put between columns instead of commas, by language."""
 
-COLUMNS_SHOWN = 8
-
 EXPECTED = (
     "expected quarter_* beside full_* (mayo2016), 'Low Dose Images' beside 'Full Dose Images' (tcia), or a JSON or CSV "
     "file whose entries have low and full (pairs)"
@@ -205,12 +203,11 @@ def _lines_of_csv(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _wrong_header(columns: list[str], folder: Path) -> str:
-    """What is wrong, with the columns' names unless they may be paths, which may name patients."""
+    """What is wrong, without what stands there: a list without names of columns begins with those of patients."""
     for mark, name in OTHER_SEPARATORS.items():
         if any(mark in column for column in columns):
             return f"found columns separated by {name}, expected low and full; separate them by commas"
     if any(set("/\\.") & set(column) or (column and os.path.exists(folder / column)) for column in columns):
         return "found paths in its first line, expected names of columns; begin with the line low,full"
-    more = ", ..." if len(columns) > COLUMNS_SHOWN else ""
-    found = ", ".join(repr(column) for column in columns[:COLUMNS_SHOWN])
-    return f"found the columns {found}{more}, expected 'low' and 'full'; rename them in the first line"
+    lacking = " or ".join(repr(name) for name in ("low", "full") if name not in columns)
+    return f"none of its {len(columns)} columns is called {lacking}; name them in the first line, as in low,full"

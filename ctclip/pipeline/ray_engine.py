@@ -178,8 +178,7 @@ def _results(
             # Ray ends a worker that nobody refers to: a series whose node was lost may be waiting for its place.
             del worker
     except BaseException:
-        with suppress(ray.exceptions.RayError):
-            _end_workers(ray, running.values())
+        _end_workers(ray, running.values())
         remove_empty(missing)
         raise
 
@@ -187,10 +186,17 @@ def _results(
 def _end_workers(ray: Any, running: Collection[tuple[Series, int, Any, Any]]) -> None:
     """Kill the workers that are at work and remove what they have half written."""
     folders = [folder for _, _, _, folder in running]
-    known, _ = ray.wait(folders, num_returns=len(folders), timeout=0) if folders else ([], [])
-    finals = [Path(final) for final in ray.get(known) if final]
+    known: list[Any] = []
+    with suppress(ray.exceptions.RayError):
+        known, _ = ray.wait(folders, num_returns=len(folders), timeout=0) if folders else ([], [])
+    finals = []
+    for folder in known:
+        with suppress(ray.exceptions.RayError):  # that worker died before it could tell
+            final = ray.get(folder)
+            finals += [Path(final)] if final else []
     for _, _, worker, _ in running:
-        ray.kill(worker)
+        with suppress(ray.exceptions.RayError):
+            ray.kill(worker)
     clean_up(finals, wait_s=ENDING_S)
 
 

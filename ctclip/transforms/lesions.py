@@ -12,7 +12,7 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
-from ctclip.checks import is_range_of_counts
+from ctclip.settings import is_range_of_counts
 from ctclip.transforms.noise import Range, require_range
 
 EDGE_PX = 1.5

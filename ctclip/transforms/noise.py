@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
-from numbers import Real
-from typing import TypeGuard
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +35,8 @@ def require_range(
     Raises:
         ValueError: with what was expected.
     """
-    if _is_range(ends) and above < ends[0] and least <= ends[0] <= ends[1] <= most:
+    numbers = _numbers(ends)
+    if numbers and above < numbers[0] and least <= numbers[0] <= numbers[1] <= most:
         return
     lower = f"{above:g} < lower" if above > -math.inf else f"{least:g} <= lower" if least > -math.inf else "lower"
     upper = f"upper <= {most:g}" if most < math.inf else "upper"
@@ -44,13 +44,16 @@ def require_range(
     raise ValueError(f"{name} needs {lower} <= {upper}, found {found!r}")
 
 
-def _is_range(ends: object) -> TypeGuard[Sequence[float]]:
-    return (
-        isinstance(ends, Sequence)
-        and not isinstance(ends, str)
-        and len(ends) == 2
-        and all(isinstance(end, Real) and math.isfinite(end) for end in ends)
-    )
+def _numbers(ends: Any) -> tuple[float, float] | None:
+    """Both ends, from any pair of finite numbers, such as an array; ``None`` for what is none."""
+    try:
+        low, high = ends
+        if isinstance(low, str) or isinstance(high, str):
+            return None
+        low, high = float(low), float(high)
+    except (TypeError, ValueError):
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 class RandNoise(RandomizableTransform):

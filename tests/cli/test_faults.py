@@ -167,6 +167,28 @@ def test_what_killed_workers_leave_is_removed_as_soon_as_they_have_ended(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([final.name, running.name, foreign.name])
 
 
+def test_what_a_dying_worker_begins_is_removed_too(tmp_path: Path) -> None:
+    final = tmp_path / "2.25.1"
+    begun, earlier = tmp_path / f"{PARTIAL_PREFIX}01234567-2.25.1", tmp_path / f"{REPLACED_PREFIX}01234567-2.25.1"
+
+    def die() -> None:  # between two steps of replacing an earlier result
+        begun.mkdir()
+        earlier.mkdir()
+
+    timer = threading.Timer(0.05, die)
+    timer.start()
+    clean_up([final], wait_s=5.0)
+    timer.join()
+    assert [path.name for path in tmp_path.iterdir()] == ["2.25.1"], "the earlier result has its name back"
+
+
+def test_a_file_in_the_place_of_a_result_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "series").write_text("notes")
+    with pytest.raises(ConfigError, match="series is a file, expected a folder"):
+        _write(tmp_path / "series", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("series", "notes")]
+
+
 def test_strict_writes_nothing_when_one_slice_is_bad(export: Path, tiny_model: Path, tmp_path: Path) -> None:
     _cut_off(export / "second" / "0002.dcm")
     result = _run("denoise", export, tmp_path / "out", "--strict", "--model", tiny_model)

@@ -96,9 +96,20 @@ def test_where_there_is_no_series_there_is_no_table(tmp_path: Path) -> None:
     result = _run(tmp_path)
     assert result.exit_code == 1
     assert result.output.split("\n")[-3:] == ["no CT series", "skipped 1 files: not DICOM", ""]
+    assert "does not exist" in _run(tmp_path / "scan.nii.gz").output
+    (tmp_path / "scan.nii.gz").write_bytes(b"")
     result = _run(tmp_path / "scan.nii.gz")
     assert result.exit_code == 1
     assert "inspect reads DICOM" in result.output
+
+
+def test_one_thickness_in_two_spellings_is_no_mixture(tmp_path: Path) -> None:
+    for index, slice_hu in enumerate(low_dose(body_phantom_hu(2, 64), 30)):
+        pixels = np.rint(slice_hu + 1024).astype(np.int16)
+        thickness, kv = (("5", "120"), ("5.000", "120.0"))[index]
+        write(fake_slice(5 * index, index + 1, pixels=pixels, SliceThickness=thickness, KVP=kv), tmp_path / f"{index}")
+    (facts,) = json.loads(_run(tmp_path, "--json").output)["series"]
+    assert not [each for each in facts["warnings"] if "in one series" in each]
 
 
 @pytest.mark.parametrize(("cutoff", "expected"), [(0.18, 0.61), (0.22, 0.47), (0.32, 0.20)])

@@ -26,7 +26,7 @@ from ctclip.atomic import PARTIAL_PREFIX
 from ctclip.cli.main import app
 from ctclip.dicom import Series, scan
 from ctclip.errors import ConfigError
-from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
+from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, ray_engine
 from ctclip.pipeline import series as pipeline_series
 from ctclip.pipeline.ray_engine import (
     RETRIES,
@@ -218,6 +218,28 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done_and_leaves_nothing_else(
     assert "***" not in errors, "Ray's stack trace"
     assert [path for path in out.iterdir() if path.name.startswith(".")] == [foreign]
     assert {len(list(path.iterdir())) for path in out.glob("2.25.*")} == {2}
+
+
+def test_a_dead_worker_does_not_keep_the_others_from_being_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class RayError(Exception):
+        pass
+
+    def get(folder: Path) -> Path:
+        if folder.name == "dead":
+            raise RayError
+        return folder
+
+    killed: list[str] = []
+    cleaned: list[Path] = []
+    ray = SimpleNamespace(
+        exceptions=SimpleNamespace(RayError=RayError), wait=lambda all_, **_: (all_, []), get=get, kill=killed.append
+    )
+    monkeypatch.setattr(ray_engine, "clean_up", lambda finals, wait_s: cleaned.extend(finals))
+    ray_engine._end_workers(ray, [(None, 0, "one", tmp_path / "dead"), (None, 0, "two", tmp_path / "2.25.1")])
+    assert killed == ["one", "two"]
+    assert cleaned == [tmp_path / "2.25.1"]
 
 
 def test_without_the_package_it_is_one_line(

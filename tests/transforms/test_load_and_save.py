@@ -171,14 +171,18 @@ def test_the_axis_along_the_body_is_the_last_and_saved_in_its_place(tmp_path: Pa
 def test_a_body_is_required(tmp_path: Path) -> None:
     volume = torch.full((1, 4, 4, 3), -1000.0)
     with pytest.raises(
-        DataError, match="^a volume holds no body: its highest value is -1000 HU, expected some above -5"
+        DataError, match="^a volume holds no body: 0 % of it lie above -500 HU, expected at least 1 %; leave it out"
     ):
         RequireBodyd("image")({"image": volume})
     folder = tmp_path / "series"
     write_ct_series(folder, np.full((3, 32, 32), -990, dtype=np.float32))
     loaded = LoadImageCTd("image")({"image": sorted(str(path) for path in folder.iterdir())})
-    with pytest.raises(DataError, match=r"^series/0001.dcm holds no body: its highest value is -990 HU"):
+    with pytest.raises(DataError, match=r"^series/0001.dcm holds no body: 0 % of it lie above -500 HU"):
         RequireBodyd("image")(loaded)
-    volume[0, 0, 0, 0] = -499
+    volume = torch.full((1, 10, 10, 2), -1000.0)
+    volume[0, 0, 0, 0] = 100  # a bright pixel, which an average hides
+    with pytest.raises(DataError, match=r"0\.5 % of it"):
+        RequireBodyd("image")({"image": volume})
+    volume[0, 0, :2] = -499
     assert RequireBodyd("image")({"image": volume})["image"] is volume
     assert RequireBodyd("image", above_hu=-1001)(loaded)["image"] is loaded["image"]

@@ -168,6 +168,12 @@ def test_ranges_that_are_empty_or_out_of_bounds_are_refused(kind: Any, name: str
         kind(**{name: ends})
 
 
+@pytest.mark.parametrize("ends", [np.array([10.0, 20.0]), torch.tensor([10.0, 20.0]), [np.float32(10), 20]])
+def test_ranges_may_be_arrays(ends: Any) -> None:
+    noisy = RandWhiteNoise(sd=ends).set_random_state(0)(torch.zeros(1, 128, 128))
+    assert 9 < float(noisy.std()) < 21
+
+
 def test_levels_at_which_there_is_no_such_noise_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^sigma_s must be above 0, found \(0, 0.1\); for read-out noise alone use"):
         RandPoissonGaussianNoise(sigma_s=(0, 0.1))
