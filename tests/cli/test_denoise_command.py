@@ -340,7 +340,7 @@ def test_options_that_contradict_each_other_are_refused(export: Path, tmp_path: 
 def test_a_series_does_not_become_a_volume(export: Path, tmp_path: Path) -> None:
     result = _run("denoise", export, tmp_path / "out.nii.gz")
     assert result.exit_code == 2
-    assert "so the output is a folder of series, found out.nii.gz" in result.output
+    assert "the output is a folder here, found out.nii.gz" in result.output
     assert not (tmp_path / "out.nii.gz").exists()
 
 
