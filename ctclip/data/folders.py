@@ -34,7 +34,9 @@ def require_folders(source: Path, target: Path, *, qc: Path | None = None, repor
     if target.is_file():
         raise ConfigError("the output is a file, expected a folder")
     if is_volume(target) and not target.is_dir():
-        raise ConfigError(f"the output is a folder here, found {target.name}; a volume is written only where the input is one")
+        raise ConfigError(
+            f"the output is a folder here, found {target.name}; a volume is written only where the input is one"
+        )
     if qc is not None and qc.is_file():
         raise ConfigError("--qc is a file, expected a folder for quality reports")
     if report is not None and (report.is_dir() or _real(report) in _with_above(target, qc)):
