@@ -350,7 +350,7 @@ def test_a_training_volume_of_air_is_named(
     with pytest.raises(SystemExit) as ended:
         workflow.parser.get_parsed_content("train#dataset")
     assert str(ended.value) == (
-        "ctclip: air.nii.gz holds no body: its highest value is -500 HU, expected some above -500 HU; leave it out of "
+        "ctclip: air.nii.gz holds no body: 0 % of it lie above -500 HU, expected at least 1 %; leave it out of "
         "the training data"
     )
     output = capsys.readouterr()
