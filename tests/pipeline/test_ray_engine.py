@@ -179,7 +179,7 @@ def test_a_cluster_of_its_own_says_nothing_and_learns_nothing(export: Path, tmp_
     assert len(derived) == 1
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("told", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_run_that_is_told_to_end_keeps_what_is_done_and_leaves_nothing_else(
     export: Path, tiny_model: Path, tmp_path: Path, told: signal.Signals
 ) -> None:
