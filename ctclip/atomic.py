@@ -104,7 +104,7 @@ def clean_up(finals: Sequence[Path], *, wait_s: float) -> None:
     """
     deadline = time.monotonic() + wait_s
     quiet = 0
-    # Killing takes a moment, in which a process may begin one more folder: nothing may be there twice in a row.
+    # Killing takes a moment, in which a process may begin one more folder: two looks in a row must find nothing.
     while finals and quiet < 2:
         for final in finals:
             put_back(final)

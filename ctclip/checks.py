@@ -10,12 +10,11 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
-from ctclip.settings import is_range_of_counts
+from ctclip.settings import is_number, is_range_of_counts
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -122,7 +121,7 @@ def require_training_plan(
         _require_count(name, value, least=0)
     for name, size in {"learning_rate": learning_rate, "max_gradient_norm": max_gradient_norm}.items():
         _require_size(name, size)
-    if not _is_number(augmentation_gamma) or not 0 <= augmentation_gamma < math.inf:
+    if not is_number(augmentation_gamma) or not 0 <= augmentation_gamma < math.inf:
         raise ConfigError(
             f"augmentation_gamma must be a finite number of at least 0, found {augmentation_gamma!r}; give "
             "--augmentation_gamma"
@@ -137,7 +136,7 @@ def require_training_plan(
             "settings, such as --noise#prob 1, or its class with --noise#_target_"
         )
     for name, share in shares.items():
-        if not _is_number(share) or not 0 <= share <= 1:
+        if not is_number(share) or not 0 <= share <= 1:
             raise ConfigError(f"{name} must be a number from 0 to 1, found {share!r}; give --{name}")
     if not isinstance(resume, bool):  # any text would count as true
         raise ConfigError(f"resume must be True or False, found {resume!r}; give --resume True, or leave it out")
@@ -154,12 +153,8 @@ def _require_count(name: str, value: object, *, least: int) -> None:
 
 
 def _require_size(name: str, value: object) -> None:
-    if not _is_number(value) or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise ConfigError(f"{name} must be a finite number above 0, found {value!r}; give --{name}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def require_batch_size(batch_size: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeGuard
 
@@ -76,6 +76,11 @@ def is_range_of_counts(value: object) -> TypeGuard[Sequence[int]]:
     return (
         isinstance(value, list | tuple) and len(value) == 2 and all(map(is_whole, value)) and 0 <= value[0] <= value[1]
     )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number, of Python or NumPy; neither True nor False is one."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_whole(number: object) -> TypeGuard[int]:

@@ -124,14 +124,14 @@ def denoise(
         if not roi:
             _refuse(context, for_windows, "whole slices")
         spec = DenoiserSpec(
-            model or DEFAULT_MODEL,
-            encoder_weights,
-            device,
-            precision,
-            _batch(batch),
-            roi or None,
-            DEFAULT_OVERLAP if overlap is None else overlap,
-            backend,
+            model=model or DEFAULT_MODEL,
+            encoder_weights=encoder_weights,
+            device=device,
+            precision=precision,
+            batch_size=_batch(batch),
+            roi_size=roi or None,
+            overlap=DEFAULT_OVERLAP if overlap is None else overlap,
+            backend=backend,
         )
         if is_volume(source) and not source.is_dir():
             _refuse(context, for_series, "a volume")

@@ -39,13 +39,6 @@ GREY_FACTOR = 3**0.5
 
 IMPULSE_ROUNDS = 3
 
-ADAPTATION = 1
-"""Version of the adaptation. To be raised with every change of what comes out, be it in a constant of this module or
-in impulses, noise_level or stabilize: the benchmark keeps its cells under it and measures those of others again."""
-
-GREY_IN_COLOURS = 2
-"""The same for noisy images that are grey and stored in colours alone: they were taken for colours in the first one."""
-
 Denoise = Callable[[np.ndarray], np.ndarray]
 """(images, rows, columns, channels) in [0, 1] to the same."""
 
@@ -83,7 +76,7 @@ class AdaptiveDenoiser:
         """
         if measure_noise(images[0]) is None:
             return self.denoise(images)
-        grey = np.array([is_grey_in_colours(image) for image in images])
+        grey = np.array([_is_grey_in_colours(image) for image in images])
         if grey.any():
             results = np.empty(images.shape)
             results[grey] = self(images[grey][..., :1])
@@ -130,7 +123,7 @@ class AdaptiveDenoiser:
         return np.stack(results)
 
 
-def is_grey_in_colours(image: np.ndarray) -> bool:
+def _is_grey_in_colours(image: np.ndarray) -> bool:
     """Whether a colour image has the same value in all channels of every pixel."""
     return image.shape[-1] > 1 and np.array_equal(image, np.broadcast_to(image[..., :1], image.shape))
 

@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import groupby, zip_longest
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,19 +20,15 @@ from ctclip import __version__
 from ctclip.atomic import atomic_path
 from ctclip.errors import DataError
 from ctclip.metrics.image import SSIM_LEAST_PX
-from ctclip.natural import adaptive
 from ctclip.natural.methods import BM3D, MethodSpec, make_method
 from ctclip.natural.noise import SEED, Noise
 from ctclip.natural.noise_level import MIN_SIDE_PX
 from ctclip.natural.sets import ImageSet, read_image
 from ctclip.report.records import json_text, write_records
 
-PROTOCOL = 1
-"""Version of what is measured under synthetic noise; cells of another one are measured again."""
-
-REAL_PROTOCOL = 2
-"""The same for pairs of real noise. In the first one equal images had a PSNR of some 160 dB, and TIFF files of 16 bits
-in which 0 is white were not inverted."""
+PROTOCOL = 2
+"""Version of what is measured and of what the adaptation to the noise makes of an image (``adaptive`` and the modules
+that it uses). To be raised with every change of the figures: cells of another one are measured again."""
 
 SSIM_SIGMA_PX = 1.5
 """SD of SSIM's Gaussian weight (11 pixels), over the region where it lies inside the image."""
@@ -64,25 +59,12 @@ class Cell:
         return str(self.noise) if self.noise else REAL
 
     def key(self) -> str:
-        """What the result depends on: the weights, the settings, the adaptation and the content of every image."""
+        """What the result depends on: the protocol, the weights, the settings and the content of every image."""
         method = make_method(self.method)
-        protocol = PROTOCOL if self.noise else REAL_PROTOCOL
-        text = f"{protocol} {method.sha256} {method.description} {self.noise_name}"
-        if self.method.adapt and adaptive.ADAPTATION > 1:  # the first version had no name
-            text += f" {adaptive.ADAPTATION}"
-        if self.method.adapt and self._has_grey_in_colours():
-            text += f" grey in colours {adaptive.GREY_IN_COLOURS}"
-        digest = hashlib.sha256(text.encode())
+        digest = hashlib.sha256(f"{PROTOCOL} {method.sha256} {method.description} {self.noise_name}".encode())
         for path in (*self.images.clean, *self.images.noisy):
-            digest.update(_content_of(path))
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
-
-    def _has_grey_in_colours(self) -> bool:
-        """Whether a noisy image is of the kind that has an adaptation of its own; most noise differs by channel."""
-        if self.noise is None:
-            return any(_is_grey_in_colours(path, _content_of(path)) for path in self.images.noisy)
-        grey = (path for path in self.images.clean if _is_grey_in_colours(path, _content_of(path)))
-        return any(adaptive.is_grey_in_colours(self.noise.add_to(read_image(path))) for path in grey)
 
 
 @dataclass(frozen=True)
@@ -262,7 +244,6 @@ def write_results(results: Sequence[CellResult], cells: Sequence[Cell], folder: 
         "ctclip": __version__,
         "protocol": {
             "version": PROTOCOL,
-            "version_of_real_noise": REAL_PROTOCOL,
             "psnr": "range 1, values clipped to [0, 1]; rounded to 8 bits for real noise only",
             "ssim": f"Gaussian weight of {SSIM_SIGMA_PX} px, mean over channels",
             "noise": f"NumPy's legacy generator, seed {SEED} before every image",
@@ -306,15 +287,6 @@ def _pairs(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _require_equal(path: Path, clean: tuple[int, ...], noisy: tuple[int, ...]) -> None:
     if noisy != clean:
         raise DataError(f"{path.name} has {clean}, its noisy partner {noisy}; expected equal sizes")
-
-
-def _content_of(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
-
-
-@cache
-def _is_grey_in_colours(path: Path, content: bytes) -> bool:  # another content is another image
-    return adaptive.is_grey_in_colours(read_image(path))
 
 
 def _cached(cell: Cell, folder: Path) -> CellResult:

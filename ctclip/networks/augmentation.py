@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ctclip.errors import ConfigError
+from ctclip.settings import is_number
 
 
 class ProgressiveFeatureAugmentation(nn.Module):
@@ -26,7 +27,7 @@ class ProgressiveFeatureAugmentation(nn.Module):
 
     def __init__(self, gamma: float) -> None:
         super().__init__()
-        if not isinstance(gamma, int | float) or isinstance(gamma, bool) or not 0 <= gamma < math.inf:
+        if not is_number(gamma) or not 0 <= gamma < math.inf:
             raise ConfigError(f"augmentation_gamma must be a finite number of at least 0, found {gamma!r}")
         self.gamma = gamma
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ctclip.errors import ConfigError
-from ctclip.networks.config import DenoiserConfig, config_of_fields
+from ctclip.networks.config import DenoiserConfig, config_of_all_fields, config_of_fields
 from ctclip.networks.denoiser import DenseFeatureDenoiser
 from ctclip.networks.peers import PeerConfig, PeerDenoiser
 
@@ -39,7 +39,8 @@ def config_from_dict(values: dict[str, Any]) -> NetworkConfig:
     Raises:
         ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
     """
-    return PeerConfig.from_dict(values) if "architecture" in values else DenoiserConfig.from_dict(values)
+    is_peer = "architecture" in values
+    return config_of_all_fields(PeerConfig, values) if is_peer else config_of_all_fields(DenoiserConfig, values)
 
 
 def network_from_config(config: NetworkConfig) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ctclip.errors import ConfigError
 
@@ -118,27 +118,19 @@ class DenoiserConfig:
                 del values[name]
         return values
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> DenoiserConfig:
-        """Inverse of :meth:`to_dict`.
 
-        Raises:
-            ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
-        """
-        require_all_fields(cls, values)
-        return cls(**values)
-
-
-def require_all_fields(kind: type, values: Mapping[str, Any]) -> None:
-    """Refuse a description from a checkpoint unless it names every field of a config, and nothing else.
+def config_of_all_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """A config from a checkpoint's description, the inverse of its ``to_dict``.
 
     Raises:
-        ConfigError: with the unknown and the missing ones; :data:`LATER_FIELDS` may be missing.
+        ConfigError: for unknown or missing fields, so that a newer checkpoint is never half understood;
+            :data:`LATER_FIELDS` may be missing. Also for a value out of range.
     """
-    known = {field.name for field in fields(kind)}
+    known = {field.name for field in fields(cast("Any", kind))}
     unknown, missing = sorted(set(values) - known), sorted(known - set(LATER_FIELDS) - set(values))
     if unknown or missing:
         raise ConfigError(f"network config does not fit this version of ctclip: unknown {unknown}, missing {missing}")
+    return kind(**values)
 
 
 def config_of_fields(kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ctclip.errors import ConfigError
-from ctclip.networks.config import config_of_fields, require_all_fields, require_whole_numbers
+from ctclip.networks.config import config_of_fields, require_whole_numbers
 from ctclip.networks.denoiser import pad_to_multiple
 
 RESTORMER_MULTIPLE = 8
@@ -57,16 +57,6 @@ class PeerConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in a checkpoint."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> PeerConfig:
-        """Inverse of :meth:`to_dict`.
-
-        Raises:
-            ConfigError: for unknown or missing keys, so that a newer checkpoint is never half understood.
-        """
-        require_all_fields(cls, values)
-        return cls(**values)
 
 
 class DnCNN(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ctclip.errors import ConfigError
-from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, ProgressiveFeatureAugmentation
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, ProgressiveFeatureAugmentation, config_from_dict
 from ctclip.networks.denoiser import pad_to_multiple
 
 SMALL = {"encoder_layers": (1, 1, 1), "encoder_width": 8, "decoder_width": 8}
@@ -74,10 +74,10 @@ def test_augmentation_grows_with_depth_and_only_in_training() -> None:
 
 def test_config_round_trip_and_errors() -> None:
     config = DenoiserConfig(encoder_width=32, residual=True)
-    assert DenoiserConfig.from_dict(config.to_dict()) == config
+    assert config_from_dict(config.to_dict()) == config
     assert not {"head_width", "backbone"} & set(config.to_dict()), "which earlier versions do not know"
     narrow = DenoiserConfig(head_width=16)
-    assert DenoiserConfig.from_dict(narrow.to_dict()) == narrow
+    assert config_from_dict(narrow.to_dict()) == narrow
     for change in (
         {"decoder_width": 8.0},
         {"head_width": "8"},
@@ -93,7 +93,7 @@ def test_config_round_trip_and_errors() -> None:
     with pytest.raises(ConfigError, match="head_width must be at least 1, found 0"):
         DenoiserConfig(head_width=0)
     with pytest.raises(ConfigError, match="unknown \\['colour'\\]"):
-        DenoiserConfig.from_dict(config.to_dict() | {"colour": 1})
+        config_from_dict(config.to_dict() | {"colour": 1})
     with pytest.raises(ConfigError, match="in_channels must be 1 or 3, found 2"):
         DenoiserConfig(in_channels=2)
     with pytest.raises(ConfigError, match="even"):
@@ -101,7 +101,7 @@ def test_config_round_trip_and_errors() -> None:
     values = config.to_dict()
     del values["residual"]
     with pytest.raises(ConfigError, match="missing \\['residual'\\]"):
-        DenoiserConfig.from_dict(values)
+        config_from_dict(values)
     for name in ("RN51", "ViT-B-32"):
         with pytest.raises(ConfigError, match=f"unknown encoder '{name}'"):
             DenoiserConfig.for_encoder(name)
