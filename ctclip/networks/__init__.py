@@ -9,7 +9,8 @@ from ctclip.networks.config import DenoiserConfig
 from ctclip.networks.decoder import DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser
 from ctclip.networks.encoder import DenseFeatureEncoder, FreezableEncoder
-from ctclip.networks.fast import FastDenoiser, has_fast_form, optimized_network
+from ctclip.networks.fast import FastDenoiser
+from ctclip.networks.optimized import has_fast_form, optimized_network
 from ctclip.networks.peers import PeerConfig, PeerDenoiser
 
 __all__ = [

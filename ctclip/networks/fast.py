@@ -6,22 +6,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ctclip.errors import ConfigError
-from ctclip.networks.build import Network
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
+from ctclip.networks.cudnn import FusedBottlenecks, MatrixUpsample, runs_on_cudnn
 from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser, pad_to_multiple, require_channels
 from ctclip.networks.encoder import DenseFeatureEncoder
 from ctclip.networks.float32 import exact_float32
-from ctclip.networks.openvino import OpenVINOLayers
-from ctclip.settings import AUTO, BACKENDS, COMPILED, EAGER, OPENVINO, PRECISIONS
 
 NetworkKind = TypeVar("NetworkKind", bound=nn.Module)
 
@@ -30,72 +27,9 @@ GPU_CHANNELS = 8
 zero, five times faster than with 9."""
 
 
-def optimized_network(
-    network: Network,
-    *,
-    precision: str,
-    backend: str = EAGER,
-    passes: int = 1,
-    device: torch.device | None = None,
-) -> nn.Module:
-    """The fastest form of a network for inference: a copy, the network itself stays as it is.
-
-    Args:
-        network: those on CLIP's tower become a :class:`FastDenoiser`, alone or inside a module that keeps "fp32" exact
-            on GPUs; others run as they are, under autocast.
-        precision: "fp32" or "bf16".
-        backend: from :func:`~ctclip.backend.find_backend`; as OpenVINO, "compiled" is for the layers after the stem
-            and works for some ten seconds in the first pass of each image size.
-        passes: of the network at the same time, in threads.
-        device: where the copy runs; ``None``: on the network's device.
-
-    Returns:
-        a module in eval mode: (B, C, H, W) float32 in [0, 1] to the same.
-
-    Raises:
-        ConfigError: for a network that OpenVINO cannot run, and for an unknown precision or backend, which would run
-            as "fp32" and "eager" under another name.
-    """
-    _require_found("precision", precision, PRECISIONS)
-    _require_found("backend", backend, [choice for choice in BACKENDS if choice != AUTO])
-    if not has_fast_form(network):
-        if backend == OPENVINO:
-            raise ConfigError("backend 'openvino' is for networks on CLIP's ResNet; take 'eager'")
-        autocast = _Autocast(network, precision, device)
-        return _exact_if_fp32(_compiled(autocast, backend), precision)
-    assert isinstance(network, DenseFeatureDenoiser)
-    fast = FastDenoiser(network, precision, device)
-    if backend == OPENVINO:
-        # Any size will do to trace with.
-        sides = fast.pad_multiple, fast.pad_multiple
-        example = torch.zeros(1, network.config.in_channels, *sides, dtype=torch.float32)
-        with torch.autocast("cpu", enabled=False):
-            fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
-    fast.deep = _compiled(fast.deep, backend)
-    return _exact_if_fp32(fast, precision)
-
-
-def _require_found(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, found {value!r}; take what find_{name} gives")
-
-
-def has_fast_form(network: Network) -> bool:
-    """Whether the network is on CLIP's tower, so that :func:`optimized_network` can rearrange it."""
-    return isinstance(network, DenseFeatureDenoiser) and isinstance(network.encoder, DenseFeatureEncoder)
-
-
-def _inference_copy(network: NetworkKind, device: torch.device | None) -> NetworkKind:
+def inference_copy(network: NetworkKind, device: torch.device | None) -> NetworkKind:
     """In float32, whatever :func:`torch.set_default_dtype` said when it was built."""
     return copy.deepcopy(network).eval().to(device=device, dtype=torch.float32)
-
-
-def _compiled(module: nn.Module, backend: str) -> nn.Module:
-    return _Compiled(module).eval() if backend == COMPILED else module
-
-
-def _exact_if_fp32(network: nn.Module, precision: str) -> nn.Module:
-    return _ExactFloat32(network).eval() if precision == "fp32" else network
 
 
 class FastDenoiser(nn.Module):
@@ -113,13 +47,20 @@ class FastDenoiser(nn.Module):
         network: is copied; one on CLIP's tower.
         precision: "fp32" or "bf16", of the other convolutions.
         device: of the copy; ``None``: the network's.
+        compilable: on a GPU, keep to layers that PyTorch's compiler can take; without, bfloat16 takes those of
+            :mod:`ctclip.networks.cudnn`, a third faster.
     """
 
     def __init__(
-        self, network: DenseFeatureDenoiser, precision: str = "fp32", device: torch.device | None = None
+        self,
+        network: DenseFeatureDenoiser,
+        precision: str = "fp32",
+        device: torch.device | None = None,
+        *,
+        compilable: bool = False,
     ) -> None:
         super().__init__()
-        network = _inference_copy(network, device)
+        network = inference_copy(network, device)
         encoder = network.encoder
         assert isinstance(encoder, DenseFeatureEncoder)
         _fold_batchnorm(encoder)
@@ -138,6 +79,8 @@ class FastDenoiser(nn.Module):
         self.zero_channels = 0
         if self.dtype == torch.bfloat16 and deep.of_image.weight.is_cuda:
             self.zero_channels = deep.widen_image(GPU_CHANNELS)
+            if not compilable and runs_on_cudnn(deep.of_image.weight):
+                deep.fuse()
         self.deep: nn.Module = deep
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False)
@@ -185,7 +128,9 @@ class DeepLayers(nn.Module):
         self.first_block, *others = decoder.blocks
         skips = (*reversed(skip_channels), ENCODER_IMAGE_CHANNELS)
         self.blocks = nn.ModuleList(_SplitBlock(block, skip) for block, skip in zip(others, skips, strict=True))
-        self.upsample, self.last = decoder.upsample, decoder.last
+        self.upsample: nn.Module = decoder.upsample
+        self.align_corners = bool(decoder.upsample.align_corners)
+        self.last = decoder.last
 
     @property
     def of_image(self) -> nn.Conv2d:
@@ -209,6 +154,12 @@ class DeepLayers(nn.Module):
         missing = -weight.shape[1] % multiple
         self.of_image.weight = nn.Parameter(_with_zero_channels(weight, missing))
         return missing
+
+    def fuse(self) -> None:
+        """Take the layers of :mod:`ctclip.networks.cudnn`."""
+        self.layer1, self.avgpool = FusedBottlenecks(self.layer1, pooled=True), nn.Identity()
+        self.layer2, self.layer3 = FusedBottlenecks(self.layer2), FusedBottlenecks(self.layer3)
+        self.upsample = MatrixUpsample(align_corners=self.align_corners)
 
     def forward(self, f1: torch.Tensor, image_parts: torch.Tensor) -> torch.Tensor:
         """(B, C, H/2, W/2) and (B, C', H, W) to the result, (B, out_channels, H, W)."""
@@ -236,52 +187,6 @@ class _SplitBlock(nn.Module):
         x += self.of_skip(skip)
         x = F.leaky_relu_(x, NEGATIVE_SLOPE)
         return F.leaky_relu_(self.second(x), NEGATIVE_SLOPE)
-
-
-class _Compiled(nn.Module):
-    """Layers run by PyTorch's compiler, in copies too."""
-
-    def __init__(self, layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = layers
-        self._compile()
-
-    def _compile(self) -> None:
-        # Without the emulation a tensor that is rounded and widened again would be taken for the tensor itself.
-        self.layers.compile(options={"emulate_precision_casts": True})
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._compile()
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self.layers(*inputs)
-
-
-class _ExactFloat32(nn.Module):
-    """A network whose float32 a GPU must not round to TF32."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        with exact_float32(image.device):
-            return self.network(image)
-
-
-class _Autocast(nn.Module):
-    """Any other network."""
-
-    def __init__(self, network: Network, precision: str, device: torch.device | None) -> None:
-        super().__init__()
-        copied = _inference_copy(network, device)
-        self.network = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.bf16 = precision == "bf16"
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(image.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            return self.network(image.contiguous(memory_format=torch.channels_last)).float()
 
 
 def _convolution(weight: torch.Tensor) -> nn.Conv2d:

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from traceback import extract_tb
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 RETRIES = 2
 """Of a series whose worker died; a bad slice fails it at once."""
+
+WORKERS_PER_GPU = 4
+"""At most. Reading and writing keeps a worker's core busy for longer than the network keeps the GPU."""
 
 ENDING_S = 10.0
 """How long a run that is told to end waits for its workers, which are killed, to be gone."""
@@ -128,15 +132,18 @@ def _for_all_nodes(spec: DenoiserSpec, resources: dict[str, float]) -> DenoiserS
     return replace(spec, device=device, precision=find_precision(spec.precision, torch.device(device)))
 
 
-def _share(device: str, nodes: Sequence[dict[str, float]], series: int) -> tuple[dict[str, int], int]:
+def _share(device: str, nodes: Sequence[dict[str, float]], series: int) -> tuple[dict[str, float], int]:
     """What of the cluster one worker gets, as Ray's options, and how many workers there are.
 
-    A GPU each, or a CPU each; more CPUs only when there are fewer series, as two series on a CPU each are done sooner
-    than one after the other on two.
+    A CPU each, with a part of a GPU where there are any; more of either only when there are fewer series, as two series
+    on a CPU each are done sooner than one after the other on two.
     """
-    if device == "cuda":
-        return {"num_gpus": 1, "num_cpus": 1}, min(series, sum(int(node.get("GPU", 0)) for node in nodes))
     cpus = [int(node.get("CPU", 0)) for node in nodes]
+    if device == "cuda":
+        gpus = [int(node.get("GPU", 0)) for node in nodes]
+        on_each = min(WORKERS_PER_GPU, ceil(series / sum(gpus)))
+        places = sum(min(on_each * own, own_cpus) for own, own_cpus in zip(gpus, cpus, strict=True))
+        return {"num_gpus": 1 / on_each, "num_cpus": 1}, max(1, min(series, places))
     each = max(1, min(max(cpus), sum(cpus) // series))
     return {"num_cpus": each}, max(1, min(series, sum(own // each for own in cpus)))
 

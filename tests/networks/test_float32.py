@@ -60,7 +60,7 @@ def test_float32_on_a_gpu_is_exact_only_where_it_was_asked_for(
     network = PeerDenoiser(PeerConfig("DnCNN", 8, 3)).eval()
     network.register_forward_hook(lambda *_: seen.append(convolution_precision()))
     exact = exact_float32("cuda")
-    monkeypatch.setattr("ctclip.networks.fast.exact_float32", lambda device: exact)
+    monkeypatch.setattr("ctclip.networks.optimized.exact_float32", lambda device: exact)
     optimized_network(network, precision=precision)(torch.rand(1, 3, 8, 8))
     assert seen == [expected]
 

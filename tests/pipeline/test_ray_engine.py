@@ -300,8 +300,10 @@ def test_a_worker_without_work_is_let_go(chosen: tuple[Series, ...], tmp_path: P
         ("cpu", [{"CPU": 16}, {"CPU": 4}], 1, ({"num_cpus": 16}, 1)),
         ("cpu", [{"CPU": 16}, {"CPU": 4}], 3, ({"num_cpus": 6}, 2)),
         ("cpu", [{}], 3, ({"num_cpus": 1}, 1)),
-        ("cuda", [{"CPU": 16, "GPU": 4}, {"CPU": 16}], 1000, ({"num_gpus": 1, "num_cpus": 1}, 4)),
+        ("cuda", [{"CPU": 16, "GPU": 4}, {"CPU": 16}], 1000, ({"num_gpus": 0.25, "num_cpus": 1}, 16)),
+        ("cuda", [{"CPU": 6, "GPU": 4}], 1000, ({"num_gpus": 0.25, "num_cpus": 1}, 6)),
         ("cuda", [{"CPU": 16, "GPU": 4}], 2, ({"num_gpus": 1, "num_cpus": 1}, 2)),
+        ("cuda", [{"CPU": 16, "GPU": 4}], 5, ({"num_gpus": 0.5, "num_cpus": 1}, 5)),
     ],
 )
 def test_the_share_of_a_worker(device: str, nodes: list[dict[str, float]], series: int, expected: object) -> None:
