@@ -22,6 +22,10 @@ AUTO, EAGER, COMPILED, OPENVINO = BACKENDS = ("auto", "eager", "compiled", "open
 DEFAULT_OVERLAP = 0.25
 """Part of a sliding window that the next one shares."""
 
+WORKERS_PER_GPU = 4
+"""On Ray, at most: reading and writing takes a worker many times longer than the network takes the GPU, and each worker
+takes memory of it (docs/scaling.md)."""
+
 PAD_MULTIPLE = 32
 """Networks pad sides to a multiple of this, as in the published tests (16 would do without layer4); no window is
 smaller."""

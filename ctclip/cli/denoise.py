@@ -12,13 +12,13 @@ import typer
 from ctclip.cli.config_file import read_config, typed
 from ctclip.cli.console import plain_console
 from ctclip.cli.exit_codes import ALL_DONE, one_line_errors
-from ctclip.cli.export import ENGINES, LOCAL, ExportOptions, denoise_export
+from ctclip.cli.export import ENGINES, LOCAL, RAY, ExportOptions, denoise_export
 from ctclip.cli.imports import without_collecting
 from ctclip.cli.options import Overwrite, Precision, Quiet, path
 from ctclip.cli.photographs import denoise_photographs
 from ctclip.cli.request import Request
 from ctclip.cli.volume import denoise_volume
-from ctclip.settings import DEFAULT_MODEL, DEFAULT_OVERLAP, NATURAL_MODEL
+from ctclip.settings import DEFAULT_MODEL, DEFAULT_OVERLAP, NATURAL_MODEL, WORKERS_PER_GPU
 from ctclip.strength import DEFAULT_STRENGTH, find_strength
 
 
@@ -56,6 +56,9 @@ def denoise(
         None, parser=path, metavar="DIR", help="Write a quality report of each series, HTML and JSON."
     ),
     engine: str = typer.Option(LOCAL, help="local, or ray: series are spread over a Ray cluster."),
+    workers_per_gpu: int | None = typer.Option(
+        None, min=1, help=f"With --engine ray, series at a time on each GPU. Default: up to {WORKERS_PER_GPU}."
+    ),
     dry_run: bool = typer.Option(False, "--dry-run", "--list", help="List what would be done and write nothing."),
     overwrite: Overwrite = False,
     resume: bool = typer.Option(False, "--resume", help="Keep series that an earlier run has finished."),
@@ -100,6 +103,7 @@ def denoise(
             "qc": qc,
             "check": check,
             "engine": engine != LOCAL,
+            "workers_per_gpu": workers_per_gpu is not None,
             "resume": resume,
             "strict": strict,
             "keep_private": keep_private,
@@ -144,6 +148,8 @@ def denoise(
             request = replace(request, overwrite=not resume)
         if engine not in ENGINES:
             raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, found {engine!r}")
+        if engine != RAY:
+            _refuse(context, {"workers_per_gpu": workers_per_gpu is not None}, "one process, without --engine ray")
         options = ExportOptions(
             series=series,
             resume=resume,
@@ -152,6 +158,7 @@ def denoise(
             check=check,
             qc=qc,
             engine=engine,
+            workers_per_gpu=workers_per_gpu or WORKERS_PER_GPU,
             verbose=verbose,
         )
         denoise_export(request, options, spec)

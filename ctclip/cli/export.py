@@ -16,6 +16,7 @@ from ctclip.cli.imports import without_collecting
 from ctclip.cli.outcome import print_results, reported
 from ctclip.cli.progress import slice_progress
 from ctclip.cli.request import Request, load_denoiser
+from ctclip.settings import WORKERS_PER_GPU
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
@@ -37,6 +38,7 @@ class ExportOptions:
         check: verify each derived series.
         qc: folder for quality reports.
         engine: one of :data:`ENGINES`.
+        workers_per_gpu: at most, on Ray.
         verbose: say what is unusual in the input.
     """
 
@@ -47,6 +49,7 @@ class ExportOptions:
     check: bool = False
     qc: Path | None = None
     engine: str = LOCAL
+    workers_per_gpu: int = WORKERS_PER_GPU
     verbose: bool = False
 
 
@@ -82,7 +85,7 @@ def denoise_export(request: Request, options: ExportOptions, spec: DenoiserSpec)
         if request.dry_run:
             raise typer.Exit(ALL_DONE)
         run.denoiser = load_denoiser(console, spec, on_ray=options.engine == RAY)
-        run.results = _run(console, run.chosen, job, spec, run.denoiser, options.engine)
+        run.results = _run(console, run.chosen, job, spec, run.denoiser, options)
         print_results(console, run.results)
         if options.qc and any(result.quality_report for result in run.results):
             console.print(f"Quality reports in {options.qc}")
@@ -145,18 +148,24 @@ def _run(
     job: SeriesJob,
     spec: DenoiserSpec,
     denoiser: Denoiser,
-    engine: str,
+    options: ExportOptions,
 ) -> list[SeriesResult]:
     from ctclip.pipeline import denoise_series
 
     with slice_progress(console) as bar:
-        if engine == RAY:
+        if options.engine == RAY:
             from ctclip.pipeline.ray_engine import denoise_on_ray
 
             task = bar.add_task(f"{len(chosen)} series on Ray", total=sum(series.slice_count for series in chosen))
             # One backend for all, so that they give the same.
             spec = replace(spec, backend=denoiser.backend)
-            return denoise_on_ray(chosen, job, spec, lambda result: bar.advance(task, result.slices))
+            return denoise_on_ray(
+                chosen,
+                job,
+                spec,
+                lambda result: bar.advance(task, result.slices),
+                workers_per_gpu=options.workers_per_gpu,
+            )
         results = []
         for number, series in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)

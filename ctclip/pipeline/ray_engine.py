@@ -23,15 +23,13 @@ from ctclip.errors import ConfigError, CtclipError, one_line
 from ctclip.memory import keep_freed_memory
 from ctclip.pipeline.job import DenoiserSpec, SeriesJob, SeriesResult
 from ctclip.pipeline.series import denoise_series, derived_folder
+from ctclip.settings import WORKERS_PER_GPU
 
 if TYPE_CHECKING:
     from ctclip.denoise import Denoiser
 
 RETRIES = 2
 """Of a series whose worker died; a bad slice fails it at once."""
-
-WORKERS_PER_GPU = 4
-"""At most. Reading and writing keeps a worker's core busy for longer than the network keeps the GPU."""
 
 ENDING_S = 10.0
 """How long a run that is told to end waits for its workers, which are killed, to be gone."""
@@ -43,7 +41,12 @@ SHARED_FOLDERS = (
 
 
 def denoise_on_ray(
-    chosen: Sequence[Series], job: SeriesJob, spec: DenoiserSpec, series_done: Callable[[SeriesResult], None]
+    chosen: Sequence[Series],
+    job: SeriesJob,
+    spec: DenoiserSpec,
+    series_done: Callable[[SeriesResult], None],
+    *,
+    workers_per_gpu: int = WORKERS_PER_GPU,
 ) -> list[SeriesResult]:
     """Denoise each series in a worker of the cluster, which reads and writes the files itself.
 
@@ -56,6 +59,7 @@ def denoise_on_ray(
         job: where to, and how.
         spec: what each worker loads, once.
         series_done: called after every series, in the order in which they finish.
+        workers_per_gpu: at most.
 
     Returns:
         one result per series, in their order; a failure is a result too, also that of a worker that dies again and
@@ -67,7 +71,7 @@ def denoise_on_ray(
     found = {}
     with (
         _cluster() as ray,
-        closing(_results(ray, chosen, job, _for_all_nodes(spec, ray.cluster_resources()))) as results,
+        closing(_results(ray, chosen, job, _for_all_nodes(spec, ray.cluster_resources()), workers_per_gpu)) as results,
     ):
         for result in results:
             found[result.source] = result
@@ -132,7 +136,9 @@ def _for_all_nodes(spec: DenoiserSpec, resources: dict[str, float]) -> DenoiserS
     return replace(spec, device=device, precision=find_precision(spec.precision, torch.device(device)))
 
 
-def _share(device: str, nodes: Sequence[dict[str, float]], series: int) -> tuple[dict[str, float], int]:
+def _share(
+    device: str, nodes: Sequence[dict[str, float]], series: int, workers_per_gpu: int
+) -> tuple[dict[str, float], int]:
     """What of the cluster one worker gets, as Ray's options, and how many workers there are.
 
     A CPU each, with a part of a GPU where there are any; more of either only when there are fewer series, as two series
@@ -141,7 +147,7 @@ def _share(device: str, nodes: Sequence[dict[str, float]], series: int) -> tuple
     cpus = [int(node.get("CPU", 0)) for node in nodes]
     if device == "cuda":
         gpus = [int(node.get("GPU", 0)) for node in nodes]
-        on_each = min(WORKERS_PER_GPU, ceil(series / sum(gpus)))
+        on_each = min(workers_per_gpu, ceil(series / sum(gpus)))
         places = sum(min(on_each * own, own_cpus) for own, own_cpus in zip(gpus, cpus, strict=True))
         return {"num_gpus": 1 / on_each, "num_cpus": 1}, max(1, min(series, places))
     each = max(1, min(max(cpus), sum(cpus) // series))
@@ -149,11 +155,11 @@ def _share(device: str, nodes: Sequence[dict[str, float]], series: int) -> tuple
 
 
 def _results(
-    ray: Any, chosen: Sequence[Series], job: SeriesJob, spec: DenoiserSpec
+    ray: Any, chosen: Sequence[Series], job: SeriesJob, spec: DenoiserSpec, workers_per_gpu: int = WORKERS_PER_GPU
 ) -> Generator[SeriesResult, None, None]:
     """One result per series, in the order in which they finish."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    share, workers = _share(spec.device, nodes, len(chosen))
+    share, workers = _share(spec.device, nodes, len(chosen), workers_per_gpu)
     new_worker = partial(ray.remote(_Worker).options(**share).remote, spec, __version__, Path.cwd())
     running: dict[Any, tuple[Series, int, Any, Any]] = {}
     missing = missing_folders(job.target)

@@ -293,6 +293,7 @@ def test_a_volume_keeps_its_grid(tmp_path: Path) -> None:
         (("--qc", "qc"), "DICOM"),
         (("--check",), "DICOM"),
         (("--engine", "ray"), "DICOM"),
+        (("--workers-per-gpu", "2"), "DICOM"),
         (("--resume",), "DICOM"),
         (("--strict",), "DICOM"),
         (("--keep-private",), "DICOM"),

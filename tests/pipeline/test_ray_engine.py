@@ -242,6 +242,24 @@ def test_a_dead_worker_does_not_keep_the_others_from_being_ended(
     assert cleaned == [tmp_path / "2.25.1"]
 
 
+def test_the_command_hands_on_how_many_share_a_gpu(
+    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def denoise(chosen: tuple[Series, ...], *_: object, workers_per_gpu: int) -> list[SeriesResult]:
+        asked.append(workers_per_gpu)
+        return [SeriesResult(series.uid, 2) for series in chosen]
+
+    monkeypatch.setattr(ray_engine, "denoise_on_ray", denoise)
+    command = "denoise", export, tmp_path / "out", "--model", tiny_model, "--workers-per-gpu", "6"
+    assert _run(*command, "--engine", "ray").exit_code == 0
+    assert asked == [6]
+    alone = _run(*command)
+    assert alone.exit_code == 2
+    assert "no effect on one process, without --engine ray: --workers-per-gpu; leave it out" in alone.output
+
+
 def test_without_the_package_it_is_one_line(
     export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +325,12 @@ def test_a_worker_without_work_is_let_go(chosen: tuple[Series, ...], tmp_path: P
     ],
 )
 def test_the_share_of_a_worker(device: str, nodes: list[dict[str, float]], series: int, expected: object) -> None:
-    assert _share(device, nodes, series) == expected
+    assert _share(device, nodes, series, workers_per_gpu=4) == expected
+
+
+def test_workers_per_gpu_are_what_is_asked_for() -> None:
+    assert _share("cuda", [{"CPU": 16, "GPU": 1}], 1000, workers_per_gpu=8) == ({"num_gpus": 0.125, "num_cpus": 1}, 8)
+    assert _share("cuda", [{"CPU": 16, "GPU": 1}], 1000, workers_per_gpu=1) == ({"num_gpus": 1, "num_cpus": 1}, 1)
 
 
 def test_every_node_gets_the_same_device_and_precision() -> None:
