@@ -13,13 +13,12 @@ from rich.console import Console
 
 from ctclip.cli.exit_codes import ALL_DONE, exit_code
 from ctclip.cli.imports import without_collecting
-from ctclip.cli.outcome import print_results, reported
+from ctclip.cli.outcome import Outcome, print_result, print_sum, reported
 from ctclip.cli.progress import slice_progress
 from ctclip.cli.request import Request, load_denoiser
 from ctclip.settings import WORKERS_PER_GPU
 
 if TYPE_CHECKING:
-    from ctclip.denoise import Denoiser
     from ctclip.dicom import Scan, Series
     from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
 
@@ -85,8 +84,8 @@ def denoise_export(request: Request, options: ExportOptions, spec: DenoiserSpec)
         if request.dry_run:
             raise typer.Exit(ALL_DONE)
         run.denoiser = load_denoiser(console, spec, on_ray=options.engine == RAY)
-        run.results = _run(console, run.chosen, job, spec, run.denoiser, options)
-        print_results(console, run.results)
+        _run(console, run, job, spec, options)
+        print_sum(console, run.results)
         if options.qc and any(result.quality_report for result in run.results):
             console.print(f"Quality reports in {options.qc}")
     failed = sum(result.status == "failed" for result in run.results)
@@ -142,34 +141,33 @@ def _read_all(console: Console, found: Scan, chosen: list[Series]) -> None:
         require_readable(chosen, partial(bar.advance, task))
 
 
-def _run(
-    console: Console,
-    chosen: list[Series],
-    job: SeriesJob,
-    spec: DenoiserSpec,
-    denoiser: Denoiser,
-    options: ExportOptions,
-) -> list[SeriesResult]:
+def _run(console: Console, run: Outcome, job: SeriesJob, spec: DenoiserSpec, options: ExportOptions) -> None:
+    """Denoise what was chosen; each series is printed and kept for the report as soon as it is done."""
     from ctclip.pipeline import denoise_series
 
+    def done(result: SeriesResult) -> None:
+        run.results.append(result)
+        print_result(console, result)
+
+    chosen, denoiser = run.chosen, run.denoiser
+    assert denoiser is not None
     with slice_progress(console) as bar:
         if options.engine == RAY:
             from ctclip.pipeline.ray_engine import denoise_on_ray
 
             task = bar.add_task(f"{len(chosen)} series on Ray", total=sum(series.slice_count for series in chosen))
+
+            def done_on_ray(result: SeriesResult) -> None:
+                bar.advance(task, result.slices)
+                done(result)
+
             # One backend for all, so that they give the same.
             spec = replace(spec, backend=denoiser.backend)
-            return denoise_on_ray(
-                chosen,
-                job,
-                spec,
-                lambda result: bar.advance(task, result.slices),
-                workers_per_gpu=options.workers_per_gpu,
-            )
-        results = []
+            run.results = denoise_on_ray(chosen, job, spec, done_on_ray, workers_per_gpu=options.workers_per_gpu)
+            return
         for number, series in enumerate(chosen, start=1):
             task = bar.add_task(f"series {number} of {len(chosen)}", total=series.slice_count)
-            results.append(denoise_series(series, job, denoiser, partial(bar.advance, task)))
-            if results[-1].status == "kept":
+            result = denoise_series(series, job, denoiser, partial(bar.advance, task))
+            if result.status == "kept":
                 bar.update(task, completed=series.slice_count)
-        return results
+            done(result)

@@ -36,7 +36,8 @@ class Outcome:
 
 @contextmanager
 def reported(path: Path | None, strength: float) -> Iterator[Outcome]:
-    """A run whose report is written whatever becomes of it, and refused before it when that cannot be done.
+    """A run whose report is written whatever becomes of it, also when it is told to end, and refused before it when
+    that cannot be done.
 
     Args:
         path: of the report; ``None`` for none.
@@ -50,10 +51,14 @@ def reported(path: Path | None, strength: float) -> Iterator[Outcome]:
     run = Outcome()
     try:
         yield run
-    except (CtclipError, OSError, MemoryError) as error:
-        run.error = one_line(error)
-        unfinished = [SeriesResult(each.uid, each.slice_count, "failed", run.error) for each in run.chosen]
-        run.results = run.results or unfinished  # what is known to be done stays so
+    except (CtclipError, OSError, MemoryError, KeyboardInterrupt, SystemExit) as error:
+        run.error = one_line(error) if isinstance(error, Exception) else "the run was told to end"
+        finished = {result.source for result in run.results}
+        run.results += [
+            SeriesResult(each.uid, each.slice_count, "failed", run.error)
+            for each in run.chosen
+            if each.uid not in finished
+        ]
         _write_report(path, run, strength)
         raise
     _write_report(path, run, strength)
@@ -76,10 +81,8 @@ def _write_report(path: Path | None, run: Outcome, strength: float) -> None:
         raise typer.Exit(NOTHING_DONE if failed else SOME_FAILED) from None
 
 
-def print_results(console: Console, results: list[SeriesResult]) -> None:
-    """A line for each series, and one for all of several."""
-    for result in results:
-        _print_result(console, result)
+def print_sum(console: Console, results: list[SeriesResult]) -> None:
+    """A line for several series."""
     if len(results) > 1:
         status = Counter(result.status for result in results)
         slices = sum(result.slices for result in results if result.status == "done")
@@ -89,7 +92,8 @@ def print_results(console: Console, results: list[SeriesResult]) -> None:
         )
 
 
-def _print_result(console: Console, result: SeriesResult) -> None:
+def print_result(console: Console, result: SeriesResult) -> None:
+    """A line for a series or a volume, more where its quality report has warnings."""
     if result.status == "failed":
         say_error(f"series {result.source} failed: {result.message}")
         return

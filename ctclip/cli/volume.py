@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ctclip.cli.outcome import print_results, reported
+from ctclip.cli.outcome import print_result, reported
 from ctclip.cli.progress import slice_progress
 from ctclip.cli.request import Request, load_denoiser
 
@@ -45,7 +45,7 @@ def denoise_volume(request: Request, spec: DenoiserSpec) -> None:
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         run.results = [result]
-        print_results(request.console, run.results)
+        print_result(request.console, result)
 
 
 def _require_places(request: Request) -> None:

@@ -18,6 +18,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -28,7 +29,7 @@ from ctclip.atomic import PARTIAL_PREFIX, REPLACED_PREFIX, atomic_folder, clean_
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.denoise import Denoiser
-from ctclip.dicom import derived_series_numbers, scan
+from ctclip.dicom import Series, derived_series_numbers, scan
 from ctclip.dicom.archive import unpacked
 from ctclip.errors import ConfigError
 from ctclip.locks import hold
@@ -128,6 +129,7 @@ def test_a_run_that_is_told_to_end_leaves_nothing(
         [
             *(sys.executable, "-m", "tests.cli.run_ctclip", "denoise", str(archive), str(tmp_path / "out")),
             *("--model", str(tiny_model), "--device", "cpu", "--backend", "eager"),
+            *("--report", str(tmp_path / "report.json")),
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -145,6 +147,30 @@ def test_a_run_that_is_told_to_end_leaves_nothing(
     assert process.wait(60) == 128 + told[0]
     assert not list(unpacked.iterdir())
     assert not (tmp_path / "out").exists()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["error"] == "the run was told to end"
+    assert [series["status"] for series in report["series"]] == ["failed"] * 2
+
+
+def test_a_run_that_is_told_to_end_has_said_and_reports_what_was_done(
+    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoised: list[str] = []
+
+    def one_then_the_end(series: Series, *rest: Any) -> SeriesResult:
+        if denoised:
+            raise KeyboardInterrupt
+        denoised.append(series.uid)
+        return denoise_series(series, *rest)
+
+    monkeypatch.setattr("ctclip.pipeline.denoise_series", one_then_the_end)
+    report = tmp_path / "report.json"
+    result = _run("denoise", export, tmp_path / "out", "--model", tiny_model, "--device", "cpu", "--report", report)
+    assert result.exit_code == 130
+    assert f"{denoised[0]}: 3 slices in" in result.output
+    first, second = json.loads(report.read_text())["series"]
+    assert (first["source"], first["status"]) == (denoised[0], "done")
+    assert (second["status"], second["message"]) == ("failed", "the run was told to end")
 
 
 def test_what_killed_workers_leave_is_removed_as_soon_as_they_have_ended(tmp_path: Path) -> None:
