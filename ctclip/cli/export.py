@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -143,11 +143,29 @@ def _read_all(console: Console, found: Scan, chosen: list[Series]) -> None:
 
 def _run(console: Console, run: Outcome, job: SeriesJob, spec: DenoiserSpec, options: ExportOptions) -> None:
     """Denoise what was chosen; each series is printed and kept for the report as soon as it is done."""
-    from ctclip.pipeline import denoise_series
+    unsaid: list[OSError] = []
 
     def done(result: SeriesResult) -> None:
         run.results.append(result)
-        print_result(console, result)
+        try:
+            print_result(console, result)
+        except OSError as error:  # the screen may be a file on a full disk, which is no reason to stop
+            unsaid.append(error)
+
+    _denoise(console, run, job, spec, options, done)
+    if unsaid:
+        raise unsaid[0]
+
+
+def _denoise(
+    console: Console,
+    run: Outcome,
+    job: SeriesJob,
+    spec: DenoiserSpec,
+    options: ExportOptions,
+    done: Callable[[SeriesResult], None],
+) -> None:
+    from ctclip.pipeline import denoise_series
 
     chosen, denoiser = run.chosen, run.denoiser
     assert denoiser is not None

@@ -504,17 +504,6 @@ def test_a_run_that_fails_has_a_report_too(export: Path, tiny_model: Path, tmp_p
     assert list(content["skipped_series"].values()) == (["not asked for"] if fault == "no series" else [])
 
 
-def test_what_is_done_is_reported_as_done_whatever_comes_after(
-    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ctclip.cli.export.print_results", _full_disk)  # the screen may be a file
-    result = _run("denoise", export, tmp_path / "out", "--model", tiny_model, "--report", tmp_path / "r.json")
-    assert result.exit_code == 1
-    content = json.loads((tmp_path / "r.json").read_text())
-    assert [row["status"] for row in content["series"]] == ["done"]
-    assert content["error"] == "No space left on device (while reading or writing)"
-
-
 def test_a_dry_run_writes_nothing(export: Path, tmp_path: Path) -> None:
     result = _run("denoise", export, tmp_path / "out", "--dry-run")
     assert result.exit_code == 0

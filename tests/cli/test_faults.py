@@ -173,6 +173,21 @@ def test_a_run_that_is_told_to_end_has_said_and_reports_what_was_done(
     assert (second["status"], second["message"]) == ("failed", "the run was told to end")
 
 
+def test_a_screen_that_takes_no_line_ends_no_run(
+    export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(*_: object) -> None:  # the screen may be a file
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("ctclip.cli.export.print_result", full_disk)
+    report = tmp_path / "report.json"
+    result = _run("denoise", export, tmp_path / "out", "--model", tiny_model, "--device", "cpu", "--report", report)
+    assert result.exit_code == 1
+    content = json.loads(report.read_text())
+    assert [row["status"] for row in content["series"]] == ["done", "done"]
+    assert content["error"] == "No space left on device (while reading or writing)"
+
+
 def test_what_killed_workers_leave_is_removed_as_soon_as_they_have_ended(tmp_path: Path) -> None:
     final, busy = tmp_path / "2.25.1", tmp_path / "2.25.2"
     killed, running, foreign = (
