@@ -37,11 +37,13 @@ SHARED_UID = "share their SOPInstanceUID with a different slice"
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that belongs to no CT series. ``reason`` holds no patient data; ``damaged``: perhaps a slice."""
+    """A file that belongs to no CT series. ``reason`` holds no patient data; ``damaged``: perhaps a slice;
+    ``series_uid``: the series that it states, "" when its header cannot be read."""
 
     path: Path
     reason: str
     damaged: bool = False
+    series_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Series:
         selectable: whether the user may ask for the series in spite of ``skip_reason``.
         left_out: for each skipped CT image of this series that is no localizer, why it is: perhaps a slice, and a hole.
         made_by: what ctclip did last to it, see :func:`~ctclip.dicom.derivation.made_by`.
+        failure: why denoising it fails, as far as the scan tells; "" when it knows nothing against it.
     """
 
     uid: str
@@ -87,6 +90,7 @@ class Series:
     selectable: bool = True
     left_out: tuple[str, ...] = ()
     made_by: str = ""
+    failure: str = ""
 
     @property
     def slices(self) -> tuple[SliceFile, ...]:

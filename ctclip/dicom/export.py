@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ctclip.dicom.archive import unpacked
 from ctclip.dicom.classify import ENHANCED, START_BYTES, looks_like_dicom
-from ctclip.dicom.contents import Scan, SkippedFile
+from ctclip.dicom.contents import Scan, Series, SkippedFile
 from ctclip.dicom.enhanced import split_frames
 from ctclip.dicom.scanning import scan
 from ctclip.errors import SeriesError
@@ -59,18 +59,26 @@ def _with_frames(found: Scan, enhanced: list[SkippedFile], folder: Path) -> Scan
         try:
             count += split_frames(item.path, own)
         except SeriesError as error:
-            failed.append(SkippedFile(item.path, str(error), damaged=True))
+            failed.append(replace(item, reason=str(error), damaged=True))
             shutil.rmtree(own)
     others = tuple(item for item in found.skipped if item.reason != ENHANCED)
-    if not count:
-        return Scan(found.series, others + tuple(failed), found.series_numbers)
-    frames = scan(folder)
+    frames = scan(folder) if count else Scan((), (), frozenset())
     twice = {series.uid for series in found.series} & {series.uid for series in frames.series}
     return Scan(
         series=tuple(
-            replace(series, skip_reason=IN_BOTH, selectable=False) if series.uid in twice else series
+            replace(series, skip_reason=IN_BOTH, selectable=False)
+            if series.uid in twice
+            else _failing_without(failed, series)
             for series in found.series + frames.series
         ),
         skipped=others + frames.skipped + tuple(failed),
         series_numbers=found.series_numbers | frames.series_numbers,
     )
+
+
+def _failing_without(failed: list[SkippedFile], series: Series) -> Series:
+    """The series, which fails where objects of it cannot be read: what is left of it has a hole."""
+    lost = [item.reason for item in failed if item.series_uid == series.uid]
+    if not lost:
+        return series
+    return replace(series, failure=f"{len(lost)} of its files cannot be read, the first: {lost[0]}; export again")

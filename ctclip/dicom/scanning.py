@@ -113,7 +113,8 @@ def _split_usable(headers: Iterable[Header]) -> tuple[list[Header], list[Skipped
         if reason is None:
             same_uid[identity] = header
         else:
-            skipped.append(SkippedFile(header.path, reason, damaged=reason in (UNREADABLE, NO_INSTANCE_UID)))
+            damaged = reason in (UNREADABLE, NO_INSTANCE_UID)
+            skipped.append(SkippedFile(header.path, reason, damaged, header.series_uid))
     shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
     return [header for slices in usable.values() for header in slices.values()], skipped, shared
 
@@ -154,6 +155,7 @@ def _build_series(headers: list[Header], shared: frozenset[str], left_out: list[
         selectable=selectable,
         left_out=tuple(left_out),
         made_by=max(header.made_by for header in headers),
+        failure=_without_place(headers),
     )
 
 
@@ -164,6 +166,15 @@ def _confusion(headers: list[Header], shared: frozenset[str]) -> str:
         return f"{ambiguous} slices {SHARED_UID}: export again"
     studies = len({header.study_uid for header in headers})
     return f"{studies} studies under one SeriesInstanceUID: export again" if studies > 1 else ""
+
+
+def _without_place(headers: list[Header]) -> str:
+    """Say that slices cannot be read for what is in their headers; leaving them out would make a hole."""
+    damaged = sum(not header.geometry.is_complete for header in headers)
+    if not damaged:
+        return ""
+    lack = "no usable image size, position or orientation; export again"
+    return f"damaged headers: {damaged} of {len(headers)} slices have {lack}"
 
 
 def _build_stacks(headers: list[Header]) -> list[list[Header]]:
@@ -207,16 +218,15 @@ def _suitability(stacks: list[list[Header]]) -> tuple[str | None, bool]:
 
 def _series_warnings(first: Header, stacks: list[list[Header]]) -> list[str]:
     placed = [stack for stack in stacks if stack[0].geometry.is_complete]
-    damaged = sum(len(stack) for stack in stacks if not stack[0].geometry.is_complete)
     warnings = []
     if not first.states_series_uid:
         warnings.append("no SeriesInstanceUID: grouped by study, frame of reference, number, description and kernel")
     if not first.study_uid:
         warnings.append("no StudyInstanceUID: the derived series gets one of its own")
-    if damaged:
-        warnings.append(f"damaged headers: {damaged} slices without image size, position or orientation")
     if len(placed) > 1:
         warnings.append(f"{len(placed)} geometry groups: matrix, orientation, spacing or frame of reference differ")
+    if len(placed) < len(stacks):
+        return warnings  # a gap may be the place of a slice that states none, which fails the series
     for number, stack in enumerate(placed, start=1):
         where = f"group {number}: " if len(placed) > 1 else ""
         warnings.extend(where + text for text in stack_warnings([header.geometry for header in stack]))

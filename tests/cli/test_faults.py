@@ -250,7 +250,7 @@ def test_strict_refuses_files_that_may_be_lost_slices(export: Path, tiny_model: 
     assert not (tmp_path / "out").exists()
     listed = _run("denoise", export, tmp_path / "out", *options)
     assert listed.exit_code == 0
-    assert "skipped 1 files: unreadable DICOM header" in listed.output
+    assert "skipped 1 file: unreadable DICOM header" in listed.output
 
 
 def test_strict_refuses_a_series_whose_ct_images_are_skipped(export: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ for target in ({str(tmp_path / "out")!r}, {str(target)!r}):
     )
     readable, read_only = done.stdout.split("\n1 ")
     assert readable.startswith("0 "), "what cannot be read is in no series, and is listed"
-    assert "skipped 1 files: file cannot be read" in readable
+    assert "skipped 1 file: file cannot be read" in readable
     assert "Permission denied" in read_only
     assert "Traceback" not in done.stdout + done.stderr
     assert sorted(len(list(series.iterdir())) for series in (tmp_path / "out").iterdir()) == [1, 3]

@@ -180,13 +180,13 @@ class TestGeometry:
 
     @pytest.mark.parametrize("lacking", ["ImagePositionPatient", "ImageOrientationPatient", "Rows", "Columns"])
     def test_slice_without_a_place_stays_in_the_series(self, tmp_path: Path, lacking: str) -> None:
-        """Dropping it would leave a hole that nobody notices; read_slice reports it."""
-        write_stack(tmp_path, [0, 2])
-        write(fake_slice(4, 3, **{lacking: None}), tmp_path / "broken")
+        """Dropping it would leave a hole that nobody notices; it fails the series, and is not said to be missing."""
+        write_stack(tmp_path, [0, 2, 6, 8])
+        write(fake_slice(4, 5, **{lacking: None}), tmp_path / "broken")
         series = only_series(tmp_path)
-        assert [len(stack) for stack in series.stacks] == [2, 1]
-        assert series.skip_reason is None
-        assert series.warnings == ("damaged headers: 1 slices without image size, position or orientation",)
+        assert [len(stack) for stack in series.stacks] == [4, 1]
+        assert (series.skip_reason, series.warnings) == (None, ())
+        assert series.failure.startswith("damaged headers: 1 of 5 slices have no usable image size, position")
 
     def test_damaged_slices_come_last_in_the_order_of_their_numbers(self, tmp_path: Path) -> None:
         for number in (13, 11, 12):

@@ -22,7 +22,7 @@ from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.errors import ConfigError, SeriesError
 from ctclip.metrics.noise import compare_noise
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, report
+from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, planned, report
 from ctclip.pipeline.choose import choose_series
 from ctclip.pipeline.noise import MEASURED_SLICES, SeriesNoise
 from ctclip.pipeline.strict import require_readable
@@ -210,6 +210,27 @@ def test_a_finished_series_is_kept_and_not_read_again(series: Series, denoiser: 
     assert (first.status, again.status, again.derived) == ("done", "kept", first.derived)
     other = denoise_series(series, SeriesJob(tmp_path / "out", 0.6, resume=True), denoiser)
     assert other.status == "failed", "another strength is another series, whose source is gone"
+
+
+def test_a_series_that_the_scan_found_damaged_fails_whatever_an_earlier_run_has_left(
+    series: Series, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    assert denoise_series(series, job, denoiser).status == "done"
+    damaged = replace(series, failure="1 of its files cannot be read")
+    again = denoise_series(damaged, job, denoiser)
+    assert (again.status, again.message) == ("failed", "1 of its files cannot be read")
+    assert planned(damaged, job, denoiser) == "fail (1 of its files cannot be read)"
+
+
+def test_what_cannot_be_made_again_is_not_said_to_be(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    folder = tmp_path / "out" / denoise_series(series, job, denoiser).derived
+    (folder / "0002.dcm").unlink()
+    (folder / "notes.txt").write_text("mine")
+    again = denoise_series(series, job, denoiser)
+    assert again.status == "failed"
+    assert again.warnings == series.warnings
 
 
 @pytest.mark.parametrize("length", [0, 200, 3000, -1])
