@@ -24,12 +24,12 @@ def inspect(
     Nothing is written. Exit codes: 0 something can be denoised, 1 nothing can.
     """
     with one_line_errors():
-        from ctclip.data.volumes import is_volume
+        from ctclip.data.volumes import is_volume_file
         from ctclip.dicom import opened_export
         from ctclip.errors import DataError
         from ctclip.inspection import inspect_series, inspection_report
 
-        if is_volume(source) and source.is_file():
+        if is_volume_file(source) and source.is_file():
             raise DataError("the input is a volume; inspect reads DICOM, 'ctclip denoise' takes the volume as it is")
         console = plain_console(stderr=True, quiet=as_json)
         with opened_export(source) as found:

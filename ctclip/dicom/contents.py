@@ -10,6 +10,7 @@ from typing import NamedTuple
 __all__ = [
     "DUPLICATE",
     "EMPTY",
+    "IN_ZIP",
     "MADE_BY_CTCLIP",
     "SHARED_UID",
     "UNREADABLE",
@@ -24,6 +25,9 @@ UNREADABLE = "unreadable DICOM header"
 
 EMPTY = "empty, or zeros where a DICOM file starts"
 """What a full disk or a broken transfer leaves of a slice."""
+
+IN_ZIP = "zip file in a folder: unpacked only when it is given by itself"
+"""Why an archive is skipped."""
 
 DUPLICATE = "duplicate SOPInstanceUID"
 """Why a copy of a slice is skipped."""

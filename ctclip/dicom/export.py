@@ -22,8 +22,10 @@ IN_BOTH = "single and multi-frame images under one SeriesInstanceUID: export aga
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Whether a file starts as DICOM, whatever its name; one that cannot be read does not."""
+    """Whether a file starts as DICOM, whatever its name; one that cannot be read does not, nor a pipe."""
     try:
+        if not path.is_file():
+            return False  # a pipe would be waited for
         with path.open("rb") as file:
             return looks_like_dicom(file.read(START_BYTES))
     except OSError:

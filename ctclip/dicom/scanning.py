@@ -47,9 +47,10 @@ def scan(source: Path) -> Scan:
 
     A file becomes part of a series when it is a single-frame monochrome CT Image Storage object of Modality CT that
     is no localizer. A series whose slices are not axial, are projections, maps or differences by their ImageType, or
-    have been denoised by ctclip gets a ``skip_reason``. Of copies of a slice the first by path is used. Different
-    slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID, make their series unusable: nobody
-    can tell what belongs together. Whether the pixels can be decoded is found out by ``read_slice``.
+    have been denoised by ctclip gets a ``skip_reason``. Of copies of a slice the first by path that can be read is
+    used. Different slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID, make their series
+    unusable: nobody can tell what belongs together. Whether the pixels of the others can be decoded is found out by
+    ``read_slice``.
 
     Args:
         source: folder or file.
@@ -102,35 +103,53 @@ def _split_usable(headers: Iterable[Header]) -> tuple[list[Header], list[Skipped
     usable: dict[str, dict[object, Header]] = defaultdict(dict)
     skipped: list[SkippedFile] = []
     for header in headers:
-        reason = header.unsuitable
-        same_uid = usable[header.sop_instance_uid] if reason is None else {}
+        if header.unsuitable is not None:
+            damaged = header.unsuitable in (UNREADABLE, NO_INSTANCE_UID)
+            skipped.append(SkippedFile(header.path, header.unsuitable, damaged, header.series_uid))
+            continue
+        same_uid = usable[header.sop_instance_uid]
         identity: tuple[object, ...] = (header.series_uid, header.geometry, header.instance_number)
-        if identity in same_uid:
-            if _is_copy(header.path, same_uid[identity].path):
-                reason = DUPLICATE
-            else:
-                identity = (*identity, header.path)
-        if reason is None:
+        first = same_uid.setdefault(identity, header)
+        if first is header:
+            continue
+        copy = _copy_among(first, header)
+        if copy is None:
+            same_uid[(*identity, header.path)] = header
+            continue
+        if copy is first:
             same_uid[identity] = header
-        else:
-            damaged = reason in (UNREADABLE, NO_INSTANCE_UID)
-            skipped.append(SkippedFile(header.path, reason, damaged, header.series_uid))
+        skipped.append(SkippedFile(copy.path, DUPLICATE, series_uid=copy.series_uid))
     shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
     return [header for slices in usable.values() for header in slices.values()], skipped, shared
 
 
-def _is_copy(path: Path, other: Path) -> bool:
-    """Whether two files with equal headers hold the same pixels; a tool may have changed them and kept the UID.
+def _copy_among(first: Header, second: Header) -> Header | None:
+    """Which of two files with equal headers the other one makes superfluous; None when they hold different pixels,
+    which a tool may have changed without changing the UID.
 
-    A copy that cannot be read is one all the same: what it would have shown is in the other.
+    One that cannot be read is a copy all the same: what it would have shown is in the other.
     """
+    if _same_bytes(first.path, second.path):
+        return second
+    one, two = _hu(first.path), _hu(second.path)
+    if one is None and two is not None:
+        return first
+    return second if one is None or two is None or np.array_equal(one, two) else None
+
+
+def _same_bytes(path: Path, other: Path) -> bool:
     try:
-        if filecmp.cmp(path, other, shallow=False):
-            return True
-        one, two = read_slice(path), read_slice(other)
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
+
+
+def _hu(path: Path) -> np.ndarray | None:
+    """None when the slice cannot be read."""
+    try:
+        return read_slice(path).hu
     except (OSError, SeriesError):
-        return True
-    return np.array_equal(one.hu, two.hu)
+        return None
 
 
 def _build_series(headers: list[Header], shared: frozenset[str], left_out: list[str]) -> Series:

@@ -308,14 +308,14 @@ def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> No
     link.symlink_to(source / "sub")
     archive.write_bytes(b"PK")
     require_folders(source, out, qc=tmp_path / "qc", report=tmp_path / "r.json")
-    for given, places in (
-        (source, {"target": link}),
-        (source, {"target": out, "qc": link / "qc"}),
-        (source, {"target": out, "report": link / "r.json"}),
-        (link, {"target": source / "sub" / "out"}),
-        (archive, {"target": out, "report": archive}),
+    for given, places, name in (
+        (source, {"target": link}, "the output"),
+        (source, {"target": out, "qc": link / "qc"}, "--qc"),
+        (source, {"target": out, "report": link / "r.json"}, "--report"),
+        (link, {"target": source / "sub" / "out"}, "the output"),
+        (archive, {"target": out, "report": archive}, "--report"),
     ):
-        with pytest.raises(ConfigError, match="the output lies inside the input"):
+        with pytest.raises(ConfigError, match=f"^{name} lies inside the input"):
             require_folders(given, **places)
 
 
@@ -323,10 +323,10 @@ def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_l
     source, out = tmp_path / "in", tmp_path / "out"
     write_stack(source, [0, 2])
     one = next(source.iterdir())
-    for places in ({"target": source}, {"target": out, "qc": source}):
-        with pytest.raises(ConfigError, match="the output is the folder of the input"):
+    for places, name in (({"target": source}, "the output"), ({"target": out, "qc": source}, "--qc")):
+        with pytest.raises(ConfigError, match=f"^{name} is the folder of the input"):
             require_folders(one, **places)
-    with pytest.raises(ConfigError, match="the output lies inside the input"):
+    with pytest.raises(ConfigError, match="--report lies inside the input"):
         require_folders(one, out, report=one)
     require_folders(one, source / "out", qc=source / "qc", report=source / "r.json")
     out.mkdir()
@@ -334,8 +334,9 @@ def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_l
     (source / "sub" / "up").symlink_to(source)
     require_folders(source, out)
     (source / "sub" / "results").symlink_to(out)
-    for places in ({"target": out}, {"target": tmp_path / "other", "qc": out / "qc"}):
-        with pytest.raises(ConfigError, match="a link inside the input leads to the output"):
+    other = tmp_path / "other"
+    for places, name in (({"target": out}, "the output"), ({"target": other, "qc": out / "qc"}, "--qc")):
+        with pytest.raises(ConfigError, match=f"a link inside the input leads to {name}"):
             require_folders(source, **places)
 
 
