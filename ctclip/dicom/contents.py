@@ -42,12 +42,13 @@ SHARED_UID = "share their SOPInstanceUID with a different slice"
 @dataclass(frozen=True)
 class SkippedFile:
     """A file that belongs to no CT series. ``reason`` holds no patient data; ``damaged``: perhaps a slice;
-    ``series_uid``: the series that it states, "" when its header cannot be read."""
+    ``series_uid`` and ``sop_instance_uid``: what it states, "" when its header cannot be read."""
 
     path: Path
     reason: str
     damaged: bool = False
     series_uid: str = ""
+    sop_instance_uid: str = ""
 
 
 @dataclass(frozen=True)

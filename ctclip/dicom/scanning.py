@@ -104,8 +104,7 @@ def _split_usable(headers: Iterable[Header]) -> tuple[list[Header], list[Skipped
     skipped: list[SkippedFile] = []
     for header in headers:
         if header.unsuitable is not None:
-            damaged = header.unsuitable in (UNREADABLE, NO_INSTANCE_UID)
-            skipped.append(SkippedFile(header.path, header.unsuitable, damaged, header.series_uid))
+            skipped.append(_skipped(header, header.unsuitable))
             continue
         same_uid = usable[header.sop_instance_uid]
         identity: tuple[object, ...] = (header.series_uid, header.geometry, header.instance_number)
@@ -118,9 +117,14 @@ def _split_usable(headers: Iterable[Header]) -> tuple[list[Header], list[Skipped
             continue
         if copy is first:
             same_uid[identity] = header
-        skipped.append(SkippedFile(copy.path, DUPLICATE, series_uid=copy.series_uid))
+        skipped.append(_skipped(copy, DUPLICATE))
     shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
     return [header for slices in usable.values() for header in slices.values()], skipped, shared
+
+
+def _skipped(header: Header, reason: str) -> SkippedFile:
+    damaged = reason in (UNREADABLE, NO_INSTANCE_UID)
+    return SkippedFile(header.path, reason, damaged, header.series_uid, header.sop_instance_uid)
 
 
 def _copy_among(first: Header, second: Header) -> Header | None:

@@ -360,6 +360,15 @@ def test_a_part_of_a_concatenation_that_cannot_be_read_fails_the_series(
     assert series.failure.startswith("1 of its files cannot be read, the first: Enhanced CT ")
 
 
+def test_a_copy_of_an_object_that_is_cut_off_is_a_duplicate(source: Path) -> None:
+    for name in ("a", "z"):
+        (source / name).write_bytes((source / "multi").read_bytes()[:-100])
+    with opened_export(source) as found:
+        assert [(series.slice_count, series.failure) for series in found.series] == [(3, "")]
+        assert found.skip_summary() == {"duplicate SOPInstanceUID": 2}
+        assert not any(item.damaged for item in found.skipped)
+
+
 def test_parts_of_a_concatenation_become_one_row_of_numbers(tmp_path: Path, frames: list[np.ndarray]) -> None:
     _write_concatenation(tmp_path / "in", frames)
     with opened_export(tmp_path / "in") as found:
