@@ -91,7 +91,7 @@ def inspect_series(series: Series) -> SeriesFacts:
     stack = series.stacks[0]
     middle = stack[len(stack) // 2]
     header = _header(middle.path)
-    failure, warnings = "", tuple(each for each in series.warnings if each != series.skip_reason)
+    failure, warnings = series.failure, tuple(each for each in series.warnings if each != series.skip_reason)
     noise: tuple[float | None, float | None] = (None, None)
     remark = ""
     try:
@@ -100,9 +100,9 @@ def inspect_series(series: Series) -> SeriesFacts:
         warnings += _mixtures([ct.header for ct in measured])
         lowest_hu = min(ct.hu.min() for ct in measured)
         if series.skip_reason is None and lowest_hu >= 0 and not _reaches_below_zero(series):
-            failure = "no value below 0 HU: not HU, or a mask"
+            failure = failure or "no value below 0 HU: not HU, or a mask"
     except SeriesError as error:
-        failure = str(error)
+        failure = failure or str(error)
     steps = np.diff([item.position_mm for item in stack])
     steps = steps[~(np.abs(steps) < POSITION_TOLERANCE_MM)]  # without those of slices at one position
     return SeriesFacts(

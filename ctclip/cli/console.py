@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import typer
 from rich.console import Console
 
@@ -15,6 +17,12 @@ def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = WIDE
     return console
+
+
+def print_skipped(console: Console, skipped: Mapping[str, int]) -> None:
+    """A line for each reason for which files are skipped."""
+    for reason, count in skipped.items():
+        console.print(f"skipped {count} {'file' if count == 1 else 'files'}: {reason}")
 
 
 def say_error(text: object) -> None:

@@ -84,7 +84,7 @@ def denoise(
     with one_line_errors():
         with without_collecting():
             from ctclip.data.images import holds_images_only, is_photograph
-            from ctclip.data.volumes import is_volume
+            from ctclip.data.volumes import is_volume_file
             from ctclip.errors import ConfigError
             from ctclip.pipeline import DenoiserSpec
 
@@ -137,7 +137,7 @@ def denoise(
             overlap=DEFAULT_OVERLAP if overlap is None else overlap,
             backend=backend,
         )
-        if is_volume(source) and not source.is_dir():
+        if is_volume_file(source):
             _refuse(context, for_series, "a volume")
             denoise_volume(request, spec)
             raise typer.Exit(ALL_DONE)

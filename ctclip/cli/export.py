@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from ctclip.cli.console import print_skipped
 from ctclip.cli.exit_codes import ALL_DONE, exit_code
 from ctclip.cli.imports import without_collecting
 from ctclip.cli.outcome import Outcome, print_result, print_sum, reported
@@ -124,12 +125,12 @@ def _print_scan(console: Console, found: Scan, chosen: list[Series], plans: Mapp
     from ctclip.pipeline import NOT_ASKED_FOR
 
     for series in found.series:
-        what = plans.get(series.uid, "denoise") if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
+        what = f"fail ({series.failure})" if series.failure else "denoise"
+        what = plans.get(series.uid, what) if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
         console.print(f"series {series.uid}: {series.slice_count} slices, {what}")
         for warning in series.warnings if verbose else ():
             console.print(f"  {warning}")
-    for reason, count in found.skip_summary().items():
-        console.print(f"skipped {count} files: {reason}")
+    print_skipped(console, found.skip_summary())
 
 
 def _read_all(console: Console, found: Scan, chosen: list[Series]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from ctclip.cli.console import plain_console
+from ctclip.cli.console import plain_console, print_skipped
 from ctclip.cli.exit_codes import ALL_DONE, NOTHING_DONE, one_line_errors
 from ctclip.cli.options import path
 
@@ -24,16 +24,17 @@ def inspect(
     Nothing is written. Exit codes: 0 something can be denoised, 1 nothing can.
     """
     with one_line_errors():
-        from ctclip.data.volumes import is_volume
+        from ctclip.data.volumes import is_volume_file
         from ctclip.dicom import opened_export
         from ctclip.errors import DataError
         from ctclip.inspection import inspect_series, inspection_report
 
-        if is_volume(source) and source.is_file():
+        if is_volume_file(source) and source.is_file():
             raise DataError("the input is a volume; inspect reads DICOM, 'ctclip denoise' takes the volume as it is")
         console = plain_console(stderr=True, quiet=as_json)
         with opened_export(source) as found:
-            series = track(found.series, description="reading", console=console, transient=True)
+            bar = console.is_terminal  # elsewhere it would leave an empty line
+            series = track(found.series, description="reading", console=console, transient=True, disable=not bar)
             facts = [inspect_series(each) for each in series]
         if as_json:
             typer.echo(json.dumps(inspection_report(facts, found), indent=1))
@@ -48,8 +49,7 @@ def _print(facts: list, skipped: dict[str, int]) -> None:
         _print_table(console, facts)
     else:
         console.print("no CT series")
-    for reason, count in skipped.items():
-        console.print(f"skipped {count} files: {reason}")
+    print_skipped(console, skipped)
 
 
 def _print_table(console: Console, facts: list) -> None:
@@ -75,4 +75,6 @@ def _print_table(console: Console, facts: list) -> None:
 
 
 def _text(value: float | None) -> str:
+    if isinstance(value, int):
+        return str(value)  # :g would round a long number
     return "?" if value is None else f"{value:g}"

@@ -49,7 +49,7 @@ def simulate(
     logging.getLogger("ctclip").setLevel(logging.WARNING)
     console = plain_console(quiet=quiet)
     with one_line_errors():
-        from ctclip.data.volumes import is_volume
+        from ctclip.data.volumes import is_volume_file
         from ctclip.devices import find_device
         from ctclip.errors import ConfigError
         from ctclip.simulation.settings import Amount, Settings
@@ -57,7 +57,7 @@ def simulate(
         settings = Settings(Amount(dose, noise_sd, photons), domain, texture, seed, find_device(device))
         if not source.exists():
             raise ConfigError(f"the input does not exist: {source}")
-        if is_volume(source) and source.is_file():
+        if is_volume_file(source):
             if series and typed(context, "series"):  # defaults from a file may be for other input
                 raise ConfigError("no effect on a volume: --series; leave it out")
             _volume(console, source, target, settings, overwrite)

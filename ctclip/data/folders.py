@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 from ctclip.data.volumes import is_volume
@@ -28,9 +28,10 @@ def require_folders(source: Path, target: Path, *, qc: Path | None = None, repor
     """
     places = {"the output": target, "--qc": qc, "--report": report}
     given = {name: path for name, path in places.items() if path is not None}
-    _require_outside(source, given.values())
-    if is_dicom_file(source) and _real(source.parent) in [_real(each) for each in (target, qc) if each is not None]:
-        raise ConfigError("the output is the folder of the input, which is never modified; choose another folder")
+    _require_outside(source, given)
+    for name, path in given.items():
+        if name != "--report" and is_dicom_file(source) and _real(source.parent) == _real(path):
+            raise ConfigError(f"{name} is the folder of the input, which is never modified; choose another folder")
     if target.is_file():
         raise ConfigError("the output is a file, expected a folder")
     if is_volume(target) and not target.is_dir():
@@ -45,14 +46,15 @@ def require_folders(source: Path, target: Path, *, qc: Path | None = None, repor
         require_no_file_above(path, name)
 
 
-def _require_outside(source: Path, places: Iterable[Path]) -> None:
+def _require_outside(source: Path, places: Mapping[str, Path]) -> None:
     origin = _real(source)
     reached = [_real(folder) for folder, _ in folders_below(source)]
-    for written in map(_real, places):
+    for name, path in places.items():
+        written = _real(path)
         if written == origin or (origin.is_dir() and written.is_relative_to(origin)):
-            raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
+            raise ConfigError(f"{name} lies inside the input, which is never modified; choose another folder")
         if any(written.is_relative_to(folder) for folder in reached):
-            raise ConfigError("a link inside the input leads to the output; remove the link or choose another folder")
+            raise ConfigError(f"a link inside the input leads to {name}; remove the link or choose another folder")
 
 
 def _with_above(*folders: Path | None) -> set[Path]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctclip.atomic import atomic_path
+from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -60,6 +61,11 @@ class Volume:
 def is_volume(path: Path) -> bool:
     """Whether the name says that this is a volume that ctclip reads and writes."""
     return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def is_volume_file(path: Path) -> bool:
+    """Whether a file, or one that should be there, is a volume by its name and no DICOM by its content."""
+    return is_volume(path) and not path.is_dir() and not is_dicom_file(path)
 
 
 def read_volume(path: Path) -> Volume:

@@ -19,9 +19,21 @@ FREE_BYTES_KEPT = 1 << 30
 """Space that unpacking leaves on the disk."""
 
 
+ZIP_START = b"PK\3\4"
+"""Of the first file in an archive; its list of files stands at the end, which a broken transfer cuts off."""
+
+
 def is_zip(source: Path) -> bool:
-    """Whether the source is a zip file, by content."""
-    return source.is_file() and zipfile.is_zipfile(source)
+    """Whether the source is a zip file, by content; one that is cut off is one too."""
+    return source.is_file() and (zipfile.is_zipfile(source) or _starts_as_zip(source))
+
+
+def _starts_as_zip(source: Path) -> bool:
+    try:
+        with source.open("rb") as file:
+            return file.read(len(ZIP_START)) == ZIP_START
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -59,7 +71,7 @@ def _unpack(source: Path, folder: Path) -> None:
             raise
         raise SeriesError(
             f"the zip file is damaged or of an unknown kind ({type(error).__name__}); "
-            "unpack it by hand and give the folder"
+            "transfer it again, or unpack it by hand and give the folder"
         ) from error
 
 
@@ -80,6 +92,10 @@ def _require_harmless(members: list[zipfile.ZipInfo], packed_bytes: int, free_by
         )
     if unpacked_bytes > free_bytes - FREE_BYTES_KEPT:
         raise SeriesError(
-            f"the zip file needs {unpacked_bytes / 1e9:.1f} GB unpacked, the temporary folder has "
-            f"{free_bytes / 1e9:.1f} GB, of which 1 GB stays free; set TMPDIR to a larger disk"
+            f"the zip file needs {_size(unpacked_bytes)} unpacked, the temporary folder has {_size(free_bytes)}, "
+            "of which 1 GB stays free; set TMPDIR to a larger disk"
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 __all__ = [
     "DUPLICATE",
     "EMPTY",
+    "IN_ZIP",
     "MADE_BY_CTCLIP",
     "SHARED_UID",
     "UNREADABLE",
@@ -25,6 +26,9 @@ UNREADABLE = "unreadable DICOM header"
 EMPTY = "empty, or zeros where a DICOM file starts"
 """What a full disk or a broken transfer leaves of a slice."""
 
+IN_ZIP = "zip file in a folder: unpacked only when it is given by itself"
+"""Why an archive is skipped."""
+
 DUPLICATE = "duplicate SOPInstanceUID"
 """Why a copy of a slice is skipped."""
 
@@ -37,11 +41,14 @@ SHARED_UID = "share their SOPInstanceUID with a different slice"
 
 @dataclass(frozen=True)
 class SkippedFile:
-    """A file that belongs to no CT series. ``reason`` holds no patient data; ``damaged``: perhaps a slice."""
+    """A file that belongs to no CT series. ``reason`` holds no patient data; ``damaged``: perhaps a slice;
+    ``series_uid`` and ``sop_instance_uid``: what it states, "" when its header cannot be read."""
 
     path: Path
     reason: str
     damaged: bool = False
+    series_uid: str = ""
+    sop_instance_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Series:
         selectable: whether the user may ask for the series in spite of ``skip_reason``.
         left_out: for each skipped CT image of this series that is no localizer, why it is: perhaps a slice, and a hole.
         made_by: what ctclip did last to it, see :func:`~ctclip.dicom.derivation.made_by`.
+        failure: why denoising it fails, as far as the scan tells; "" when it knows nothing against it.
     """
 
     uid: str
@@ -87,6 +95,7 @@ class Series:
     selectable: bool = True
     left_out: tuple[str, ...] = ()
     made_by: str = ""
+    failure: str = ""
 
     @property
     def slices(self) -> tuple[SliceFile, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataelem import RawDataElement
 
+from ctclip.dicom.archive import ZIP_START
 from ctclip.dicom.classify import (
     START_BYTES,
     has_mark,
@@ -19,7 +20,7 @@ from ctclip.dicom.classify import (
     starts_empty,
     why_unsuitable,
 )
-from ctclip.dicom.contents import EMPTY, UNREADABLE, SkippedFile
+from ctclip.dicom.contents import EMPTY, IN_ZIP, UNREADABLE, SkippedFile
 from ctclip.dicom.derivation import DENOISED_BY, made_by
 from ctclip.dicom.geometry import Geometry, geometry_of
 from ctclip.dicom.lenient import int_of, text_of
@@ -80,6 +81,8 @@ def find_files(source: Path) -> tuple[list[Path], list[SkippedFile]]:
         raise SeriesError("The input does not exist: expected a folder with DICOM files, or one file. Check the path.")
     if source.is_file():
         return [source], []
+    if not source.is_dir():
+        raise SeriesError("The input is a pipe or a device: expected a folder with DICOM files, or one file.")
     files: list[Path] = []
     skipped: list[SkippedFile] = []
     _walk(source, files, skipped)
@@ -142,8 +145,11 @@ def read_header(path: Path) -> Header | SkippedFile:
 
 def _no_dicom(path: Path, start: bytes) -> SkippedFile:
     """What has no mark: a slice that was lost starts with zeros or is empty, as hidden files that mark a folder are."""
-    lost = starts_empty(start) and not (start == b"" and path.name.startswith("."))
-    return SkippedFile(path, EMPTY, damaged=True) if lost else SkippedFile(path, "not DICOM")
+    if starts_empty(start) and not (start == b"" and path.name.startswith(".")):
+        return SkippedFile(path, EMPTY, damaged=True)
+    # by the name too: documents of office programs are zip files by content
+    is_zip = start.startswith(ZIP_START) and path.suffix.lower() == ".zip"
+    return SkippedFile(path, IN_ZIP if is_zip else "not DICOM")
 
 
 def _drop_cut_value(dataset: pydicom.Dataset) -> None:

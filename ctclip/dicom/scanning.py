@@ -47,9 +47,10 @@ def scan(source: Path) -> Scan:
 
     A file becomes part of a series when it is a single-frame monochrome CT Image Storage object of Modality CT that
     is no localizer. A series whose slices are not axial, are projections, maps or differences by their ImageType, or
-    have been denoised by ctclip gets a ``skip_reason``. Of copies of a slice the first by path is used. Different
-    slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID, make their series unusable: nobody
-    can tell what belongs together. Whether the pixels can be decoded is found out by ``read_slice``.
+    have been denoised by ctclip gets a ``skip_reason``. Of copies of a slice the first by path that can be read is
+    used. Different slices under one SOPInstanceUID, or several studies under one SeriesInstanceUID, make their series
+    unusable: nobody can tell what belongs together. Whether the pixels of the others can be decoded is found out by
+    ``read_slice``.
 
     Args:
         source: folder or file.
@@ -102,34 +103,57 @@ def _split_usable(headers: Iterable[Header]) -> tuple[list[Header], list[Skipped
     usable: dict[str, dict[object, Header]] = defaultdict(dict)
     skipped: list[SkippedFile] = []
     for header in headers:
-        reason = header.unsuitable
-        same_uid = usable[header.sop_instance_uid] if reason is None else {}
+        if header.unsuitable is not None:
+            skipped.append(_skipped(header, header.unsuitable))
+            continue
+        same_uid = usable[header.sop_instance_uid]
         identity: tuple[object, ...] = (header.series_uid, header.geometry, header.instance_number)
-        if identity in same_uid:
-            if _is_copy(header.path, same_uid[identity].path):
-                reason = DUPLICATE
-            else:
-                identity = (*identity, header.path)
-        if reason is None:
+        first = same_uid.setdefault(identity, header)
+        if first is header:
+            continue
+        copy = _copy_among(first, header)
+        if copy is None:
+            same_uid[(*identity, header.path)] = header
+            continue
+        if copy is first:
             same_uid[identity] = header
-        else:
-            skipped.append(SkippedFile(header.path, reason, damaged=reason in (UNREADABLE, NO_INSTANCE_UID)))
+        skipped.append(_skipped(copy, DUPLICATE))
     shared = frozenset(uid for uid, slices in usable.items() if len(slices) > 1)
     return [header for slices in usable.values() for header in slices.values()], skipped, shared
 
 
-def _is_copy(path: Path, other: Path) -> bool:
-    """Whether two files with equal headers hold the same pixels; a tool may have changed them and kept the UID.
+def _skipped(header: Header, reason: str) -> SkippedFile:
+    damaged = reason in (UNREADABLE, NO_INSTANCE_UID)
+    return SkippedFile(header.path, reason, damaged, header.series_uid, header.sop_instance_uid)
 
-    A copy that cannot be read is one all the same: what it would have shown is in the other.
+
+def _copy_among(first: Header, second: Header) -> Header | None:
+    """Which of two files with equal headers the other one makes superfluous; None when they hold different pixels,
+    which a tool may have changed without changing the UID.
+
+    One that cannot be read is a copy all the same: what it would have shown is in the other.
     """
+    if _same_bytes(first.path, second.path):
+        return second
+    one, two = _hu(first.path), _hu(second.path)
+    if one is None and two is not None:
+        return first
+    return second if one is None or two is None or np.array_equal(one, two) else None
+
+
+def _same_bytes(path: Path, other: Path) -> bool:
     try:
-        if filecmp.cmp(path, other, shallow=False):
-            return True
-        one, two = read_slice(path), read_slice(other)
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
+
+
+def _hu(path: Path) -> np.ndarray | None:
+    """None when the slice cannot be read."""
+    try:
+        return read_slice(path).hu
     except (OSError, SeriesError):
-        return True
-    return np.array_equal(one.hu, two.hu)
+        return None
 
 
 def _build_series(headers: list[Header], shared: frozenset[str], left_out: list[str]) -> Series:
@@ -154,6 +178,7 @@ def _build_series(headers: list[Header], shared: frozenset[str], left_out: list[
         selectable=selectable,
         left_out=tuple(left_out),
         made_by=max(header.made_by for header in headers),
+        failure=_without_place(headers),
     )
 
 
@@ -164,6 +189,15 @@ def _confusion(headers: list[Header], shared: frozenset[str]) -> str:
         return f"{ambiguous} slices {SHARED_UID}: export again"
     studies = len({header.study_uid for header in headers})
     return f"{studies} studies under one SeriesInstanceUID: export again" if studies > 1 else ""
+
+
+def _without_place(headers: list[Header]) -> str:
+    """Say that slices cannot be read for what is in their headers; leaving them out would make a hole."""
+    damaged = sum(not header.geometry.is_complete for header in headers)
+    if not damaged:
+        return ""
+    lack = "no usable image size, position or orientation; export again"
+    return f"damaged headers: {damaged} of {len(headers)} slices have {lack}"
 
 
 def _build_stacks(headers: list[Header]) -> list[list[Header]]:
@@ -207,16 +241,15 @@ def _suitability(stacks: list[list[Header]]) -> tuple[str | None, bool]:
 
 def _series_warnings(first: Header, stacks: list[list[Header]]) -> list[str]:
     placed = [stack for stack in stacks if stack[0].geometry.is_complete]
-    damaged = sum(len(stack) for stack in stacks if not stack[0].geometry.is_complete)
     warnings = []
     if not first.states_series_uid:
         warnings.append("no SeriesInstanceUID: grouped by study, frame of reference, number, description and kernel")
     if not first.study_uid:
         warnings.append("no StudyInstanceUID: the derived series gets one of its own")
-    if damaged:
-        warnings.append(f"damaged headers: {damaged} slices without image size, position or orientation")
     if len(placed) > 1:
         warnings.append(f"{len(placed)} geometry groups: matrix, orientation, spacing or frame of reference differ")
+    if len(placed) < len(stacks):
+        return warnings  # a gap may be the place of a slice that states none, which fails the series
     for number, stack in enumerate(placed, start=1):
         where = f"group {number}: " if len(placed) > 1 else ""
         warnings.extend(where + text for text in stack_warnings([header.geometry for header in stack]))

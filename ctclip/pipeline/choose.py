@@ -8,7 +8,7 @@ from ctclip.data.images import IMAGE_SUFFIXES, other_formats
 from ctclip.data.volumes import is_volume
 from ctclip.dicom import Scan, Series
 from ctclip.dicom.derivation import DENOISED_BY
-from ctclip.errors import SeriesError
+from ctclip.errors import ConfigError, SeriesError
 
 ALL = "all"
 """In place of UIDs: every series that can be denoised."""
@@ -22,9 +22,12 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
         wanted: SeriesInstanceUIDs, or "all", or both, or nothing.
 
     Raises:
+        ConfigError: when a UID is empty.
         SeriesError: when a UID is not there or can never be denoised, or when nothing is left to denoise.
     """
     by_uid = {series.uid: series for series in found.series}
+    if "" in wanted:
+        raise ConfigError(f"--series is empty; expected a SeriesInstanceUID or {ALL!r}. Is a variable not set?")
     asked = [uid for uid in dict.fromkeys(wanted) if uid != ALL]
     missing = [uid for uid in asked if uid not in by_uid]
     if missing:

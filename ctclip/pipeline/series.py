@@ -63,6 +63,9 @@ def denoise_series(
     start = time.monotonic()
     derivation = _derivation(job, denoiser)
     result.derived = derived_series_uid(series.uid, derivation)
+    if series.failure:
+        result.status, result.message = "failed", _why(series)
+        return result
     earlier = _earlier(series, job, derivation)
     if earlier.state is Earlier.COMPLETE:
         result.status = "kept"
@@ -71,12 +74,12 @@ def denoise_series(
             _check(result, series, job)
         return result
     if earlier.state is Earlier.LACKING:
-        again = f"an earlier run had {earlier.has}; made again"
-        logger.warning("series %s: %s", series.uid, again)
-        result.warnings += (again,)
+        logger.warning("series %s: an earlier run had %s; to be made again", series.uid, earlier.has)
         job = replace(job, overwrite=True)
     try:
         _write(result, series, job, denoiser, derivation, slice_done)
+        if earlier.state is Earlier.LACKING:
+            result.warnings += (f"an earlier run had {earlier.has}; made again",)
         if job.check:
             _check(result, series, job)
     except (CtclipError, OSError, MemoryError) as error:
@@ -85,6 +88,17 @@ def denoise_series(
     # Afterwards: when memory runs out the device changes on the way.
     result.device, result.settings = str(denoiser.device), denoiser.parameters
     return result
+
+
+def _why(series: Series) -> str:
+    """Why a series fails, from its slices without a place where there are some: their errors name them."""
+    for item in series.slices:
+        if not np.isfinite(item.position_mm):
+            try:
+                read_slice(item.path)
+            except (SeriesError, OSError) as error:
+                return one_line(error)
+    return series.failure
 
 
 def _earlier(series: Series, job: SeriesJob, derivation: Denoising) -> EarlierResult:
@@ -135,6 +149,8 @@ def derived_folder(series: Series, job: SeriesJob, denoiser: Denoiser) -> Path:
 
 def planned(series: Series, job: SeriesJob, denoiser: Denoiser) -> str:
     """What :func:`denoise_series` would do with a series, in words; nothing is written."""
+    if series.failure:
+        return f"fail ({series.failure})"
     derivation = _derivation(job, denoiser)
     final = derived_folder(series, job, denoiser)
     earlier = earlier_result(series, job, derivation)

@@ -4,6 +4,7 @@ import errno
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import struct
 import subprocess
@@ -200,8 +201,8 @@ def test_many_studies_in_one_call(tmp_path: Path) -> None:
         ("text", 1, "no axial CT series in the input; found 1 x not DICOM"),
         ("MR", 1, "found 3 x Modality MR"),
         ("target is a file", 2, "the output is a file"),
-        ("report inside", 2, "inside the input"),
-        ("quality inside", 2, "inside the input"),
+        ("report inside", 2, "--report lies inside the input"),
+        ("quality inside", 2, "--qc lies inside the input"),
         ("report is a folder", 2, "--report is a folder"),
         ("quality is a file", 2, "--qc is a file"),
         ("link loop", 1, "does not exist"),
@@ -213,6 +214,8 @@ def test_many_studies_in_one_call(tmp_path: Path) -> None:
         ("model", 1, "unknown model"),
         ("damaged model", 1, "cannot be read"),
         ("series", 1, "not in the input"),
+        ("no series", 2, "--series is empty"),
+        ("pipe", 1, "is a pipe or a device"),
         ("batch", 2, "--batch"),
     ],
 )
@@ -260,6 +263,11 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
         options = ["--model", str(tmp_path / "bad.pt")]
     elif case == "series":
         options = ["--series", "1.2.3"]
+    elif case == "no series":
+        options = ["--series", ""]
+    elif case == "pipe":
+        source = tmp_path / "pipe"
+        os.mkfifo(source)
     elif case == "batch":
         options = ["--batch", "0"]
     before = sorted(export.rglob("*"))
@@ -443,8 +451,10 @@ def test_pictures_do_not_hide_an_export(export: Path, tiny_model: Path, tmp_path
     named.mkdir()
     for number, path in enumerate(sorted(export.iterdir()), start=1):
         shutil.copy(path, named / f"{number}.jpg")
-    for source, slices in ((cd, 3), (named, 3), (named / "1.jpg", 1)):
-        target = tmp_path / f"out of {source.name}"
+    volume = shutil.copy(named / "1.jpg", tmp_path / "scan.mha")
+    assert _run("inspect", volume).exit_code == 0
+    for source, slices in ((cd, 3), (named, 3), (named / "1.jpg", 1), (volume, 1)):
+        target = tmp_path / f"out of {source.stem}"
         result = _run("denoise", source, target, "--model", tiny_model)
         assert result.exit_code == 0, result.output
         assert len(list(target.rglob("*.dcm"))) == slices

@@ -250,7 +250,7 @@ def test_strict_refuses_files_that_may_be_lost_slices(export: Path, tiny_model: 
     assert not (tmp_path / "out").exists()
     listed = _run("denoise", export, tmp_path / "out", *options)
     assert listed.exit_code == 0
-    assert "skipped 1 files: unreadable DICOM header" in listed.output
+    assert "skipped 1 file: unreadable DICOM header" in listed.output
 
 
 def test_strict_refuses_a_series_whose_ct_images_are_skipped(export: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -382,7 +382,7 @@ for target in ({str(tmp_path / "out")!r}, {str(target)!r}):
     )
     readable, read_only = done.stdout.split("\n1 ")
     assert readable.startswith("0 "), "what cannot be read is in no series, and is listed"
-    assert "skipped 1 files: file cannot be read" in readable
+    assert "skipped 1 file: file cannot be read" in readable
     assert "Permission denied" in read_only
     assert "Traceback" not in done.stdout + done.stderr
     assert sorted(len(list(series.iterdir())) for series in (tmp_path / "out").iterdir()) == [1, 3]
@@ -602,7 +602,7 @@ def test_a_zip_gives_the_same_as_its_folder(export: Path, tiny_model: Path, tmp_
     assert "readme" not in listed.output
 
 
-@pytest.mark.parametrize("case", ["damaged", "empty", "encrypted", "bomb"])
+@pytest.mark.parametrize("case", ["damaged", "cut off", "empty", "encrypted", "bomb"])
 def test_bad_zip_files_are_one_line(case: str, tiny_model: Path, tmp_path: Path) -> None:
     archive = tmp_path / "bad.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
@@ -611,15 +611,15 @@ def test_bad_zip_files_are_one_line(case: str, tiny_model: Path, tmp_path: Path)
     content = bytearray(archive.read_bytes())
     if case == "damaged":
         content[100:2000] = b"x" * 1900
+    if case == "cut off":
+        del content[1000:]
     if case == "encrypted":
         for mark, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
             struct.pack_into("<H", content, content.index(mark) + offset, 1)
     archive.write_bytes(content)
     result = _run("denoise", archive, tmp_path / "out", "--model", tiny_model)
     assert result.exit_code == 1
-    assert {"damaged": "damaged", "empty": "empty", "encrypted": "encrypted", "bomb": "would grow"}[
-        case
-    ] in result.output
+    assert {"cut off": "the zip file is damaged", "bomb": "would grow"}.get(case, case) in result.output
     assert not (tmp_path / "out").exists()
 
 
@@ -658,7 +658,11 @@ def test_a_zip_that_would_fill_the_disk_is_not_unpacked(
     archive, size = tmp_path / "large.zip", 3_000_000
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("a", np.random.default_rng(0).bytes(size))
-    for free, message in ((size + 2**30 - 1, "of which 1 GB stays free"), (size + 2**30, "not DICOM")):
+    for free, message in (
+        (2_000_000, "needs 3 MB unpacked, the temporary folder has 2 MB, of which 1 GB stays free"),
+        (size + 2**30 - 1, "the temporary folder has 1.1 GB, of which 1 GB stays free"),
+        (size + 2**30, "not DICOM"),
+    ):
         monkeypatch.setattr("ctclip.dicom.archive.shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         result = _run("denoise", archive, tmp_path / "out", "--model", tiny_model)
         assert result.exit_code == 1

@@ -64,7 +64,7 @@ def test_every_series_is_listed_with_what_would_happen(export: Path) -> None:
 def test_the_table_says_the_same_without_patient_data(export: Path) -> None:
     result = _run(export)
     assert result.exit_code == 0
-    for expected in ("1.2.1", "Br38f/3", "7.5", "already", "skip", "skipped 1 files"):
+    for expected in ("1.2.1", "Br38f/3", "7.5", "already", "skip", "skipped 1 file"):
         assert expected in result.output
     for secret in (PATIENT.split("^")[0], "P-77", "19600102", "A-9"):
         assert secret not in result.output + _run(export, "--json").output
@@ -72,9 +72,10 @@ def test_the_table_says_the_same_without_patient_data(export: Path) -> None:
 
 def test_uids_stay_in_one_piece_in_a_pipe(tmp_path: Path) -> None:
     uid = "1.2.840.113619.2.55.3.1234567890.123.1234567890.123456789012"
-    _series(tmp_path, low_dose(body_phantom_hu(2, 64), 30), uid, SeriesNumber=1)
+    _series(tmp_path, low_dose(body_phantom_hu(2, 64), 30), uid, SeriesNumber=12345678)
     result = CliRunner().invoke(app, ["inspect", str(tmp_path)], env={"COLUMNS": "80"})
-    assert f"1: {uid}" in result.output
+    assert f"12345678: {uid}" in result.stdout
+    assert result.stderr == ""
     assert max(map(len, result.output.splitlines())) < 400, "no wider than what stands in it"
 
 
@@ -95,7 +96,7 @@ def test_where_there_is_no_series_there_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no DICOM")
     result = _run(tmp_path)
     assert result.exit_code == 1
-    assert result.output.split("\n")[-3:] == ["no CT series", "skipped 1 files: not DICOM", ""]
+    assert result.output.split("\n")[-3:] == ["no CT series", "skipped 1 file: not DICOM", ""]
     assert "does not exist" in _run(tmp_path / "scan.nii.gz").output
     (tmp_path / "scan.nii.gz").write_bytes(b"")
     result = _run(tmp_path / "scan.nii.gz")
@@ -170,12 +171,17 @@ def test_what_denoise_would_refuse_is_said(tmp_path: Path) -> None:
     noisy = low_dose(body_phantom_hu(3, 64), 30)
     _series(tmp_path, noisy, "1.2.1", SeriesNumber=1)
     _series(tmp_path, np.ones_like(noisy), "1.2.2", SeriesNumber=2)
+    _series(tmp_path, noisy, "1.2.3", SeriesNumber=3)
     cut = tmp_path / "1.2.1.1"
     cut.write_bytes(cut.read_bytes()[:-1000])
+    write(fake_slice(9, 9, series="1.2.3", SeriesNumber=3, ImagePositionPatient=None), tmp_path / "placeless")
     result = _run(tmp_path, "--json")
-    damaged, mask = json.loads(result.output)["series"]
-    assert damaged["action"] == mask["action"] == "fail"
+    damaged, mask, placeless = json.loads(result.output)["series"]
+    assert damaged["action"] == mask["action"] == placeless["action"] == "fail"
     assert "PixelData" in damaged["reason"]
+    assert placeless["reason"].startswith("damaged headers: 1 of 4 slices")
+    listed = CliRunner().invoke(app, ["denoise", str(tmp_path), str(tmp_path.with_suffix(".out")), "--list"])
+    assert "series 1.2.3: 4 slices, fail (damaged headers: 1 of 4 slices" in listed.output
     assert mask["reason"] == "no value below 0 HU: not HU, or a mask"
     assert result.exit_code == 1, "nothing can be denoised"
 

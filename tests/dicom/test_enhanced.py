@@ -327,7 +327,7 @@ def test_frames_keep_the_words_for_projections_and_maps(
     assert series.skip_reason == (reason and f"no plain slices (ImageType {reason}): 3 of 3 slices")
 
 
-def test_parts_of_a_concatenation_become_one_row_of_numbers(tmp_path: Path, frames: list[np.ndarray]) -> None:
+def _write_concatenation(folder: Path, frames: list[np.ndarray]) -> None:
     for part in range(2):
         ds = enhanced(frames, [10.0 * part + height for height in HEIGHTS], INTERCEPTS)
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ENHANCED_UID}.{part}"
@@ -337,7 +337,40 @@ def test_parts_of_a_concatenation_become_one_row_of_numbers(tmp_path: Path, fram
             2,
             3 * part,
         )
-        write(ds, tmp_path / "in" / str(part))
+        write(ds, folder / str(part))
+
+
+@pytest.mark.parametrize("damage", ["cut", "NumberOfFrames"])
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_part_of_a_concatenation_that_cannot_be_read_fails_the_series(
+    tmp_path: Path, frames: list[np.ndarray], part: int, damage: str
+) -> None:
+    _write_concatenation(tmp_path / "in", frames)
+    path = tmp_path / "in" / str(part)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        ds = pydicom.dcmread(path)
+        ds.NumberOfFrames = 4
+        write(ds, path)
+    with opened_export(tmp_path / "in") as found:
+        (series,) = found.series
+        assert [(item.path, item.damaged) for item in found.skipped] == [(path, True)]
+    assert series.slice_count == 3, "of 6"
+    assert series.failure.startswith("1 of its files cannot be read, the first: Enhanced CT ")
+
+
+def test_a_copy_of_an_object_that_is_cut_off_is_a_duplicate(source: Path) -> None:
+    for name in ("a", "z"):
+        (source / name).write_bytes((source / "multi").read_bytes()[:-100])
+    with opened_export(source) as found:
+        assert [(series.slice_count, series.failure) for series in found.series] == [(3, "")]
+        assert found.skip_summary() == {"duplicate SOPInstanceUID": 2}
+        assert not any(item.damaged for item in found.skipped)
+
+
+def test_parts_of_a_concatenation_become_one_row_of_numbers(tmp_path: Path, frames: list[np.ndarray]) -> None:
+    _write_concatenation(tmp_path / "in", frames)
     with opened_export(tmp_path / "in") as found:
         headers = [read_slice(item.path).header for item in found.series[0].slices]
     assert sorted(header.InstanceNumber for header in headers) == [1, 2, 3, 4, 5, 6]

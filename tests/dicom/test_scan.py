@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
-from ctclip.dicom import NoiseInsertion, Series, scan
+from ctclip.dicom import NoiseInsertion, Series, is_dicom_file, scan
 from ctclip.errors import SeriesError
 
 from .fake import (
@@ -180,13 +180,13 @@ class TestGeometry:
 
     @pytest.mark.parametrize("lacking", ["ImagePositionPatient", "ImageOrientationPatient", "Rows", "Columns"])
     def test_slice_without_a_place_stays_in_the_series(self, tmp_path: Path, lacking: str) -> None:
-        """Dropping it would leave a hole that nobody notices; read_slice reports it."""
-        write_stack(tmp_path, [0, 2])
-        write(fake_slice(4, 3, **{lacking: None}), tmp_path / "broken")
+        """Dropping it would leave a hole that nobody notices; it fails the series, and is not said to be missing."""
+        write_stack(tmp_path, [0, 2, 6, 8])
+        write(fake_slice(4, 5, **{lacking: None}), tmp_path / "broken")
         series = only_series(tmp_path)
-        assert [len(stack) for stack in series.stacks] == [2, 1]
-        assert series.skip_reason is None
-        assert series.warnings == ("damaged headers: 1 slices without image size, position or orientation",)
+        assert [len(stack) for stack in series.stacks] == [4, 1]
+        assert (series.skip_reason, series.warnings) == (None, ())
+        assert series.failure.startswith("damaged headers: 1 of 5 slices have no usable image size, position")
 
     def test_damaged_slices_come_last_in_the_order_of_their_numbers(self, tmp_path: Path) -> None:
         for number in (13, 11, 12):
@@ -255,8 +255,14 @@ class TestSkippedFiles:
         (tmp_path / "done.flag").touch()
         (tmp_path / "._IM1").write_bytes(b"\0\x05\x16\x07\0\x02\0\0" + b"\0" * 200)  # what macOS leaves
         (tmp_path / "binary").write_bytes(b"\x08\x00" * 100)
+        for name in ("letter.docx", "export.ZIP"):
+            (tmp_path / name).write_bytes(b"PK\3\4")
         found = scan(tmp_path)
-        assert found.skip_summary() == {"not DICOM": 4, "empty, or zeros where a DICOM file starts": 1}
+        assert found.skip_summary() == {
+            "not DICOM": 5,
+            "empty, or zeros where a DICOM file starts": 1,
+            "zip file in a folder: unpacked only when it is given by itself": 1,
+        }
         assert not any(item.damaged for item in found.skipped), "none of them can be a slice"
         assert found.series[0].slice_count == 2
 
@@ -339,12 +345,15 @@ class TestSkippedFiles:
         assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
         assert found.series[0].skip_reason is None
 
-    def test_a_copy_that_is_cut_off_is_a_duplicate(self, tmp_path: Path) -> None:
-        write(fake_slice(0, 1), tmp_path / "a")
-        (tmp_path / "b").write_bytes((tmp_path / "a").read_bytes()[:-40])
+    @pytest.mark.parametrize("whole", ["a", "b"])
+    def test_a_copy_that_is_cut_off_is_a_duplicate(self, tmp_path: Path, whole: str) -> None:
+        content = write(fake_slice(0, 1), tmp_path / whole).read_bytes()
+        for name in {"a", "b", "c"} - {whole}:
+            (tmp_path / name).write_bytes(content[:-40])
         found = scan(tmp_path)
-        assert found.skip_summary() == {"duplicate SOPInstanceUID": 1}
+        assert found.skip_summary() == {"duplicate SOPInstanceUID": 2}
         assert found.series[0].skip_reason is None
+        assert [item.path.name for item in found.series[0].slices] == [whole]
 
     def test_what_ctclip_has_denoised_is_off_by_default_and_warned_of(self, tmp_path: Path) -> None:
         write_stack(tmp_path, [0, 2], DerivationDescription=fake_derivation().description)
@@ -516,6 +525,10 @@ class TestFiles:
         found = scan(tmp_path)
         assert found.skip_summary() == {"file cannot be read": 1}
         assert found.skipped[0].damaged
+        assert not is_dicom_file(tmp_path / "pipe"), "and is not waited for"
+        for source in (tmp_path / "pipe", Path("/dev/null")):
+            with pytest.raises(SeriesError, match="is a pipe or a device: expected a folder"):
+                scan(source)
 
     @pytest.mark.parametrize(
         ("function", "error", "reason"),

@@ -22,7 +22,7 @@ from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.errors import ConfigError, SeriesError
 from ctclip.metrics.noise import compare_noise
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, report
+from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, planned, report
 from ctclip.pipeline.choose import choose_series
 from ctclip.pipeline.noise import MEASURED_SLICES, SeriesNoise
 from ctclip.pipeline.strict import require_readable
@@ -212,6 +212,27 @@ def test_a_finished_series_is_kept_and_not_read_again(series: Series, denoiser: 
     assert other.status == "failed", "another strength is another series, whose source is gone"
 
 
+def test_a_series_that_the_scan_found_damaged_fails_whatever_an_earlier_run_has_left(
+    series: Series, denoiser: Denoiser, tmp_path: Path
+) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    assert denoise_series(series, job, denoiser).status == "done"
+    damaged = replace(series, failure="1 of its files cannot be read")
+    again = denoise_series(damaged, job, denoiser)
+    assert (again.status, again.message) == ("failed", "1 of its files cannot be read")
+    assert planned(damaged, job, denoiser) == "fail (1 of its files cannot be read)"
+
+
+def test_what_cannot_be_made_again_is_not_said_to_be(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
+    job = SeriesJob(tmp_path / "out", 0.5, resume=True)
+    folder = tmp_path / "out" / denoise_series(series, job, denoiser).derived
+    (folder / "0002.dcm").unlink()
+    (folder / "notes.txt").write_text("mine")
+    again = denoise_series(series, job, denoiser)
+    assert again.status == "failed"
+    assert again.warnings == series.warnings
+
+
 @pytest.mark.parametrize("length", [0, 200, 3000, -1])
 def test_a_result_that_was_cut_off_is_made_again(
     series: Series, denoiser: Denoiser, tmp_path: Path, length: int
@@ -287,14 +308,14 @@ def test_nothing_is_written_into_the_input_by_another_name(tmp_path: Path) -> No
     link.symlink_to(source / "sub")
     archive.write_bytes(b"PK")
     require_folders(source, out, qc=tmp_path / "qc", report=tmp_path / "r.json")
-    for given, places in (
-        (source, {"target": link}),
-        (source, {"target": out, "qc": link / "qc"}),
-        (source, {"target": out, "report": link / "r.json"}),
-        (link, {"target": source / "sub" / "out"}),
-        (archive, {"target": out, "report": archive}),
+    for given, places, name in (
+        (source, {"target": link}, "the output"),
+        (source, {"target": out, "qc": link / "qc"}, "--qc"),
+        (source, {"target": out, "report": link / "r.json"}, "--report"),
+        (link, {"target": source / "sub" / "out"}, "the output"),
+        (archive, {"target": out, "report": archive}, "--report"),
     ):
-        with pytest.raises(ConfigError, match="the output lies inside the input"):
+        with pytest.raises(ConfigError, match=f"^{name} lies inside the input"):
             require_folders(given, **places)
 
 
@@ -302,10 +323,10 @@ def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_l
     source, out = tmp_path / "in", tmp_path / "out"
     write_stack(source, [0, 2])
     one = next(source.iterdir())
-    for places in ({"target": source}, {"target": out, "qc": source}):
-        with pytest.raises(ConfigError, match="the output is the folder of the input"):
+    for places, name in (({"target": source}, "the output"), ({"target": out, "qc": source}, "--qc")):
+        with pytest.raises(ConfigError, match=f"^{name} is the folder of the input"):
             require_folders(one, **places)
-    with pytest.raises(ConfigError, match="the output lies inside the input"):
+    with pytest.raises(ConfigError, match="--report lies inside the input"):
         require_folders(one, out, report=one)
     require_folders(one, source / "out", qc=source / "qc", report=source / "r.json")
     out.mkdir()
@@ -313,8 +334,9 @@ def test_nothing_is_written_beside_a_single_slice_or_where_a_link_of_the_input_l
     (source / "sub" / "up").symlink_to(source)
     require_folders(source, out)
     (source / "sub" / "results").symlink_to(out)
-    for places in ({"target": out}, {"target": tmp_path / "other", "qc": out / "qc"}):
-        with pytest.raises(ConfigError, match="a link inside the input leads to the output"):
+    other = tmp_path / "other"
+    for places, name in (({"target": out}, "the output"), ({"target": other, "qc": out / "qc"}, "--qc")):
+        with pytest.raises(ConfigError, match=f"a link inside the input leads to {name}"):
             require_folders(source, **places)
 
 
