@@ -55,6 +55,21 @@ PROCESSING_EQUIPMENT = ("109102", "DCM", "Processing Equipment")
 ZONE = re.compile(r"([+-])([01]\d)([0-5]\d)")
 """TimezoneOffsetFromUTC: sign, hours and minutes."""
 
+DATED = tuple(f"{kind}{part}" for kind in ("Series", "InstanceCreation", "Content") for part in ("Date", "Time"))
+"""Elements that say when the new series and instance were made."""
+
+OF_THE_DERIVATION = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "DerivationDescription",
+    "DerivationCodeSequence",
+    "ContributingEquipmentSequence",
+    *DATED,
+)
+"""Elements that depend on the derivation; all others follow from the source and the pixels."""
+
 UNSPECIFIC_BODY_PARTS = ("", "PARTIALBODY")
 """Values of BodyPartExamined that do not tell whether the part is one of a pair."""
 
@@ -184,9 +199,8 @@ def _in_stated_zone(now: datetime, source: Dataset) -> datetime:
 
 def _set_times(derived: Dataset, now: datetime) -> None:
     """Date the new series and instance; study and acquisition took place when they did."""
-    for kind in ("Series", "InstanceCreation", "Content"):
-        _put(derived, f"{kind}Date", now.strftime("%Y%m%d"))
-        _put(derived, f"{kind}Time", now.strftime("%H%M%S.%f"))
+    for keyword in DATED:
+        _put(derived, keyword, now.strftime("%Y%m%d" if keyword.endswith("Date") else "%H%M%S.%f"))
 
 
 def _set_image_type(derived: Dataset, *, lossy: bool) -> None:

@@ -28,7 +28,7 @@ from ctclip.dicom.streams import is_irreversible, require_modest_deflate
 from ctclip.errors import SeriesError
 from ctclip.units import PADDING_HU
 
-__all__ = ["CTSlice", "read_slice", "to_stored"]
+__all__ = ["CTSlice", "read_slice", "to_stored", "values_to_avoid"]
 
 MAX_ABS_HU = 1e10
 """More than any value of 32 bits: from here on a damaged slope makes numbers that cannot be squared."""
@@ -152,13 +152,21 @@ def to_stored(ct: CTSlice, hu: np.ndarray) -> np.ndarray:
         np.rint(values, out=values)
         np.clip(values, pixels.minimum, pixels.maximum, out=values)
         stored = values.astype(ct.stored.dtype)
-    padding = padding_range(ct.header, pixels)
-    if padding is not None and (padding[0] == padding[1] or ct.to_hu(np.array(padding)).max() <= PADDING_MAX_HU):
+    padding = values_to_avoid(ct)
+    if padding is not None:
         fallen = ~keep & (stored >= padding[0]) & (stored <= padding[1])
         exact = (hu[fallen].astype(np.float64) - ct.intercept) / ct.slope
         stored[fallen] = away_from_padding(stored[fallen], exact, padding, pixels)
     np.copyto(stored, ct.stored, where=keep)
     return stored
+
+
+def values_to_avoid(ct: CTSlice) -> tuple[int, int] | None:
+    """Lowest and highest padding value, where pixels that are no padding must not get it: not where it holds tissue."""
+    padding = padding_range(ct.header, pixel_format(ct.header))
+    if padding is None or (padding[0] != padding[1] and ct.to_hu(np.array(padding)).max() > PADDING_MAX_HU):
+        return None
+    return padding
 
 
 def _read_dataset(path: Path) -> pydicom.Dataset:

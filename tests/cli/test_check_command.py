@@ -10,16 +10,21 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import JPEG2000, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 from typer.testing import CliRunner, Result
 
-from ctclip import dciodvfy, verification
+from ctclip import dciodvfy
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.dicom import CTSlice, derive_slice, export, read_slice, save_slice, scan
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.verification import COPIED, check_series
+from ctclip.verification import check_series
+from ctclip.verification import series as check_of_series
+from ctclip.verification.elements import COPIED
 from tests.dicom.fake import NOW, fake_derivation, fake_pixels, fake_slice, write, write_stack
+
+OTHERS = "every other element is that of the source, or what ctclip makes of it"
 
 METAL = 5000
 """A stored value above the window of the network."""
@@ -51,6 +56,10 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def _changed(pair: tuple[Path, Path], folder: Path, change: Callable[[Dataset], None]) -> Path:
     """A copy of the derived series with a change in its first slice."""
     return _all_changed(pair, folder, lambda ds, number: None if number else change(ds))
+
+
+def _all_changed_alike(pair: tuple[Path, Path], folder: Path, change: Callable[[Dataset], None]) -> Path:
+    return _all_changed(pair, folder, lambda ds, _: change(ds))
 
 
 def _all_changed(pair: tuple[Path, Path], folder: Path, change: Callable[[Dataset, int], None]) -> Path:
@@ -121,6 +130,39 @@ def _fill_padding(ds: Dataset) -> None:
     ds.PixelData = np.maximum(ds.pixel_array, 1).astype("<u2").tobytes()
 
 
+def _change_pixel(row: int, value: int) -> Callable[[Dataset], None]:
+    """In the middle column, where the patient is."""
+
+    def change(ds: Dataset) -> None:
+        values = ds.pixel_array.copy()
+        values[row, 48] = value
+        ds.PixelData = values.tobytes()
+
+    return change
+
+
+def _turn_upside_down(ds: Dataset) -> None:
+    ds.PixelData = ds.pixel_array[::-1].tobytes()
+
+
+def _make_a_number(keyword: str) -> Callable[[Dataset], None]:
+    """A sequence with the representation of a number."""
+
+    def change(ds: Dataset) -> None:
+        del ds[keyword]
+        ds.add_new(Tag(keyword), "US", 5)
+
+    return change
+
+
+def _in_the_reference(keyword: str, value: object) -> Callable[[Dataset], None]:
+    return lambda ds: setattr(ds.SourceImageSequence[0], keyword, value)
+
+
+def _add_a_private_element(ds: Dataset) -> None:
+    ds.private_block(0x0009, "SOMEBODY", create=True).add_new(1, "LO", "words")
+
+
 def _forget_source(ds: Dataset) -> None:
     ds.SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
 
@@ -155,11 +197,33 @@ def _forget_source(ds: Dataset) -> None:
         (_set("StudyInstanceUID", "1.2.3"), "StudyInstanceUID is that of the source, where it has one"),
         (_set("ImageOrientationPatient", [1, 0, 0, 0, 1, 1e-4]), "ImageOrientationPatient is that of the source"),
         (_fill_padding, "padding is bit-exact"),
+        (_set("ContentTime", ""), "series, instance and content are dated"),
+        (_set("DerivationCodeSequence", []), "DerivationCodeSequence names the smoothing, when denoised"),
+        (_make_a_number("SourceImageSequence"), "SourceImageSequence names one source slice"),
+        (_make_a_number("ContributingEquipmentSequence"), "ContributingEquipmentSequence names the processing"),
+        (_set("SeriesNumber", 2), "SeriesNumber is not that of the source"),
+        (_set("PhotometricInterpretation", "MONOCHROME1"), OTHERS),
+        (_set("WindowCenter", 1000), OTHERS),
+        (_set("PixelPaddingValue", 1064), OTHERS),
+        (_set("PatientAge", "020Y"), OTHERS),
+        (_set("StudyID", "9"), OTHERS),
+        (_in_the_reference("SpatialLocationsPreserved", "NO"), OTHERS),
+        (_in_the_reference("ReferencedSOPClassUID", SecondaryCaptureImageStorage), OTHERS),
+        (_add_a_private_element, OTHERS),
+        (_change_pixel(60, 0), "pixels that are no padding do not get its value"),
+        (_change_pixel(60, 4200), "values inside [-1024, 3072] HU stay inside"),
+        (_shift(40), "mean shift of each slice is at most 5 HU or half of its noise"),
+        (_turn_upside_down, "each slice shows the anatomy of its source"),
     ],
 )
 def test_each_broken_rule_is_found(
-    pair: tuple[Path, Path], tmp_path: Path, change: Callable[[Dataset], None], rule: str
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    change: Callable[[Dataset], None],
+    rule: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(dciodvfy.shutil, "which", lambda name: None)  # it takes longer than all rules together
     findings = {each.rule: each.passed for each in check_series(_changed(pair, tmp_path, change), pair[0])}
     assert findings[rule] is False
 
@@ -178,6 +242,41 @@ def test_uids_that_all_slices_have_in_common_are_checked_too(pair: tuple[Path, P
         folder = _all_changed(pair, tmp_path / name, lambda ds, _, of=(keyword, value): setattr(ds, *of))
         (finding,) = (each for each in check_series(folder, pair[0]) if each.rule.startswith(rule))
         assert not finding.passed, name
+    assert finding.detail == "1 of 2 slices name the one that another names"
+
+
+@pytest.mark.parametrize("by", [1, 2])
+def test_pixels_of_another_slice_are_found(tmp_path: Path, by: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that is not the next; slices that are alike tell nothing."""
+    monkeypatch.setattr(dciodvfy.shutil, "which", lambda name: None)
+    noise = np.random.default_rng(0).normal(0, 20, (2, 4, 64, 64))
+    x = np.arange(64)
+    body = np.stack([np.where(abs(x - 20 - 4 * i) < 12, 60, -200) + np.zeros((64, 1)) for i in range(4)])
+    for name, anatomy, found in (("moving", body, 4), ("alike", body[[0] * 4], 0)):
+        before, after = (np.rint(anatomy + each + 1024).astype(np.int16) for each in (noise[0], noise[1] / 4))
+        for kind, order, broken in (("own", np.arange(4), 0), ("exchanged", np.roll(np.arange(4), by), found)):
+            folder = tmp_path / name / kind
+            slices = [fake_slice(2.0 * i, i + 1, pixels=pixels) for i, pixels in enumerate(before)]
+            _derive(folder, *slices, stored=after[order])
+            (finding,) = (each for each in check_series(folder / "out", folder / "in") if "neighbours" in each.rule)
+            assert finding.passed == (not broken), (name, kind)
+            assert finding.detail[:1] == (str(broken) if broken else ""), (name, kind)
+
+
+def test_private_elements_are_all_kept_or_all_dropped(tmp_path: Path) -> None:
+    for name, keep, passed in (("kept", True, True), ("dropped", False, True), ("half", True, False)):
+        source = fake_slice()
+        block = source.private_block(0x0009, "SOMEBODY", create=True)
+        block.add_new(1, "LO", "one")
+        block.add_new(2, "LO", "two")
+        _derive(tmp_path / name, source, keep_private=keep)
+        if not passed:
+            (path,) = (tmp_path / name / "out").iterdir()
+            ds = pydicom.dcmread(path)
+            del ds[0x0009, 0x1002]
+            ds.save_as(path)
+        findings = check_series(tmp_path / name / "out", tmp_path / name / "in")
+        assert [each.passed for each in findings if each.rule == OTHERS] == [passed]
 
 
 def test_a_series_is_not_compared_with_sources_that_are_not_there(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -189,6 +288,21 @@ def test_other_series_beside_the_source_need_no_derived_slices(pair: tuple[Path,
     shutil.copytree(pair[0], tmp_path / "in")
     write_stack(tmp_path / "in" / "other", [0, 2])
     assert [each for each in check_series(pair[1], tmp_path / "in") if not each.passed] == []
+    # the derived series among the source is not one whose UIDs are taken
+    shutil.copytree(pair[1], tmp_path / "in" / "derived")
+    assert [each for each in check_series(pair[1], tmp_path / "in") if not each.passed] == []
+
+
+def test_uids_of_other_slices_and_series_of_the_source_are_not_new(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(pair[0], tmp_path / "in")
+    (other,) = map(pydicom.dcmread, write_stack(tmp_path / "in" / "other", [0]))
+    second = pydicom.dcmread(sorted(pair[0].iterdir())[1])
+    for keyword, taken in (("SeriesInstanceUID", other.SeriesInstanceUID), ("SOPInstanceUID", second.SOPInstanceUID)):
+        (tmp_path / keyword).mkdir()
+        changed = _changed if keyword == "SOPInstanceUID" else _all_changed_alike
+        folder = changed(pair, tmp_path / keyword, _set(keyword, taken))
+        findings = check_series(folder, tmp_path / "in")
+        assert [each.passed for each in findings if each.rule.endswith("are new")] == [False], keyword
 
 
 def test_the_source_itself_is_no_derived_series(pair: tuple[Path, Path]) -> None:
@@ -262,12 +376,14 @@ def test_descriptions_that_differ_in_the_source_may_differ(tmp_path: Path) -> No
         assert [each.passed for each in findings if each.rule == rule] == [passed]
 
 
-def _derive(folder: Path, *slices: Dataset) -> None:
-    """Write slices to "in" and what would be derived from them to "out"."""
-    (folder / "out").mkdir()
+def _derive(folder: Path, *slices: Dataset, stored: np.ndarray | None = None, keep_private: bool = False) -> None:
+    """Write slices to "in" and what would be derived from them, with other pixels where they are given, to "out"."""
+    (folder / "out").mkdir(parents=True)
+    derivation = fake_derivation(keep_private=keep_private)
     for number, source in enumerate(slices):
         ct = read_slice(write(source, folder / "in" / f"{number}"))
-        derived = derive_slice(ct, ct.stored, fake_derivation(), series_number=1004, now=NOW)
+        pixels = ct.stored if stored is None else stored[number]
+        derived = derive_slice(ct, pixels, derivation, series_number=1004, now=NOW)
         save_slice(derived, folder / "out" / f"{number}.dcm")
 
 
@@ -292,7 +408,7 @@ def test_the_export_is_scanned_once_however_many_series_are_checked(
     for series in ("1.2.9.1", "1.2.9.2", "1.2.9.3"):
         write_stack(tmp_path / "in" / series, [0, 2], series=series)
     scanned: list[Path] = []
-    for module in (verification, export):
+    for module in (check_of_series, export):
         monkeypatch.setattr(module, "scan", lambda folder: scanned.append(folder) or scan(folder))
     _run("denoise", tmp_path / "in", tmp_path / "out", "--check", "--model", tiny_model, "--device", "cpu")
     derived = list((tmp_path / "out").iterdir())
@@ -313,7 +429,7 @@ def test_denoise_checks_its_own_output_on_request(
         assert series["checked"] is True
         assert (quality / series["quality_report"]).is_file()
         assert str(quality) in result.output.replace("\n", "")
-    monkeypatch.setattr("ctclip.verification.MAX_BIAS_HU", -1.0)
+    monkeypatch.setattr("ctclip.verification.pixels.MAX_BIAS_HU", -1.0)
     result = _run("denoise", pair[0], tmp_path / "other", "--check")
     assert result.exit_code == 1
     assert "written, but not: mean shift in flat soft tissue" in result.output
@@ -324,6 +440,12 @@ def test_a_folder_with_two_series_is_one_line(pair: tuple[Path, Path]) -> None:
     result = _run("check", pair[0].parent)
     assert result.exit_code == 1
     assert "found 2 series" in result.output
+
+
+def test_a_folder_without_a_series_is_one_line_with_the_reason(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    result = _run("check", _all_changed_alike(pair, tmp_path, _set("Modality", "MR")))
+    assert result.exit_code == 1
+    assert "expected the folder of one derived series, found 0 series: 2 x Modality MR" in result.output
 
 
 def test_a_slice_that_is_missing_in_the_derived_series_is_found(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -385,7 +507,7 @@ def test_the_check_holds_few_slices_at_a_time(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(CTSlice, "__hash__", object.__hash__)  # to count them: arrays have none
     monkeypatch.setattr(CTSlice, "__eq__", object.__eq__)
-    monkeypatch.setattr(verification, "read_slice", counted)
+    monkeypatch.setattr(check_of_series, "read_slice", counted)
     assert all(each.passed for each in check_series(tmp_path / "out", tmp_path / "in"))
     assert len(counts) == 24
     assert max(counts) == 2, "a slice and its source"
@@ -417,7 +539,7 @@ def test_a_shift_beside_padding_that_tissue_could_have_is_found(tmp_path: Path) 
         derived = derive_slice(ct, shifted, fake_derivation(), series_number=9, now=NOW)
         (tmp_path / "out").mkdir(exist_ok=True)
         save_slice(derived, tmp_path / "out" / f"{index}.dcm")
-    (finding,) = (each for each in check_series(tmp_path / "out", tmp_path / "in") if "mean shift" in each.rule)
+    (finding,) = (each for each in check_series(tmp_path / "out", tmp_path / "in") if "mean shift in flat" in each.rule)
     assert not finding.passed
     assert finding.detail == "+30.00 HU"
 
