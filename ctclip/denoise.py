@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ctclip.hu_window import (
     unit_to_hu,
 )
 from ctclip.inferers import ConcurrentPasses, predict_stacks
+from ctclip.inferers.predict import SliceProgress
 from ctclip.inferers.stacks import batched_stacks
 from ctclip.networks import Network
 from ctclip.prepared import prepare_network
@@ -29,8 +30,6 @@ from ctclip.settings import DEFAULT_MODEL, DEFAULT_OVERLAP, is_whole, require_ro
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.loading import load_model
-
-SliceProgress = Callable[[int, int], None]
 
 logger = logging.getLogger(__name__)
 
