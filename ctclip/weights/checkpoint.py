@@ -139,7 +139,7 @@ def state_sha256(state: dict[str, torch.Tensor]) -> str:
 
 def save_checkpoint(
     network: Network,
-    path: Path,
+    path: str | Path,
     *,
     hu_window: HUWindow | None = MODEL_HU_WINDOW,
     provenance: dict[str, Any] | None = None,
@@ -169,7 +169,7 @@ def save_checkpoint(
     if half:
         state = {name: _half(name, values) for name, values in state.items()}
     header = CheckpointHeader(network.config, hu_window, encoder_sha256, provenance or {})
-    with atomic_path(path) as partial:
+    with atomic_path(Path(path)) as partial:
         torch.save({MODEL_KEY: state, HEADER_KEY: header.state_dict()}, partial)
 
 
@@ -185,12 +185,13 @@ def _half(name: str, values: torch.Tensor) -> torch.Tensor:
     return halved
 
 
-def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
+def read_checkpoint(path: str | Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     """Header and float32 state dict of a ctclip checkpoint, without building a network.
 
     Raises:
         WeightsError: when the file is missing, damaged or no ctclip checkpoint.
     """
+    path = Path(path)
     content = read_checkpoint_dict(path)
     if HEADER_KEY not in content or MODEL_KEY not in content:
         require_no_encoder(content, path.name)

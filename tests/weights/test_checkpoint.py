@@ -211,6 +211,11 @@ def test_a_checkpoint_without_an_entry_is_refused(tmp_path: Path, missing: tuple
         load_network(tmp_path / "a.pt")
 
 
+def test_the_name_of_a_file_may_be_a_text(tmp_path: Path) -> None:
+    save_checkpoint(build_network(CONFIG, random_encoder=True), str(tmp_path / "a.pt"))
+    assert read_checkpoint(str(tmp_path / "a.pt"))[0].config == CONFIG
+
+
 def test_a_header_resumes_the_same_network_only() -> None:
     header = CheckpointHeader(CONFIG)
     header.load_state_dict(CheckpointHeader(CONFIG, provenance={"seed": 1}).state_dict())
