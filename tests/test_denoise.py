@@ -197,9 +197,13 @@ def test_wrong_settings_are_refused() -> None:
         ({"batch_size": True}, "batch size"),
         ({"roi_size": 64.5}, "whole number of pixels, at least 32, found 64.5"),
         ({"overlap": 1.0}, "overlap"),
+        (
+            {"hu_window": (3072, -1024)},
+            r"an HU window needs two finite ends, .*, found \(3072, -1024\)",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
-            Denoiser.load(**settings)
+            Denoiser(network, **settings)
     with pytest.raises(WeightsError, match="unknown model"):
         Denoiser.load("nope")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 from ctclip.atomic import atomic_path
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.networks import DenseFeatureDenoiser, Network, NetworkConfig, as_config, config_from_dict
+from ctclip.settings import require_hu_window
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.formats import is_state_dict, read_checkpoint_dict, require_no_encoder
 
@@ -69,10 +69,9 @@ class CheckpointHeader:
     def __post_init__(self) -> None:
         self.config = as_config(self.config)
         if self.hu_window is not None:
+            require_hu_window(self.hu_window)
             low, high = self.hu_window
             self.hu_window = (float(low), float(high))
-            if not -math.inf < self.hu_window[0] < self.hu_window[1] < math.inf:
-                raise ConfigError(f"hu_window needs two HU values, the smaller one first, found {self.hu_window}")
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the file."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -126,6 +128,16 @@ def test_a_series_goes_through_and_says_how_it_was_made(tmp_path: Path) -> None:
         assert part in description
     with pytest.raises(DataError, match="the volume has 2 slices, its series 3"):
         SaveImageCTd("pred", "image", str(tmp_path / "out"), "any", "")({**item, "pred": item["pred"][..., :2]})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("precision", "auto"), ("precision", "fp16"), ("backend", "auto"), ("backend", "x"), ("hu_window", (5, 1))],
+)
+def test_nothing_is_stated_that_cannot_have_been(tmp_path: Path, setting: str, value: Any) -> None:
+    expected = "an HU window needs" if setting == "hu_window" else f"{setting} must be one of"
+    with pytest.raises(ConfigError, match=f"^{expected} .*, found {re.escape(repr(value))}"):
+        SaveImageCTd("pred", "source", str(tmp_path), "any", "", **{setting: value})
 
 
 def test_a_path_is_saved_as_its_name_is(tmp_path: Path) -> None:

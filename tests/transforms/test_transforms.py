@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Flip, ScaleIntensityRange
 
-from ctclip.errors import DataError
+from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import hu_to_unit, require_hu, unit_to_hu
 from ctclip.transforms import (
     NeighborAverage,
     RandLesionsd,
+    RandPhantomd,
     RestoreOutsideHUWindow,
     RestoreOutsideHUWindowd,
     ScaleHUWindow,
@@ -60,6 +63,14 @@ def test_the_window_may_be_another() -> None:
     data = {"pred": np.array([5.0, 5000, -5000]), "image": np.array([-1500.0, 10, 10])}
     assert RestoreOutsideHUWindowd("pred", "image", -1000, 2000)(data)["pred"].tolist() == [-1500, 2000, -1000]
     assert ScaleHUWindowd("image", -1000, 2000)(data)["image"].tolist() == pytest.approx([0, 1010 / 3000, 1010 / 3000])
+
+
+@pytest.mark.parametrize("ends", [(3072, -1024), (0, 0), (-np.inf, 0), (np.nan, 0), (None, 1)])
+@pytest.mark.parametrize("transform", [ScaleHUWindow, RestoreOutsideHUWindow])
+def test_a_window_that_holds_no_hu_is_refused(transform: Callable, ends: tuple) -> None:
+    message = f"an HU window needs two finite ends, the lower one first, found {ends}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        transform(*ends)
 
 
 @pytest.mark.parametrize("num_slices", [1, 3, 5])
