@@ -92,6 +92,12 @@ def test_stacks_refuse_even_numbers_and_several_channels() -> None:
         StackNeighborSlices(3)(torch.zeros(2, 4, 4, 4))
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 8, 5), (1, 8, 8)])
+def test_neighbors_are_those_of_a_volume_with_one_channel(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"needs a volume with one channel, \(1, X, Y, Z\), found shape \("):
+        NeighborAverage()(torch.zeros(shape))
+
+
 def test_neighbors_give_targets_with_independent_noise() -> None:
     rng = np.random.RandomState(0)
     noise = rng.normal(0, 20, (1, 96, 96, 9)).astype(np.float32)
@@ -163,6 +169,14 @@ def test_lesions_are_the_same_in_image_and_label_and_have_the_contrast_asked_for
     for count in ([3], (2, 1), (-1, 2), (0, 1.5), "12", 3):
         with pytest.raises(ValueError, match=r"^count needs two whole numbers, 0 <= least <= greatest, found "):
             RandLesionsd("image", count=count)
+
+
+@pytest.mark.parametrize("transform", [RandLesionsd, RandPhantomd])
+def test_what_is_drawn_into_slices_refuses_volumes_and_does_without_missing_ones(transform: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{transform.__name__} needs an image \(C, H, W\), found shape \(1, 8, 8, "):
+        transform(["image", "label"], prob=1.0)({"image": torch.zeros(1, 8, 8), "label": torch.zeros(1, 8, 8, 8)})
+    others = {"noise": torch.zeros(1, 8, 8)}
+    assert transform("image", prob=1.0, allow_missing_keys=True)(others)["noise"] is others["noise"]
 
 
 def test_lesions_lie_everywhere_in_an_oblong_slice_and_are_as_many_as_asked_for() -> None:
