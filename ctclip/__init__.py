@@ -27,3 +27,8 @@ def __getattr__(name: str) -> Any:
 
         return load_network
     raise AttributeError(f"module 'ctclip' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """With the names that are not loaded yet, for those who look for them."""
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,7 @@ import torch
 from ctclip.devices import has_fast_bf16
 from ctclip.errors import ConfigError
 from ctclip.files import cache_folder
-from ctclip.settings import AUTO, COMPILED, EAGER, OPENVINO, require_backend
+from ctclip.settings import AUTO, COMPILED, EAGER, OPENVINO, require_backend, require_found
 
 
 def find_backend(choice: str, device: torch.device, precision: str, *, convertible: bool = True) -> str:
@@ -44,7 +44,12 @@ def find_backend(choice: str, device: torch.device, precision: str, *, convertib
 
 
 def pixel_settings(precision: str, backend: str, windows: str = "none") -> str:
-    """The settings of a network that change pixels, in one line that goes into derived UIDs; plain ones stay short."""
+    """The settings of a network that change pixels, in one line that goes into derived UIDs; plain ones stay short.
+
+    Raises:
+        ConfigError: for "auto", which is no such setting, and for an unknown precision or backend.
+    """
+    require_found(precision=precision, backend=backend)
     return f"precision={precision} roi={windows}" + ("" if backend == EAGER else f" {backend}")
 
 

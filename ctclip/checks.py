@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
-from ctclip.settings import is_number, is_range_of_counts
+from ctclip.settings import is_number, is_range_of_counts, require_above_0
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -120,7 +120,7 @@ def require_training_plan(
     for name, value in {"seed": seed, "workers": workers}.items():
         _require_count(name, value, least=0)
     for name, size in {"learning_rate": learning_rate, "max_gradient_norm": max_gradient_norm}.items():
-        _require_size(name, size)
+        require_above_0(name, size, f"; give --{name}")
     if not is_number(augmentation_gamma) or not 0 <= augmentation_gamma < math.inf:
         raise ConfigError(
             f"augmentation_gamma must be a finite number of at least 0, found {augmentation_gamma!r}; give "
@@ -150,11 +150,6 @@ def require_training_plan(
 def _require_count(name: str, value: object, *, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"{name} must be a whole number of at least {least}, found {value!r}; give --{name}")
-
-
-def _require_size(name: str, value: object) -> None:
-    if not is_number(value) or not 0 < value < math.inf:
-        raise ConfigError(f"{name} must be a finite number above 0, found {value!r}; give --{name}")
 
 
 def require_batch_size(batch_size: object) -> None:

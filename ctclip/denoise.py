@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,14 @@ from ctclip.hu_window import (
     unit_to_hu,
 )
 from ctclip.inferers import ConcurrentPasses, predict_stacks
+from ctclip.inferers.predict import SliceProgress
 from ctclip.inferers.stacks import batched_stacks
 from ctclip.networks import Network
 from ctclip.prepared import prepare_network
-from ctclip.settings import DEFAULT_MODEL, DEFAULT_OVERLAP, is_whole, require_roi
+from ctclip.settings import DEFAULT_MODEL, DEFAULT_OVERLAP, is_whole, require_hu_window, require_roi
 from ctclip.strength import find_strength
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.loading import load_model
-
-SliceProgress = Callable[[int, int], None]
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +76,7 @@ class Denoiser:
         backend: str = "auto",
     ) -> None:
         self.device = find_device(device)
+        require_hu_window(hu_window)
         if batch_size != "auto" and (not is_whole(batch_size) or batch_size < 1):
             raise ConfigError(f"batch size must be 'auto' or at least 1, found {batch_size!r}")
         if roi_size is not None:

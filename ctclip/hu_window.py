@@ -43,8 +43,12 @@ def restore_outside_window(denoised_hu: Array, original_hu: Array, window: HUWin
     return inside.where(~outside, original_hu)  # MONAI's tensors keep the meta data of the first
 
 
-def require_finite(volume: np.ndarray) -> None:
+def require_finite(volume: Array, what: str = "the volume") -> None:
     """Refuse values that no pixel can have: the network would spread one of them over the slice.
+
+    Args:
+        volume: of any shape.
+        what: for the start of the message.
 
     Raises:
         DataError: for NaN, infinite values, and those that float32 cannot hold.
@@ -52,9 +56,9 @@ def require_finite(volume: np.ndarray) -> None:
     # NaN is both the smallest and the largest value
     low, high = float(volume.min()), float(volume.max())
     if not np.isfinite([low, high]).all():
-        raise DataError("the volume holds values that are not finite numbers (NaN or infinite)")
+        raise DataError(f"{what} holds values that are not finite numbers (NaN or infinite)")
     if max(-low, high) > float(np.finfo(np.float32).max):
-        raise DataError(f"the volume holds values from {low:g} to {high:g}, expected HU, which float32 can hold")
+        raise DataError(f"{what} holds values from {low:g} to {high:g}, expected HU, which float32 can hold")
 
 
 def require_finite_result(processed: Array) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -75,6 +76,23 @@ def require_backend(backend: str) -> None:
         raise ConfigError(f"backend must be one of {', '.join(BACKENDS)}, found {backend!r}")
 
 
+def require_found(*, precision: str = "fp32", backend: str = EAGER) -> None:
+    """Refuse what no network runs with; "auto" too, which must have become one of the others."""
+    for name, value, known in (("precision", precision, PRECISIONS), ("backend", backend, BACKENDS[1:])):
+        if value not in known:
+            raise ConfigError(f"{name} must be one of {', '.join(known)}, found {value!r}; take what find_{name} gives")
+
+
+def require_hu_window(window: object) -> None:
+    """Refuse what is no range of HU."""
+    try:
+        low, high = window  # type: ignore[misc]  # which is found out here
+    except (TypeError, ValueError):
+        low = high = None
+    if not (is_number(low) and is_number(high) and -math.inf < low < high < math.inf):
+        raise ConfigError(f"an HU window needs two finite ends, the lower one first, found {window!r}")
+
+
 def is_range_of_counts(value: object) -> TypeGuard[Sequence[int]]:
     """Whether these are two whole numbers of at least 0 in ascending order."""
     return (
@@ -85,6 +103,12 @@ def is_range_of_counts(value: object) -> TypeGuard[Sequence[int]]:
 def is_number(value: object) -> TypeGuard[float]:
     """Whether it is a number, of Python or NumPy; neither True nor False is one."""
     return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def require_above_0(name: str, value: object, remedy: str = "") -> None:
+    """Refuse what is no finite number above 0."""
+    if not is_number(value) or not 0 < value < math.inf:
+        raise ConfigError(f"{name} must be a finite number above 0, found {value!r}{remedy}")
 
 
 def is_whole(number: object) -> TypeGuard[int]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+import ctclip
 from ctclip import Denoiser, load_network
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.hu_window import hu_to_unit
@@ -182,7 +183,13 @@ def test_values_that_are_not_finite_are_refused_in_crops_too(value: float) -> No
         _denoiser().denoise(crop, check_hu=False)
 
 
+def test_the_entry_points_are_listed_before_they_are_loaded() -> None:
+    assert {"Denoiser", "load_network", "__version__", "__doc__"} <= set(dir(ctclip))
+    assert "Denoiser" not in vars(ctclip)
+
+
 def test_wrong_settings_are_refused() -> None:
+    network = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1))
     for settings, message in (
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"precision": "fp8"}, "unknown precision"),
@@ -190,9 +197,13 @@ def test_wrong_settings_are_refused() -> None:
         ({"batch_size": True}, "batch size"),
         ({"roi_size": 64.5}, "whole number of pixels, at least 32, found 64.5"),
         ({"overlap": 1.0}, "overlap"),
+        (
+            {"hu_window": (3072, -1024)},
+            r"an HU window needs two finite ends, .*, found \(3072, -1024\)",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
-            Denoiser.load(**settings)
+            Denoiser(network, **settings)
     with pytest.raises(WeightsError, match="unknown model"):
         Denoiser.load("nope")
 

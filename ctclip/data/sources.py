@@ -17,6 +17,7 @@ from ctclip.data.volumes import is_volume
 from ctclip.dicom import SliceFile, patient_key, scan
 from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.errors import DataError, SeriesError
+from ctclip.settings import is_number
 
 logger = logging.getLogger(__name__)
 
@@ -84,13 +85,13 @@ def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> t
         the items to train on and the ones held out.
 
     Raises:
-        DataError: when the share is no number, or no patient would be left to train on.
+        DataError: when the share is no number from 0 to below 1, or no patient would be left to train on.
     """
-    if not isinstance(held_out, (int, float)):
+    if not is_number(held_out) or not 0 <= held_out < 1:
         raise DataError(f"the share of patients to hold out must be a number from 0 to below 1, found {held_out!r}")
     patients = sorted({item["patient"] for item in items})
     count = 0 if held_out == 0 else max(1, round(held_out * len(patients)))
-    if not 0 <= held_out < 1 or count >= len(patients):
+    if count >= len(patients):
         raise DataError(
             f"cannot hold out {held_out:g} of {len(patients)} patients: at least one must be left to train on"
         )

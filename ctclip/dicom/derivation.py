@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ctclip.dicom.uids import derived_uid
 from ctclip.errors import ConfigError
+from ctclip.settings import require_hu_window
 
 __all__ = [
     "Denoising",
@@ -84,6 +85,7 @@ class Denoising:
     def __post_init__(self) -> None:
         if not 0 <= self.strength <= 1:
             raise ConfigError(f"strength is {self.strength}, expected a number from 0 to 1")
+        require_hu_window(self.hu_window)
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ import numpy as np
 from ctclip.data.pairs import PairHU, ScanPair, read_pair
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.measures import Row, measure_slices, says_nothing
-from ctclip.evaluation.methods import Method, SliceProgress
+from ctclip.evaluation.methods import Method
+from ctclip.inferers.predict import SliceProgress
 from ctclip.metrics.image import require_ssim_size
 from ctclip.metrics.noise import median_of_known, volume_noise_sd_hu
 from ctclip.report.content import IDENTITY, Panel, SliceRow

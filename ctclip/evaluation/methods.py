@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from ctclip.data.pairs import Predictions
-from ctclip.denoise import Denoiser, SliceProgress
+from ctclip.denoise import Denoiser
 from ctclip.errors import ConfigError, DataError, SeriesError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
+from ctclip.inferers.predict import SliceProgress
 from ctclip.weights import encoder_weights_of, model_labels
 
 

@@ -30,12 +30,12 @@ class MixUpBatch:
         self.weights, self.prob = torch.distributions.Beta(alpha, alpha), prob
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, C, H, W) images and labels on the device, blended or not."""
+        """(B, C, ...) images and labels on the device, blended or not."""
         image, label = default_prepare_batch(*args, **kwargs)[:2]
         if label is None:
             raise ValueError("mixup needs a batch with labels")
         if torch.rand(()) >= self.prob:
             return image, label
-        weight = self.weights.sample((len(image), 1, 1, 1)).to(image.device)
+        weight = self.weights.sample((len(image), *[1] * (image.ndim - 1))).to(image.device)
         order = torch.randperm(len(image))
         return weight * image + (1 - weight) * image[order], weight * label + (1 - weight) * label[order]

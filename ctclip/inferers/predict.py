@@ -8,6 +8,9 @@ import torch
 
 from ctclip.settings import DEFAULT_OVERLAP
 
+SliceProgress = Callable[[int, int], None]
+"""Called with (slices done, slices in all)."""
+
 Predictor = Callable[[torch.Tensor], torch.Tensor]
 """A network, or what stands for one: a batch to a batch."""
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.inferers import Inferer
 from monai.utils import convert_to_tensor
 
-from ctclip.inferers.predict import Predictor, predict_stacks
-from ctclip.settings import DEFAULT_OVERLAP
+from ctclip.inferers.predict import Predictor, SliceProgress, predict_stacks
+from ctclip.settings import DEFAULT_OVERLAP, require_roi
 from ctclip.transforms.stack import StackNeighborSlices
-
-SliceProgress = Callable[[int, int], None]
 
 
 class SliceStackInferer(Inferer):
@@ -32,6 +29,9 @@ class SliceStackInferer(Inferer):
         roi_size: side of square sliding windows in pixels; ``None`` takes whole slices, which is faster and exact.
         overlap: part of a window shared with the next one.
         progress: called with (slices done, slices in all) after every batch.
+
+    Raises:
+        ConfigError: for windows that are too small, or no whole number of pixels.
     """
 
     def __init__(
@@ -46,20 +46,26 @@ class SliceStackInferer(Inferer):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, found {batch_size}")
+        if roi_size is not None:
+            require_roi(roi_size)
         self.stack = StackNeighborSlices(num_slices, slice_dim=0)
         self.batch_size, self.device = batch_size, device
         self.roi_size, self.overlap, self.progress = roi_size, overlap, progress
 
-    def __call__(self, inputs: torch.Tensor, network: Predictor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """(B, 1, X, Y, Z) in [0, 1] to the same shape."""
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """(B, 1, X, Y, Z) in [0, 1] to the same shape; further arguments go to the network, the same for all stacks."""
         if inputs.ndim != 5 or inputs.shape[1] != 1:
             raise ValueError(f"expected a batch of volumes (B, 1, X, Y, Z), found shape {tuple(inputs.shape)}")
         # MONAI's (X, Y, Z) to images: z first, then rows (y) and columns (x).
         volumes = inputs.permute(0, 1, 4, 3, 2)
         total = volumes.shape[0] * volumes.shape[2]
+
+        def predict(stacks: torch.Tensor) -> torch.Tensor:
+            return network(stacks, *args, **kwargs)
+
         results: list[torch.Tensor] = []
         for volume in volumes:
-            results.append(self._denoise(volume, network, done=len(results) * volume.shape[1], total=total))
+            results.append(self._denoise(volume, predict, done=len(results) * volume.shape[1], total=total))
         return torch.stack(results).permute(0, 1, 4, 3, 2)
 
     def _denoise(self, volume: torch.Tensor, network: Predictor, *, done: int, total: int) -> torch.Tensor:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
 from ctclip.errors import DataError
+from ctclip.settings import require_hu_window
 from ctclip.units import HUWindow
 
 SSIM_LEAST_PX = 11
@@ -30,7 +28,8 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
         ``psnr_db`` (infinite for equal slices), ``ssim``, ``rmse_hu`` and ``mae_hu``, (slices,) float64 each.
 
     Raises:
-        DataError: for slices that are smaller than the window of SSIM, and other shapes or windows than above.
+        DataError: for slices that are smaller than the window of SSIM, and other shapes than above.
+        ConfigError: for a window that is empty, upside down or not finite.
     """
     from monai.metrics import MAEMetric, PSNRMetric, RMSEMetric, SSIMMetric
 
@@ -40,7 +39,7 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
             f"{reference_hu.shape}"
         )
     require_ssim_size(pred_hu)
-    require_window(window_hu)
+    require_hu_window(window_hu)
     low, high = window_hu
     pred, reference = (torch.as_tensor(np.clip(x, low, high) - low).float()[:, None] for x in (pred_hu, reference_hu))
     span = high - low
@@ -53,16 +52,6 @@ def slice_quality(pred_hu: np.ndarray, reference_hu: np.ndarray, window_hu: HUWi
     return {
         name: torch.as_tensor(metric(pred, reference)).double().flatten().numpy() for name, metric in metrics.items()
     }
-
-
-def require_window(window_hu: Sequence[float]) -> None:
-    """Refuse a window in which nothing can be measured.
-
-    Raises:
-        DataError: unless its ends are finite, the lower one first.
-    """
-    if len(window_hu) != 2 or not -math.inf < window_hu[0] < window_hu[1] < math.inf:
-        raise DataError(f"an HU window needs two finite ends, the lower one first, found {list(window_hu)}")
 
 
 def require_ssim_size(volume_hu: np.ndarray) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from ctclip.errors import DataError
-from ctclip.hu_window import require_finite_result
-from ctclip.metrics.image import require_window
+from ctclip.hu_window import require_finite, require_finite_result
+from ctclip.settings import require_hu_window
 
 Output = Sequence[Mapping[str, torch.Tensor]]
 Slices = list[torch.Tensor]
@@ -31,9 +31,9 @@ def windowed_slices(key: str, window_hu: Sequence[float]) -> Callable[[Output], 
         leave out, and when no slice is left.
 
     Raises:
-        DataError: for a window that is empty, upside down or not finite.
+        ConfigError: for a window that is empty, upside down or not finite.
     """
-    require_window(window_hu)
+    require_hu_window(window_hu)
     low, high = window_hu
 
     def slices(volume: torch.Tensor) -> Slices:
@@ -45,6 +45,7 @@ def windowed_slices(key: str, window_hu: Sequence[float]) -> Callable[[Output], 
         for item in output:
             _require_same_size(item[key], item["label"])
             require_finite_result(torch.as_tensor(item[key]))
+            require_finite(torch.as_tensor(item["label"]), "the label")
             each = zip(slices(item[key]), slices(item["label"]), slices(item["image"]), strict=True)
             kept += [(pred, label) for pred, label, image in each if _measurable(pred, label, image)]
         if not kept:

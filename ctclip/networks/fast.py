@@ -13,12 +13,14 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ctclip.errors import ConfigError
 from ctclip.networks.config import ENCODER_IMAGE_CHANNELS
 from ctclip.networks.cudnn import FusedBottlenecks, MatrixUpsample, runs_on_cudnn
 from ctclip.networks.decoder import NEGATIVE_SLOPE, DecoderBlock, DenseFeatureDecoder
 from ctclip.networks.denoiser import DenseFeatureDenoiser, pad_to_multiple, require_channels
 from ctclip.networks.encoder import DenseFeatureEncoder
 from ctclip.networks.float32 import exact_float32
+from ctclip.settings import require_found
 
 NetworkKind = TypeVar("NetworkKind", bound=nn.Module)
 
@@ -49,6 +51,9 @@ class FastDenoiser(nn.Module):
         device: of the copy; ``None``: the network's.
         compilable: on a GPU, keep to layers that PyTorch's compiler can take; without, bfloat16 takes those of
             :mod:`ctclip.networks.cudnn`, a third faster.
+
+    Raises:
+        ConfigError: for a network on another encoder, and for an unknown precision.
     """
 
     def __init__(
@@ -60,9 +65,14 @@ class FastDenoiser(nn.Module):
         compilable: bool = False,
     ) -> None:
         super().__init__()
+        require_found(precision=precision)
         network = inference_copy(network, device)
         encoder = network.encoder
-        assert isinstance(encoder, DenseFeatureEncoder)
+        if not isinstance(encoder, DenseFeatureEncoder):
+            raise ConfigError(
+                f"FastDenoiser is for networks on CLIP's ResNet, found one on {network.config.backbone}; take "
+                "optimized_network"
+            )
         _fold_batchnorm(encoder)
         self.pad_multiple, self.residual = network.pad_multiple, network.residual
         self.in_channels = network.in_channels

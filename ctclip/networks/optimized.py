@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from ctclip.networks.encoder import DenseFeatureEncoder
 from ctclip.networks.fast import FastDenoiser, inference_copy
 from ctclip.networks.float32 import exact_float32
 from ctclip.networks.openvino import OpenVINOLayers
-from ctclip.settings import AUTO, BACKENDS, COMPILED, EAGER, OPENVINO, PRECISIONS
+from ctclip.settings import COMPILED, EAGER, OPENVINO, require_found
 
 
 def optimized_network(
@@ -44,8 +43,7 @@ def optimized_network(
         ConfigError: for a network that OpenVINO cannot run, and for an unknown precision or backend, which would run
             as "fp32" and "eager" under another name.
     """
-    _require_found("precision", precision, PRECISIONS)
-    _require_found("backend", backend, [choice for choice in BACKENDS if choice != AUTO])
+    require_found(precision=precision, backend=backend)
     if not has_fast_form(network):
         if backend == OPENVINO:
             raise ConfigError("backend 'openvino' is for networks on CLIP's ResNet; take 'eager'")
@@ -61,11 +59,6 @@ def optimized_network(
             fast.deep = OpenVINOLayers(fast.deep, fast.features(example), passes=passes)
     fast.deep = _compiled(fast.deep, backend)
     return _exact_if_fp32(fast, precision)
-
-
-def _require_found(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} must be one of {', '.join(known)}, found {value!r}; take what find_{name} gives")
 
 
 def has_fast_form(network: Network) -> bool:

@@ -15,6 +15,9 @@ from ctclip.networks.denoiser import pad_to_multiple
 RESTORMER_MULTIPLE = 8
 """Restormer halves its image three times."""
 
+LEAST_DNCNN_DEPTH = 2
+"""Its first and its last convolution."""
+
 
 @dataclass(frozen=True)
 class PeerConfig:
@@ -23,7 +26,7 @@ class PeerConfig:
     Args:
         architecture: "DnCNN" or "Restormer".
         width: channels of the first convolution.
-        depth: convolutions of DnCNN, or blocks per level of Restormer, coarse levels included.
+        depth: convolutions of DnCNN, at least 2, or blocks per level of Restormer, coarse levels included.
         in_channels: channels of the image.
 
     Raises:
@@ -41,6 +44,8 @@ class PeerConfig:
         require_whole_numbers(self.width, self.depth, self.in_channels)
         if min(self.width, self.depth, self.in_channels) < 1:
             raise ConfigError(f"width, depth and in_channels must be at least 1, found {self}")
+        if self.architecture == "DnCNN" and self.depth < LEAST_DNCNN_DEPTH:
+            raise ConfigError(f"DnCNN's depth must be at least {LEAST_DNCNN_DEPTH}, found {self.depth}")
         if self.architecture == "Restormer" and self.width % 8:
             raise ConfigError(f"Restormer's width must be a multiple of 8, found {self.width}")
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+
+from ctclip.errors import DataError
 
 QUARTER_DOSE_CUTOFF = 0.22
 """Cut-off in cycles/pixel that gives the texture of 3 mm quarter-dose abdominal CT (lag-1 correlation 0.47)."""
@@ -27,7 +31,12 @@ def correlated_noise(
 
     Returns:
         float32 tensor of zero mean (expected) and SD 1 (expected over all noise, not of this sample).
+
+    Raises:
+        DataError: for slices of less than two pixels, which have no neighbours to correlate with.
     """
+    if math.prod(shape[-2:]) < 2:
+        raise DataError(f"noise with a texture needs slices of at least two pixels, found shape {tuple(shape)}")
     device = generator.device
     frequency = torch.hypot(
         torch.fft.fftfreq(shape[-2], device=device)[:, None], torch.fft.rfftfreq(shape[-1], device=device)[None, :]

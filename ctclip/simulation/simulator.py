@@ -11,6 +11,7 @@ import torch
 
 from ctclip.errors import ConfigError, DataError
 from ctclip.sampling import evenly_spread
+from ctclip.settings import is_number, require_above_0
 from ctclip.simulation.calibration import FlatSlice, flat_slices, noise_at_hu
 from ctclip.simulation.correlated import correlated_noise
 from ctclip.simulation.modulation import SAME_EVERYWHERE, Modulation, running_median
@@ -121,8 +122,8 @@ class NoiseSimulator:
 
     def __post_init__(self) -> None:
         require_known([self.domain], [self.texture])
-        if not self.level > 0 or not self.pixel_mm > 0:
-            raise ConfigError(f"photons or SD, and pixel size must be above 0, found {self.level:g}, {self.pixel_mm:g}")
+        require_above_0("the number of photons, or SD,", self.level)
+        require_above_0("the pixel size", self.pixel_mm)
 
     def for_dose(self, slices_hu: Sequence[np.ndarray], dose: float, indices: Sequence[int] | None = None) -> Self:
         """The same with the levels that make a fraction of the dose of a scan.
@@ -347,8 +348,8 @@ def require_dose(dose: float) -> None:
     Raises:
         ConfigError: with the number.
     """
-    if not 0 < dose < 1:
-        raise ConfigError(f"the dose is a fraction above 0 and below 1 of that of the scan, found {dose:g}")
+    if not is_number(dose) or not 0 < dose < 1:
+        raise ConfigError(f"the dose is a fraction above 0 and below 1 of that of the scan, found {dose!r}")
 
 
 def require_amount(what: str, value: float, most: float) -> None:
@@ -357,8 +358,8 @@ def require_amount(what: str, value: float, most: float) -> None:
     Raises:
         ConfigError: with the number.
     """
-    if not 0 < value <= most:
-        raise ConfigError(f"{what} must be above 0 and at most {most:g}, found {value:g}")
+    if not is_number(value) or not 0 < value <= most:
+        raise ConfigError(f"{what} must be above 0 and at most {most:g}, found {value!r}")
 
 
 def require_known(domains: Sequence[str], textures: Sequence[str]) -> None:

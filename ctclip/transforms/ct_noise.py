@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ctclip.simulation.correlated import correlated_noise
-from ctclip.transforms.noise import RandNoise, Range, normal, require_range
+from ctclip.transforms.noise import RandNoise, Range, normal, require_image, require_range
 
 
 class RandCorrelatedNoise(RandNoise):
@@ -19,8 +19,12 @@ class RandCorrelatedNoise(RandNoise):
         prob: probability that noise is added at all.
         sd_hu: range of the SD in HU; the lower end must be above 0.
         cutoff: range of the cut-off frequency in cycles/pixel.
-        low_power: range of the exponent of the ramp.
+        low_power: range of the exponent of the ramp; the lower end must be at least 0.
         white_fraction: range of the part of the variance that is white.
+
+    Raises:
+        ValueError: for a range that is empty or out of bounds, and an image of another shape than (C, H, W).
+        DataError: for an image of a single pixel.
     """
 
     def __init__(
@@ -33,11 +37,13 @@ class RandCorrelatedNoise(RandNoise):
     ) -> None:
         require_range("sd_hu", sd_hu, above=0)
         require_range("cutoff", cutoff, above=0)
+        require_range("low_power", low_power, least=0)
         require_range("white_fraction", white_fraction, least=0, most=1)
         log_sd = (float(np.log(sd_hu[0])), float(np.log(sd_hu[1])))
         super().__init__(prob, log_sd=log_sd, cutoff=cutoff, low_power=low_power, white_fraction=white_fraction)
 
     def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:
+        require_image(self, image)
         texture = correlated_noise(
             tuple(image.shape), parameters["cutoff"], parameters["low_power"], generator=generator
         )

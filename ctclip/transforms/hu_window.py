@@ -13,6 +13,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from monai.utils.enums import TransformBackends
 
 from ctclip.hu_window import hu_to_unit, restore_outside_window, unit_to_hu
+from ctclip.settings import require_hu_window
 from ctclip.units import MODEL_HU_WINDOW
 
 
@@ -26,14 +27,16 @@ class ScaleHUWindow(InvertibleTransform):
     Args:
         a_min: lower end of the window in HU.
         a_max: upper end of the window in HU.
+
+    Raises:
+        ConfigError: for a window that is empty, upside down or not finite.
     """
 
     backend = [TransformBackends.TORCH, TransformBackends.NUMPY]
 
     def __init__(self, a_min: float = MODEL_HU_WINDOW[0], a_max: float = MODEL_HU_WINDOW[1]) -> None:
-        if not a_min < a_max:
-            raise ValueError(f"an HU window needs a_min < a_max, found {a_min} and {a_max}")
         self.window = (a_min, a_max)
+        require_hu_window(self.window)
 
     def __call__(self, data: NdarrayOrTensor) -> NdarrayOrTensor:
         """HU of any shape to [0, 1]."""
@@ -85,23 +88,26 @@ class RestoreOutsideHUWindow(Transform):
     Args:
         a_min: lower end of the window in HU.
         a_max: upper end of the window in HU.
+
+    Raises:
+        ConfigError: for a window that is empty, upside down or not finite.
     """
 
     backend = ScaleHUWindow.backend
 
     def __init__(self, a_min: float = MODEL_HU_WINDOW[0], a_max: float = MODEL_HU_WINDOW[1]) -> None:
-        self.a_min, self.a_max = a_min, a_max
+        self.window = (a_min, a_max)
+        require_hu_window(self.window)
 
     def __call__(  # type: ignore[override]  # MONAI's array transforms with a second input do the same
         self, denoised_hu: NdarrayOrTensor, original_hu: NdarrayOrTensor
     ) -> NdarrayOrTensor:
-        """``original_hu`` where it lies outside [a_min, a_max], elsewhere ``denoised_hu`` clipped to the window.
+        """``original_hu`` where it lies outside the window, elsewhere ``denoised_hu`` clipped to the window.
 
         The result is of the kind of ``denoised_hu``, array or tensor, with its meta data and applied operations.
         """
         original, *_ = convert_to_dst_type(original_hu, denoised_hu, dtype=original_hu.dtype)
-        window = (self.a_min, self.a_max)
-        return restore_outside_window(denoised_hu, original, window)  # type: ignore[type-var]  # both of one kind
+        return restore_outside_window(denoised_hu, original, self.window)  # type: ignore[type-var]  # both of one kind
 
 
 class RestoreOutsideHUWindowd(MapTransform):

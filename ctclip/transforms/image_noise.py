@@ -9,7 +9,8 @@ from monai.config.type_definitions import NdarrayOrTensor
 from torch.nn import functional as F
 
 from ctclip.errors import DataError
-from ctclip.transforms.noise import RandNoise, Range, normal, require_range
+from ctclip.settings import is_number
+from ctclip.transforms.noise import RandNoise, Range, normal, require_image, require_range
 
 BOX_SIDE = 3
 """Side of the box that makes "spatial Gaussian" noise out of white noise; it divides the SD by 3."""
@@ -26,10 +27,10 @@ class _RandUnitNoise(RandNoise):
         """As any :class:`RandNoise`.
 
         Raises:
-            DataError: for an image in HU, grey values or another unit, which would be destroyed.
+            DataError: for an image in HU, grey values or another unit, which would be destroyed, and for NaN.
         """
         low, high = float(img.min()), float(img.max())
-        if low < -BEYOND_UNIT or high > 1 + BEYOND_UNIT:
+        if not (low >= -BEYOND_UNIT and high <= 1 + BEYOND_UNIT):  # NaN is neither
             raise DataError(
                 f"{type(self).__name__} is for images in [0, 1], found values from {low:g} to {high:g}; for CT in HU "
                 "take RandCorrelatedNoise or RandWhiteNoise"
@@ -50,8 +51,7 @@ class RandSpatialGaussianNoise(RandNoise):
         super().__init__(prob, sigma=sigma)
 
     def noisy(self, image: torch.Tensor, generator: torch.Generator, **parameters: float) -> torch.Tensor:
-        if image.ndim != 3:
-            raise ValueError(f"RandSpatialGaussianNoise needs an image (C, H, W), found shape {tuple(image.shape)}")
+        require_image(self, image)
         channels, rows, columns = image.shape
         white = torch.randn(
             (channels, rows + BOX_SIDE - 1, columns + BOX_SIDE - 1), generator=generator, device=image.device
@@ -71,8 +71,8 @@ class RandPoissonNoise(_RandUnitNoise):
 
     def __init__(self, prob: float = 1.0, scale: Range = (1.0, 1.0), peak: float | None = 255.0) -> None:
         require_range("scale", scale, least=0)
-        if peak is not None and not 0 < peak < math.inf:
-            raise ValueError(f"peak must be a finite number above 0, or None, found {peak}")
+        if peak is not None and not (is_number(peak) and 0 < peak < math.inf):
+            raise ValueError(f"peak must be a finite number above 0, or None, found {peak!r}")
         super().__init__(prob, scale=scale)
         self.peak = peak
 

@@ -13,7 +13,7 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
 from ctclip.settings import is_range_of_counts
-from ctclip.transforms.noise import Range, require_range
+from ctclip.transforms.noise import Range, require_image, require_range
 
 EDGE_PX = 1.5
 """Width of a lesion's border, about the blur of a standard reconstruction kernel."""
@@ -55,6 +55,9 @@ class RandLesionsd(RandomizableTransform, MapTransform):
         contrast_hu: range of the contrast's magnitude in HU; the lower end must be above 0.
         radius_px: range of the half axes in pixels; the lower end must be above 0.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: for a range that is empty or out of bounds, and for volumes.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -93,6 +96,10 @@ class RandLesionsd(RandomizableTransform, MapTransform):
         if not self._do_transform:
             return with_lesions
         keys = list(self.key_iterator(with_lesions))
+        if not keys:
+            return with_lesions
+        for key in keys:
+            require_image(self, with_lesions[key])
         shape = tuple(with_lesions[keys[0]].shape[-2:])
         field = torch.as_tensor(self.lesions_hu(shape), dtype=torch.float32)
         for key in keys:

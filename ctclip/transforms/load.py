@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,10 @@ from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 from ctclip.data.pairs import require_same_grid
 from ctclip.data.scans import paths_of, read_scan
 from ctclip.data.volumes import Volume, is_volume
+from ctclip.errors import DataError
+
+NVIDIA_DECODER = "monai.data.nvimgcodec_pydicom_plugin"
+"""MONAI's logger that says on every ``LoadImage`` that NVIDIA's decoder is not installed."""
 
 
 class CTReader(ImageReader):
@@ -65,7 +71,7 @@ class LoadImageCTd(LoadImaged):
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        with warnings.catch_warnings():  # about decoders of readers that are never used here
+        with warnings.catch_warnings(), _without_log(NVIDIA_DECODER):  # of readers that are never used here
             warnings.simplefilter("ignore")
             super().__init__(keys, image_only=True, ensure_channel_first=True, allow_missing_keys=allow_missing_keys)
         self.reader = CTReader()
@@ -90,9 +96,9 @@ class RequireSameGridd(MapTransform):
         """The same items.
 
         Raises:
-            DataError: when two of them differ in size, spacing or place.
+            DataError: when two of them differ in size, spacing or place, and without meta data.
         """
-        loaded = [data[key] for key in self.key_iterator(dict(data))]
+        loaded = [require_meta_data(self, data[key]) for key in self.key_iterator(dict(data))]
         volumes = [_volume_of(each) for each in loaded if is_volume(Path(each.meta[ImageMetaKey.FILENAME_OR_OBJ]))]
         for other in volumes[1:]:
             require_same_grid(volumes[0], other)
@@ -101,3 +107,31 @@ class RequireSameGridd(MapTransform):
 
 def _volume_of(image: MetaTensor) -> Volume:
     return Volume(image[0].numpy().T, image.affine.numpy(), np.dtype(np.float32))
+
+
+def require_meta_data(transform: object, image: object) -> MetaTensor:
+    """The same image, if MONAI keeps account of where it lies and where it came from.
+
+    Raises:
+        DataError: when it does not.
+    """
+    if not isinstance(image, MetaTensor):
+        raise DataError(
+            f"{type(transform).__name__} needs the meta data of LoadImageCTd, found a {type(image).__name__}; leave "
+            "set_track_meta(True)"
+        )
+    return image
+
+
+@contextmanager
+def _without_log(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    logger.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False

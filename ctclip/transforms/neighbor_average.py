@@ -63,8 +63,13 @@ class NeighborAverage(Transform):
         """(1, X, Y, Z) in HU to its targets, same shape, float32.
 
         Raises:
+            ValueError: for another number of dimensions or channels.
             DataError: when the volume has too few slices for each of them to have a neighbour.
         """
+        if volume.ndim != 4 or volume.shape[0] != 1:
+            raise ValueError(
+                f"averaging neighbours needs a volume with one channel, (1, X, Y, Z), found shape {tuple(volume.shape)}"
+            )
         slices = convert_to_numpy(volume).astype(np.float32)[0]
         count = slices.shape[-1]
         if count < 2 * self.distance:

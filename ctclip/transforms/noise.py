@@ -130,6 +130,16 @@ class RandNoised(MapTransform, Randomizable):
         return noisy
 
 
+def require_image(transform: object, image: NdarrayOrTensor) -> None:
+    """Refuse volumes, whose last two axes are no rows and columns of a slice.
+
+    Raises:
+        ValueError: with the shape.
+    """
+    if image.ndim != 3:
+        raise ValueError(f"{type(transform).__name__} needs an image (C, H, W), found shape {tuple(image.shape)}")
+
+
 def normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """White Gaussian noise of SD 1 with the shape and device of ``like``."""
     return torch.randn(like.shape, generator=generator, device=like.device)

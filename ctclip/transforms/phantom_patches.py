@@ -13,6 +13,7 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
 from ctclip.transforms.lesions import ellipse_cover
+from ctclip.transforms.noise import require_image
 from ctclip.units import AIR_HU
 
 TISSUE_HU = (-120.0, 120.0)
@@ -48,6 +49,9 @@ class RandPhantomd(RandomizableTransform, MapTransform):
         keys: 2D patches in HU, (C, H, W), all of one size.
         prob: probability that a patch is replaced.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ValueError: for volumes.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -76,6 +80,10 @@ class RandPhantomd(RandomizableTransform, MapTransform):
         if not self._do_transform:
             return replaced
         keys = list(self.key_iterator(replaced))
+        if not keys:
+            return replaced
+        for key in keys:
+            require_image(self, replaced[key])
         shape = tuple(replaced[keys[0]].shape[-2:])
         phantom = torch.as_tensor(self.phantom_hu(shape), dtype=torch.float32)
         for key in keys:

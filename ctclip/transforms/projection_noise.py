@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
-from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
 from ctclip.simulation import BATCH, TEXTURES, NoiseSimulator
+from ctclip.transforms.load import require_meta_data
 from ctclip.transforms.noise import MAX_SEED, Range, normal, require_range
 
 PHOTONS: Range = (5e4, 1e6)
@@ -39,6 +39,9 @@ class ProjectionNoised(MapTransform):
         seed: of the noise.
         device: where it is computed.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        DataError: while MONAI keeps no meta data, which hold the size of the pixels.
     """
 
     backend = [TransformBackends.TORCH]
@@ -57,7 +60,7 @@ class ProjectionNoised(MapTransform):
     def __call__(self, data: Mapping[Hashable, NdarrayOrTensor]) -> dict[Hashable, NdarrayOrTensor]:
         with_noise = dict(data)
         for key in self.key_iterator(with_noise):
-            volume: MetaTensor = convert_to_tensor(with_noise[key], track_meta=True, dtype=torch.float32)
+            volume = require_meta_data(self, convert_to_tensor(with_noise[key], track_meta=True, dtype=torch.float32))
             pixel_mm = float(volume.pixdim[:2].mean())
             noise = self.unit_noise(volume[0].cpu().numpy().T, pixel_mm)
             with_noise[self.noise_key] = torch.from_numpy(noise.T[np.newaxis].astype(np.float16))

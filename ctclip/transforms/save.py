@@ -64,6 +64,10 @@ class SaveImageCTd(MapTransform):
         data_root_dir: the folder, or the file in it, that the volumes were found in; ``None`` keeps their names alone,
             as for a volume that lies elsewhere.
         allow_missing_keys: do not raise when a key is missing.
+
+    Raises:
+        ConfigError: for an unknown strength, a precision or a backend that is unknown or "auto", and for a window that
+            is empty, upside down or not finite.
     """
 
     backend = [TransformBackends.NUMPY]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 from ctclip.atomic import atomic_path
 from ctclip.errors import ConfigError, WeightsError
 from ctclip.networks import DenseFeatureDenoiser, Network, NetworkConfig, as_config, config_from_dict
+from ctclip.settings import require_hu_window
 from ctclip.units import MODEL_HU_WINDOW, HUWindow
 from ctclip.weights.formats import is_state_dict, read_checkpoint_dict, require_no_encoder
 
@@ -69,10 +69,9 @@ class CheckpointHeader:
     def __post_init__(self) -> None:
         self.config = as_config(self.config)
         if self.hu_window is not None:
+            require_hu_window(self.hu_window)
             low, high = self.hu_window
             self.hu_window = (float(low), float(high))
-            if not -math.inf < self.hu_window[0] < self.hu_window[1] < math.inf:
-                raise ConfigError(f"hu_window needs two HU values, the smaller one first, found {self.hu_window}")
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the file."""
@@ -139,7 +138,7 @@ def state_sha256(state: dict[str, torch.Tensor]) -> str:
 
 def save_checkpoint(
     network: Network,
-    path: Path,
+    path: str | Path,
     *,
     hu_window: HUWindow | None = MODEL_HU_WINDOW,
     provenance: dict[str, Any] | None = None,
@@ -169,7 +168,7 @@ def save_checkpoint(
     if half:
         state = {name: _half(name, values) for name, values in state.items()}
     header = CheckpointHeader(network.config, hu_window, encoder_sha256, provenance or {})
-    with atomic_path(path) as partial:
+    with atomic_path(Path(path)) as partial:
         torch.save({MODEL_KEY: state, HEADER_KEY: header.state_dict()}, partial)
 
 
@@ -185,12 +184,13 @@ def _half(name: str, values: torch.Tensor) -> torch.Tensor:
     return halved
 
 
-def read_checkpoint(path: Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
+def read_checkpoint(path: str | Path) -> tuple[CheckpointHeader, dict[str, torch.Tensor]]:
     """Header and float32 state dict of a ctclip checkpoint, without building a network.
 
     Raises:
         WeightsError: when the file is missing, damaged or no ctclip checkpoint.
     """
+    path = Path(path)
     content = read_checkpoint_dict(path)
     if HEADER_KEY not in content or MODEL_KEY not in content:
         require_no_encoder(content, path.name)

@@ -224,9 +224,13 @@ def test_the_folder_is_made_before_the_work(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     "amount",
-    [{"sd_hu": -1}, {"sd_hu": np.inf}, {"sd_hu": 1001}, {"photons": 0}, {"photons": -5}, {"photons": 2e9}, {"dose": 1}],
+    [
+        *({"sd_hu": sd_hu} for sd_hu in (-1, np.inf, 1001, "a")),
+        *({"photons": photons} for photons in (0, -5, 2e9)),
+        *({"dose": dose} for dose in (1, "a")),
+    ],
 )
-def test_amounts_out_of_range_are_refused(amount: dict[str, float]) -> None:
+def test_amounts_out_of_range_are_refused(amount: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be above 0 and at most 1|above 0 and below 1"):
         Amount(**amount)
 

@@ -165,8 +165,10 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
     assert len({split_by_patient(items, 0.1, seed)[1][0]["patient"] for seed in range(20)}) > 5
     with pytest.raises(DataError, match="cannot hold out"):
         split_by_patient(items[:3], 0.5)
-    with pytest.raises(DataError, match="must be a number from 0 to below 1, found 'abc'"):
-        split_by_patient(items, "abc")  # type: ignore[arg-type]  # an option on the command line
+    assert split_by_patient(items, np.float32(0.5)) == split_by_patient(items, 0.5)  # type: ignore[arg-type]
+    for share in ("abc", float("nan"), 1, -0.1, True):  # options on the command line
+        with pytest.raises(DataError, match=f"must be a number from 0 to below 1, found {share!r}"):
+            split_by_patient(items, share)  # type: ignore[arg-type]
 
 
 def test_volumes_beside_dicom_are_refused(tmp_path: Path) -> None:

@@ -150,11 +150,13 @@ def test_mixup_draws_a_weight_for_every_pair_from_its_distribution() -> None:
     assert torch.corrcoef(torch.stack([first, second]))[0, 1].item() == pytest.approx(0, abs=0.1)
 
 
-def test_mixup_blends_image_and_label_with_the_same_weights() -> None:
+@pytest.mark.parametrize("spatial", [(2, 2), (2, 2, 2)])
+def test_mixup_blends_image_and_label_with_the_same_weights(spatial: tuple[int, ...]) -> None:
     torch.manual_seed(0)
-    image = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 2, 2)
+    image = torch.arange(6.0).reshape(6, 1, *[1] * len(spatial)).expand(6, 1, *spatial)
     mixed, label = MixUpBatch(alpha=1.2, prob=1.0)({"image": image, "label": 10 * image}, torch.device("cpu"), False)
     torch.testing.assert_close(label, 10 * mixed)
+    assert mixed.shape == image.shape
     assert not torch.equal(mixed, image)
     assert mixed.min() >= 0
     assert mixed.max() <= 5

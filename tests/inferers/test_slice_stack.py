@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from monai.data.meta_tensor import MetaTensor
 from torch.nn import functional
 
+from ctclip.errors import ConfigError
 from ctclip.inferers import PrecisionInferer, SliceStackInferer, predict_stacks
 from ctclip.transforms import StackNeighborSlices
 
@@ -68,6 +71,18 @@ def test_wrong_shapes_and_precisions_are_refused() -> None:
         StackNeighborSlices(3)(torch.rand(2, 4, 4, 4))
     with pytest.raises(ValueError, match="fp32, bf16"):
         PrecisionInferer("fp8")(torch.rand(1, 1, 4, 4), _mean_of_stack)
+
+
+@pytest.mark.parametrize("roi_size", [0, -5, 16, (64, 64)])
+def test_windows_are_those_of_the_denoiser(roi_size: Any) -> None:
+    with pytest.raises(ConfigError, match="roi must be a whole number of pixels, at least 32, found"):
+        SliceStackInferer(roi_size=roi_size)
+
+
+def test_further_arguments_reach_the_network() -> None:
+    volume = torch.zeros(1, 1, 4, 6, 2)
+    result = SliceStackInferer()(volume, lambda stacks, first, *, second: stacks + 10 * first + second, 1, second=2)
+    torch.testing.assert_close(result, volume + 12)
 
 
 def test_windows_of_a_pointwise_network_blend_to_the_same_values() -> None:

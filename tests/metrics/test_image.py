@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from ctclip.errors import DataError
+from ctclip.errors import ConfigError, DataError
 from ctclip.metrics.image import image_quality, slice_quality
 from ctclip.metrics.volume import windowed_slices
 
@@ -42,10 +44,10 @@ def test_shapes_that_are_no_volumes_on_one_grid_are_refused(shapes: tuple) -> No
         slice_quality(one, other, (-160, 240))
 
 
-@pytest.mark.parametrize("window", [(240, -160), (0, 0), (-np.inf, 0), (0, np.nan), (0,)])
-def test_windows_in_which_nothing_can_be_measured_are_refused(window: tuple) -> None:
+@pytest.mark.parametrize("window", [(240, -160), (0, 0), (-np.inf, 0), (0, np.nan), (0,), (None, 1), "01", 5])
+def test_windows_in_which_nothing_can_be_measured_are_refused(window: Any) -> None:
     square = np.zeros((1, 11, 11))
-    with pytest.raises(DataError, match="an HU window needs two finite ends, the lower one first, found"):
+    with pytest.raises(ConfigError, match="an HU window needs two finite ends, the lower one first, found"):
         slice_quality(square, square, window)
-    with pytest.raises(DataError, match="an HU window needs two finite ends"):
+    with pytest.raises(ConfigError, match="an HU window needs two finite ends"):
         windowed_slices("pred", window)

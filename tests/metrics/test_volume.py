@@ -49,5 +49,8 @@ def test_a_result_that_is_not_finite_is_refused(value: float) -> None:
     """MONAI's RMSE of nothing but NaN is 0."""
     image, label = torch.zeros(1, 8, 8, 3), torch.rand(1, 8, 8, 3)
     pred = torch.full_like(image, value)
+    measured = windowed_slices("pred", (-160, 240))
     with pytest.raises(DataError, match="192 processed pixels are not finite"):
-        windowed_slices("pred", (-160, 240))([{"image": image, "pred": pred, "label": label}])
+        measured([{"image": image, "pred": pred, "label": label}])
+    with pytest.raises(DataError, match="the label holds values that are not finite"):
+        measured([{"image": image, "pred": label, "label": pred}])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
+from ctclip.errors import ConfigError, DataError
 from ctclip.natural.adaptive import AdaptiveDenoiser
 from ctclip.natural.inferer import AdaptiveInferer
 from ctclip.natural.noise import Noise
@@ -41,3 +45,19 @@ def test_a_grey_image_goes_through_an_rgb_network(picture: np.ndarray) -> None:
     with torch.no_grad():
         means.weight.copy_(torch.tensor([0.2, 0.4, 0.6])[:, None, None, None].expand(3, 3, 1, 1) / 3)
         np.testing.assert_allclose(AdaptiveInferer()(grey, means), 0.4 * grey, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training_sd", [0, -1, float("nan"), "a"])
+def test_a_noise_that_no_network_was_trained_on_is_refused(training_sd: Any) -> None:
+    with pytest.raises(ConfigError, match="^training_sd must be a finite number above 0, found"):
+        AdaptiveInferer(training_sd)
+
+
+def test_gradients_are_not_needed_and_nan_is_one_line(picture: np.ndarray) -> None:
+    batch = torch.as_tensor(picture[:48, :48], dtype=torch.float32).movedim(-1, 0)[None].requires_grad_()
+    network = torch.nn.Conv2d(3, 3, 1)
+    found = AdaptiveInferer()(batch, network)
+    assert found.shape == batch.shape
+    assert not found.requires_grad
+    with pytest.raises(DataError, match="^the batch holds values that are not finite"):
+        AdaptiveInferer()(batch * torch.nan, network)

@@ -72,6 +72,31 @@ def test_what_cannot_become_a_file_is_refused(sources: Path, tmp_path: Path) -> 
             SavePhotographd("pred", "source", str(sources), str(tmp_path / folder), overwrite=True)(data)
 
 
+@pytest.mark.parametrize(
+    ("pred", "message"),
+    [
+        (np.full((1, 2, 3), np.nan), "6 processed pixels are not finite"),
+        (np.zeros((1, 2, 2)), r"has shape \(1, 2, 2\), expected 1 or 3 channels of \(2, 3\), .* of a.png; bring"),
+        (np.zeros((2, 2, 3)), r"has shape \(2, 2, 3\), expected 1 or 3 channels"),
+        (np.zeros((2, 3)), r"has shape \(2, 3\), expected 1 or 3 channels"),
+    ],
+)
+def test_what_is_no_result_for_the_image_is_not_saved(
+    sources: Path, tmp_path: Path, pred: np.ndarray, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        SavePhotographd("pred", "source", str(sources), str(tmp_path / "out"))(
+            {"source": str(sources / "a.png"), "pred": pred}
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_from_elsewhere_is_refused(sources: Path, tmp_path: Path) -> None:
+    save = SavePhotographd("pred", "source", str(sources / "more"), str(tmp_path / "out"))
+    with pytest.raises(DataError, match=r"a\.png does not lie below data_root_dir, .*more; give the folder"):
+        save({"source": str(sources / "a.png"), "pred": np.zeros((1, 2, 3))})
+
+
 @pytest.mark.parametrize("inside", [".", "out"])
 def test_the_input_is_never_written_to(sources: Path, inside: str) -> None:
     save = SavePhotographd("pred", "source", str(sources), str(sources / inside), overwrite=True)

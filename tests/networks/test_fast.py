@@ -231,6 +231,13 @@ def test_what_it_cannot_do_is_not_replaced_in_silence(network: torch.nn.Module, 
         optimized_network(network, **{"precision": "fp32", setting: value})
 
 
+def test_the_fast_form_is_for_one_encoder_and_two_precisions() -> None:
+    with pytest.raises(ConfigError, match="^precision must be one of fp32, bf16, found 'fp16'; take what find_precis"):
+        FastDenoiser(_network(CONFIGS["default"]), "fp16")
+    with pytest.raises(ConfigError, match="^FastDenoiser is for networks on CLIP's ResNet, found one on resnet50; "):
+        FastDenoiser(DenseFeatureDenoiser(DenoiserConfig(decoder_width=1, backbone="resnet50")))
+
+
 def test_other_channels_are_refused_as_by_the_network_itself() -> None:
     network, image = _network(CONFIGS["default"]), torch.rand(1, 3, 32, 32)
     for form in (network, optimized_network(network, precision="fp32")):

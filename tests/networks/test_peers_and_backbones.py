@@ -54,6 +54,9 @@ def test_configs_survive_as_plain_values() -> None:
     for change in ({"width": 8.0}, {"width": "8"}, {"depth": 2.5}, {"in_channels": True}):
         with pytest.raises(ConfigError, match="whole numbers, found"):
             PeerConfig("DnCNN", **{"width": 8, "depth": 3, **change})
+    with pytest.raises(ConfigError, match="DnCNN's depth must be at least 2, found 1"):
+        PeerConfig("DnCNN", depth=1)
+    assert PeerConfig("Restormer", 8, 1).depth == 1
     with pytest.raises(ConfigError, match="multiple of 8"):
         PeerConfig("Restormer", 12)
 

@@ -155,8 +155,8 @@ def test_wrong_settings_are_refused() -> None:
         NoiseSimulator("sinogram", "standard", 1)
     with pytest.raises(ConfigError, match=r"unknown texture: found 'B30'.*smooth, standard, sharp"):
         NoiseSimulator("image", "B30", 1)
-    for level, pixel_mm in ((0, 1), (20, 0), (-1, 1), (np.nan, 1)):
-        with pytest.raises(ConfigError, match="photons or SD, and pixel size must be above 0"):
+    for level, pixel_mm in ((0, 1), (20, 0), (-1, 1), (np.nan, 1), (np.inf, 1), (20, np.inf), (20, "1")):
+        with pytest.raises(ConfigError, match="(photons, or SD,|pixel size) must be a finite number above 0, found"):
             NoiseSimulator("image", "standard", pixel_mm, level=level)
     with pytest.raises(ConfigError, match="unknown texture: found nothing"):
         require_known(["image"], [])

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 import torch
-from monai.transforms import Compose, LoadImaged, Orientationd
+from monai.data import set_track_meta
+from monai.transforms import Compose, LoadImaged, MapTransform, Orientationd
 
 from ctclip.data.sources import find_items
 from ctclip.data.volumes import Volume, read_volume, write_volume
 from ctclip.demo import read_series_hu, write_ct_series
 from ctclip.errors import ConfigError, DataError
 from ctclip.phantom import body_phantom_hu
-from ctclip.transforms import LoadImageCTd, RequireBodyd, RequireSameGridd, SaveImageCTd
+from ctclip.transforms import LoadImageCTd, ProjectionNoised, RequireBodyd, RequireSameGridd, SaveImageCTd
 from ctclip.transforms.load import CTReader
 
 
@@ -127,6 +130,16 @@ def test_a_series_goes_through_and_says_how_it_was_made(tmp_path: Path) -> None:
         SaveImageCTd("pred", "image", str(tmp_path / "out"), "any", "")({**item, "pred": item["pred"][..., :2]})
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("precision", "auto"), ("precision", "fp16"), ("backend", "auto"), ("backend", "x"), ("hu_window", (5, 1))],
+)
+def test_nothing_is_stated_that_cannot_have_been(tmp_path: Path, setting: str, value: Any) -> None:
+    expected = "an HU window needs" if setting == "hu_window" else f"{setting} must be one of"
+    with pytest.raises(ConfigError, match=f"^{expected} .*, found {re.escape(repr(value))}"):
+        SaveImageCTd("pred", "source", str(tmp_path), "any", "", **{setting: value})
+
+
 def test_a_path_is_saved_as_its_name_is(tmp_path: Path) -> None:
     source = tmp_path / "ct.nii.gz"
     write_volume(source, Volume(np.full((3, 4, 5), -50.0, np.float32), np.diag([-1.0, -1, 2, 1]), np.dtype(np.int16)))
@@ -140,6 +153,21 @@ def test_only_a_volume_with_one_channel_is_saved(tmp_path: Path, shape: tuple[in
     save = SaveImageCTd("pred", "source", str(tmp_path), "any", "")
     with pytest.raises(DataError, match=r"expected a volume with one channel, \(1, X, Y, Z\), found shape"):
         save({"pred": torch.zeros(shape), "source": "ct.nii.gz"})
+
+
+@pytest.mark.parametrize("transform", [RequireSameGridd("image"), ProjectionNoised("image", "noise")])
+def test_without_meta_data_a_line_says_so(transform: MapTransform) -> None:
+    set_track_meta(False)
+    try:
+        with pytest.raises(DataError, match="needs the meta data of LoadImageCTd, found a Tensor; leave set_track"):
+            transform({"image": torch.zeros(1, 4, 4, 2)})
+    finally:
+        set_track_meta(True)
+
+
+def test_decoders_that_are_never_used_are_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
+    LoadImageCTd("image")
+    assert not caplog.records
 
 
 def test_several_volumes_are_no_series() -> None:

@@ -11,6 +11,7 @@ import torch
 from monai.transforms import Compose
 
 from ctclip.errors import DataError
+from ctclip.simulation import NoiseSimulator
 from ctclip.simulation.correlated import correlated_noise
 from ctclip.transforms import (
     RandCorrelatedNoise,
@@ -133,7 +134,7 @@ def test_a_mixture_is_a_compose() -> None:
 
 @pytest.mark.parametrize("kind", [RandPoissonNoise, RandPoissonGaussianNoise, RandSaltAndPepperNoise, RandSpeckleNoise])
 def test_noise_of_photographs_refuses_hu_but_no_noisy_image(kind: Any) -> None:
-    for low, high in ((-1000.0, 50.0), (-1000.0, 0.0), (0.0, 255.0)):
+    for low, high in ((-1000.0, 50.0), (-1000.0, 0.0), (0.0, 255.0), (np.nan, np.nan)):
         message = f"{kind.__name__} is for images in \\[0, 1\\], found values from {low:g} to {high:g}"
         with pytest.raises(DataError, match=message):
             kind()(torch.tensor([[[low, high]]]))
@@ -145,7 +146,8 @@ def test_noise_of_photographs_refuses_hu_but_no_noisy_image(kind: Any) -> None:
     [
         (RandCorrelatedNoise, "sd_hu", (0, 5), "0 < lower <= upper"),
         (RandCorrelatedNoise, "cutoff", (0, 0.4), "0 < lower <= upper"),
-        (RandCorrelatedNoise, "low_power", (1.2, 0.5), "lower <= upper"),
+        (RandCorrelatedNoise, "low_power", (1.2, 0.5), "0 <= lower <= upper"),
+        (RandCorrelatedNoise, "low_power", (-1, -1), "0 <= lower <= upper"),
         (RandCorrelatedNoise, "white_fraction", (0.5, 1.5), "0 <= lower <= upper <= 1"),
         (RandCorrelatedNoise, "white_fraction", (-0.1, 0.5), "0 <= lower <= upper <= 1"),
         (RandWhiteNoise, "sd", (2, 1), "0 <= lower <= upper"),
@@ -179,6 +181,8 @@ def test_levels_at_which_there_is_no_such_noise_are_refused() -> None:
         RandPoissonGaussianNoise(sigma_s=(0, 0.1))
     with pytest.raises(ValueError, match="^peak must be a finite number above 0, or None, found 0$"):
         RandPoissonNoise(peak=0)
+    with pytest.raises(ValueError, match="^peak must be a finite number above 0, or None, found 'a'$"):
+        RandPoissonNoise(peak="a")  # type: ignore[arg-type]
     for noise in (RandWhiteNoise(sd=(0, 0)), RandSaltAndPepperNoise(amount=[0, 0])):
         torch.testing.assert_close(torch.as_tensor(noise(GREY)), GREY)
 
@@ -191,6 +195,15 @@ def test_noise_is_drawn_on_the_device_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (1, 8, 8, 8)])
-def test_noise_that_is_averaged_needs_an_image(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"needs an image \(C, H, W\), found shape \("):
-        RandSpatialGaussianNoise()(torch.zeros(shape))
+@pytest.mark.parametrize("kind", [RandSpatialGaussianNoise, RandCorrelatedNoise])
+def test_noise_with_a_texture_needs_an_image(kind: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=rf"^{kind.__name__} needs an image \(C, H, W\), found shape \("):
+        kind()(torch.zeros(shape))
+
+
+def test_a_single_pixel_has_no_texture() -> None:
+    expected = r"needs slices of at least two pixels, found shape \("
+    with pytest.raises(DataError, match=expected):
+        RandCorrelatedNoise()(torch.zeros(1, 1, 1))
+    with pytest.raises(DataError, match=expected):
+        NoiseSimulator("image", "standard", 1.0).noise_hu(np.zeros((1, 1, 1)))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,11 +10,12 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Flip, ScaleIntensityRange
 
-from ctclip.errors import DataError
+from ctclip.errors import ConfigError, DataError
 from ctclip.hu_window import hu_to_unit, require_hu, unit_to_hu
 from ctclip.transforms import (
     NeighborAverage,
     RandLesionsd,
+    RandPhantomd,
     RestoreOutsideHUWindow,
     RestoreOutsideHUWindowd,
     ScaleHUWindow,
@@ -62,6 +65,14 @@ def test_the_window_may_be_another() -> None:
     assert ScaleHUWindowd("image", -1000, 2000)(data)["image"].tolist() == pytest.approx([0, 1010 / 3000, 1010 / 3000])
 
 
+@pytest.mark.parametrize("ends", [(3072, -1024), (0, 0), (-np.inf, 0), (np.nan, 0), (None, 1)])
+@pytest.mark.parametrize("transform", [ScaleHUWindow, RestoreOutsideHUWindow])
+def test_a_window_that_holds_no_hu_is_refused(transform: Callable, ends: tuple) -> None:
+    message = f"an HU window needs two finite ends, the lower one first, found {ends}"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        transform(*ends)
+
+
 @pytest.mark.parametrize("num_slices", [1, 3, 5])
 def test_stacks_repeat_the_edges(num_slices: int) -> None:
     volume = torch.arange(4.0).expand(1, 2, 2, 4)
@@ -79,6 +90,12 @@ def test_stacks_refuse_even_numbers_and_several_channels() -> None:
         StackNeighborSlices(2)
     with pytest.raises(ValueError, match="one channel"):
         StackNeighborSlices(3)(torch.zeros(2, 4, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 5), (1, 8, 8)])
+def test_neighbors_are_those_of_a_volume_with_one_channel(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"needs a volume with one channel, \(1, X, Y, Z\), found shape \("):
+        NeighborAverage()(torch.zeros(shape))
 
 
 def test_neighbors_give_targets_with_independent_noise() -> None:
@@ -152,6 +169,14 @@ def test_lesions_are_the_same_in_image_and_label_and_have_the_contrast_asked_for
     for count in ([3], (2, 1), (-1, 2), (0, 1.5), "12", 3):
         with pytest.raises(ValueError, match=r"^count needs two whole numbers, 0 <= least <= greatest, found "):
             RandLesionsd("image", count=count)
+
+
+@pytest.mark.parametrize("transform", [RandLesionsd, RandPhantomd])
+def test_what_is_drawn_into_slices_refuses_volumes_and_does_without_missing_ones(transform: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{transform.__name__} needs an image \(C, H, W\), found shape \(1, 8, 8, "):
+        transform(["image", "label"], prob=1.0)({"image": torch.zeros(1, 8, 8), "label": torch.zeros(1, 8, 8, 8)})
+    others = {"noise": torch.zeros(1, 8, 8)}
+    assert transform("image", prob=1.0, allow_missing_keys=True)(others)["noise"] is others["noise"]
 
 
 def test_lesions_lie_everywhere_in_an_oblong_slice_and_are_as_many_as_asked_for() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -156,10 +157,10 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
         (("ctclip", "config"), {3: 4}, "config must be the fields of a network's config by name, found {3: 4};"),
         (("ctclip", "encoder_sha256"), 3, "encoder_sha256 must be a text, or None, found 3;"),
         (("ctclip", "provenance"), [1], r"provenance must be plain values by name, found \[1\];"),
-        (("ctclip", "hu_window"), [3072, -1024], r"header is damaged: hu_window .* found \(3072.0, -1024.0\)"),
-        (("ctclip", "hu_window"), [0, 0], "header is damaged: hu_window"),
-        (("ctclip", "hu_window"), [float("nan"), 0], "header is damaged: hu_window"),
-        (("ctclip", "hu_window"), [0, float("inf")], "header is damaged: hu_window"),
+        (("ctclip", "hu_window"), [3072, -1024], r"header is damaged: an HU window needs .* found \[3072, -1024\]"),
+        (("ctclip", "hu_window"), [0, 0], "header is damaged: an HU window"),
+        (("ctclip", "hu_window"), [float("nan"), 0], "header is damaged: an HU window"),
+        (("ctclip", "hu_window"), [0, float("inf")], "header is damaged: an HU window"),
     ],
 )
 def test_wrong_values_in_a_checkpoint_are_one_line(
@@ -209,6 +210,17 @@ def test_a_checkpoint_without_an_entry_is_refused(tmp_path: Path, missing: tuple
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(WeightsError, match=f"(header is damaged|does not fit the network).*{missing[1]}"):
         load_network(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("hu_window", [(1,), "ab", (None, 1)])
+def test_a_header_needs_a_window(hu_window: Any) -> None:
+    with pytest.raises(ConfigError, match="^an HU window needs two finite ends"):
+        CheckpointHeader(CONFIG, hu_window=hu_window)
+
+
+def test_the_name_of_a_file_may_be_a_text(tmp_path: Path) -> None:
+    save_checkpoint(build_network(CONFIG, random_encoder=True), str(tmp_path / "a.pt"))
+    assert read_checkpoint(str(tmp_path / "a.pt"))[0].config == CONFIG
 
 
 def test_a_header_resumes_the_same_network_only() -> None:
