@@ -142,6 +142,11 @@ def test_only_a_volume_with_one_channel_is_saved(tmp_path: Path, shape: tuple[in
         save({"pred": torch.zeros(shape), "source": "ct.nii.gz"})
 
 
+def test_two_volumes_of_one_source_are_not_written_to_one_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="writes one volume for each source, found the keys image, pred; give"):
+        SaveImageCTd(["image", "pred"], "source", str(tmp_path), "any", "", overwrite=True)
+
+
 def test_several_volumes_are_no_series() -> None:
     with pytest.raises(DataError, match="found a list of 2 files with volumes among them, expected one volume's file"):
         CTReader().read(["a.nii.gz", "b.nii"])
