@@ -132,8 +132,9 @@ def require_training_plan(
         )
     if not callable(noise):
         raise ConfigError(
-            f"noise must be a random transform such as ctclip.transforms.RandWhiteNoise, found {noise!r}; give its "
-            "settings, such as --noise#prob 1, or its class with --noise#_target_"
+            f"noise must be a random transform such as ctclip.transforms.RandWhiteNoise, found {noise!r}; give a "
+            "setting, such as --noise#prob 1, or another kind with its settings: "
+            "--noise \"{'_target_': 'ctclip.transforms.RandWhiteNoise', 'sd': [LOWEST, HIGHEST]}\""
         )
     for name, share in shares.items():
         if not is_number(share) or not 0 <= share <= 1:
@@ -159,6 +160,15 @@ def require_batch_size(batch_size: object) -> None:
         ConfigError: with the setting's name.
     """
     _require_count("batch_size", batch_size, least=1)
+
+
+def require_simulated_sd(simulated_sd_hu: object) -> None:
+    """Refuse an SD of simulated noise that cannot be.
+
+    Raises:
+        ConfigError: with the setting's name.
+    """
+    _require_size("simulated_sd_hu", simulated_sd_hu)
 
 
 def cosine_steps(*, epochs: int, batches_per_epoch: int, constant_steps: int) -> int:

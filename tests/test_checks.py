@@ -109,7 +109,7 @@ def test_missing_data_may_be_an_empty_list() -> None:
         ({"lesions": [3]}, r"lesions must be two whole numbers, 0 <= least <= greatest, found \[3\]; give --lesions"),
         ({"lesions": [5, 2]}, r"lesions must be two whole numbers, 0 <= least <= greatest, found \[5, 2\]"),
         ({"lesions": 3}, "lesions must be two whole numbers, 0 <= least <= greatest, found 3"),
-        ({"noise": 5}, "noise must be a random transform such as .*, found 5; give its settings"),
+        ({"noise": 5}, "noise must be a random transform .*, found 5; give a setting, .*, or another kind with its s"),
         ({"augmentation_gamma": -1}, "augmentation_gamma must be a finite number of at least 0, found -1; give --aug"),
         ({"augmentation_gamma": "x"}, "augmentation_gamma must be a finite number of at least 0, found 'x'"),
         ({"resume": "no"}, "resume must be True or False, found 'no'; give --resume True, or leave it out"),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctclip.data.series import read_series
-from ctclip.data.volumes import Volume, is_volume, read_volume
+from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, is_volume, read_volume
+from ctclip.dicom.classify import START_BYTES, looks_like_dicom
 from ctclip.errors import DataError
 from ctclip.hu_window import require_hu
 
@@ -23,11 +24,12 @@ def read_scan(paths: Sequence[Path], *, name_in_errors: bool = False) -> Volume:
     Args:
         paths: one volume, or the slices in the order of their positions, see
             :func:`~ctclip.data.sources.find_items`.
-        name_in_errors: an error about values that are no HU begins with the name of the volume's file, which may hold
-            patient data.
+        name_in_errors: an error about values that are no HU, or a file of another kind, begins with the file's name,
+            which may hold patient data.
 
     Raises:
-        DataError: when a volume cannot be read or is not in HU, and for a folder, or volumes in a list of files.
+        DataError: when a volume cannot be read or is not in HU, and for a folder, a file of another kind, or volumes in
+            a list of files.
         SeriesError: when a slice cannot be read, or the slices are no volume.
     """
     if any(path.is_dir() for path in paths):
@@ -42,7 +44,21 @@ def read_scan(paths: Sequence[Path], *, name_in_errors: bool = False) -> Volume:
             f"found a list of {len(paths)} files with volumes among them, expected one volume's file or the files "
             "of one DICOM series; give each volume as an item of its own"
         )
+    if len(paths) == 1 and not _may_be_dicom(paths[0]):
+        raise DataError(
+            f"{paths[0].name if name_in_errors else 'the file'} is neither a DICOM file nor a volume: expected "
+            f"{', '.join(VOLUME_SUFFIXES)}, or the files of one DICOM series"
+        )
     return read_series(paths)
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """By its first bytes; why a file cannot be opened, the reader says."""
+    try:
+        with path.open("rb") as file:
+            return looks_like_dicom(file.read(START_BYTES))
+    except OSError:
+        return True
 
 
 def _read_volume_in_hu(path: Path, name_in_errors: bool) -> Volume:

@@ -24,9 +24,11 @@ def read_series(paths: Sequence[Path]) -> Volume:
         a volume in HU whose padding is -2000 HU, whatever the files store there.
 
     Raises:
-        SeriesError: when a slice cannot be read, or the slices are no volume: they belong to several series, differ in
-            size, orientation, pixel spacing or frame of reference, lie at one place or in another order.
+        SeriesError: when there is no slice, one cannot be read, or they are no volume: they belong to several series,
+            differ in size, orientation, pixel spacing or frame of reference, lie at one place or in another order.
     """
+    if not paths:
+        raise SeriesError("found no files, expected a volume's file or the files of one DICOM series; give its files")
     slices = [read_slice(path) for path in paths]
     headers = [ct.header for ct in slices]
     _require_one_stack(headers)

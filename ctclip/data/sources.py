@@ -167,10 +167,7 @@ def _from_volumes_or_dicom(root: Path) -> list[Item]:
     volumes = _from_volumes(root)
     if not volumes:
         return _from_dicom(root)
-    try:
-        series = _from_dicom(root)
-    except DataError:
-        return volumes
+    series = _from_dicom(root)
     if series:
         raise DataError(
             f"{root} holds {len(volumes)} volumes beside {len(series)} DICOM series; give a folder or a list with one "
@@ -202,8 +199,8 @@ def _from_pairs(root: Path) -> list[Item]:
 def _from_dicom(root: Path) -> list[Item]:
     try:
         usable = scan(root).usual
-    except SeriesError as error:
-        raise DataError(f"nothing to use in {root}: {error}") from error
+    except SeriesError:  # of a folder without any file
+        return []
     volumes = [series for series in usable if not _repeats_a_position(series.stacks[0])]
     if len(volumes) < len(usable):
         logger.warning(

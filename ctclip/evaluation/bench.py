@@ -70,7 +70,7 @@ class Bench:
     Args:
         results: by method.
         remark: for the settings of a report.
-        problems: what is wrong with the data, if anything is, one line each.
+        problems: what is wrong with the data or with what a method made of the phantom, one line each.
     """
 
     results: dict[str, BenchResult] = field(default_factory=dict)
@@ -101,15 +101,19 @@ def bench_methods(
             "the data"
         )
         return Bench(remark="left out: the low-dose scans hold no noise", problems=(problem,))
-    runnable = [(each.name, each.denoise) for each in methods if each.denoise is not None]
+    runnable = [each for each in methods if each.denoise is not None]
     results = {}
-    for number, (name, denoise) in enumerate(runnable):
+    problems = []
+    for number, method in enumerate(runnable):
         if progress:
-            progress(f"phantom {name}", number, len(runnable))
-        results[name] = run_bench(denoise, noise_sd_hu, seed=seed)
+            progress(f"phantom {method.name}", number, len(runnable))
+        try:
+            results[method.name] = run_bench(method.apply, noise_sd_hu, seed=seed)
+        except DataError as error:
+            problems.append(f"phantom, {method.name} left out: {error}")
         if progress:
-            progress(f"phantom {name}", number + 1, len(runnable))
-    return Bench(results, f"phantom with {noise_sd_hu:.1f} HU of noise, {NOISE_MEASURE}")
+            progress(f"phantom {method.name}", number + 1, len(runnable))
+    return Bench(results, f"phantom with {noise_sd_hu:.1f} HU of noise, {NOISE_MEASURE}", tuple(problems))
 
 
 def run_bench(denoise: DenoiseVolume, sd_hu: float, *, seed: int = 0) -> BenchResult:

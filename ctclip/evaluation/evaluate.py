@@ -68,8 +68,9 @@ def evaluate(
         progress: called with a text, the pieces of work done and their number.
 
     Returns:
-        the results; a method that fails on a pair is in ``problems`` and has no rows for it. A pair that says
-        nothing in a window is there too, and one of two equal scans, which has no rows at all.
+        the results; a method whose result for a pair is missing, of another shape or not finite is in ``problems`` and
+        has no rows for it. A pair that says nothing in a window is there too, and one of two equal scans, which has no
+        rows at all.
     """
     found = Evaluation()
     work = len(pairs) * len(methods)
@@ -132,6 +133,6 @@ def _progress_of_slices(progress: Progress | None, text: str, done: int, work: i
 
 def _output(method: Method, pair: ScanPair, low_hu: np.ndarray, progress: SliceProgress) -> np.ndarray:
     if method.denoise is not None:
-        return method.denoise(low_hu, progress)
+        return method.apply(low_hu, progress)
     assert method.predictions is not None
     return method.predictions.read(pair)

@@ -113,20 +113,22 @@ def run_matrix(
 
     Args:
         scans: from :func:`find_scans`.
-        methods: what to judge; the identity should be among them.
+        methods: what to judge; the identity should be among them. Those that are results of another tool are left out.
         found: from :func:`conditions`.
         window: of the metrics; slices of one value in it, such as air alone, are left out.
         seeds: of the noise; full dose is measured once.
         progress: called with a text, the pieces of work done and their number.
 
     Returns:
-        one cell per method, scan, condition and seed, and one line for each scan that a condition does not fit.
+        one cell per method, scan, condition and seed, and one line for each scan that a condition does not fit, and for
+        each result that has another shape or is not finite.
     """
     cells: list[Cell] = []
     problems: list[str] = []
-    seeds = list(seeds)
+    seeds, runnable = list(seeds), [each for each in methods if each.denoise is not None]
     work = [(scan, condition) for scan in scans for condition in found]
     for place, (scan, condition) in enumerate(work):
+        where = f"{scan.label}, {condition.noise} at dose {condition.dose:g}"
         shown = ~is_constant(scan.slices_hu, window)
         try:
             if not shown.any():
@@ -138,12 +140,16 @@ def run_matrix(
                 if progress:
                     progress(f"{scan.label} {condition.domain} {condition.dose:g}", place, len(work))
                 noisy_hu = replace(simulator, seed=seed).low_dose(scan.slices_hu) if simulator else scan.slices_hu
-                for method in methods:
-                    if method.denoise is not None:
-                        quality = image_quality(method.denoise(noisy_hu)[shown], scan.slices_hu[shown], window)
-                        cells.append(Cell(method.name, scan.label, condition, seed, quality))
+                for method in runnable:
+                    try:
+                        denoised_hu = method.apply(noisy_hu)
+                    except DataError as error:
+                        problems.append(f"{where}, seed {seed}, {method.name} left out: {error}")
+                        continue
+                    quality = image_quality(denoised_hu[shown], scan.slices_hu[shown], window)
+                    cells.append(Cell(method.name, scan.label, condition, seed, quality))
         except DataError as error:
-            problems.append(f"{scan.label}, {condition.noise} at dose {condition.dose:g}: {error}")
+            problems.append(f"{where}: {error}")
     if progress:
         progress("measured", len(work), len(work))
     return cells, problems

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +13,13 @@ from ctclip.data.pairs import Predictions
 from ctclip.denoise import Denoiser
 from ctclip.errors import ConfigError, DataError, SeriesError
 from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
+from ctclip.hu_window import require_finite_result
 from ctclip.inferers.predict import SliceProgress
+from ctclip.strength import find_strength
 from ctclip.weights import encoder_weights_of, model_labels
 
-
-class DenoiseVolume(Protocol):
-    """(slices, rows, columns) in HU to the same shape, with a callback (slices done, slices in all)."""
-
-    def __call__(self, volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray: ...
+DenoiseVolume = Callable[[np.ndarray], np.ndarray]
+"""(slices, rows, columns) in HU to the same shape."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +32,36 @@ class Method:
         denoise: what it does to a volume, or ``None`` when its results are read from ``predictions``.
         sha256: of a model.
         predictions: results of another tool.
+        reports_slices: whether ``denoise`` takes a second argument, a callback (slices done, slices in all) or
+            ``None``.
     """
 
     name: str
     description: str
-    denoise: DenoiseVolume | None = None
+    denoise: Callable[..., np.ndarray] | None = None
     sha256: str = ""
     predictions: Predictions | None = None
+    reports_slices: bool = False
+
+    def apply(self, volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray:
+        """What ``denoise`` makes of a volume in HU.
+
+        Args:
+            volume_hu: (slices, rows, columns).
+            progress: called with the slices done and their number, if the method reports them.
+
+        Raises:
+            DataError: when that is no volume of the same shape, or holds values that are not finite.
+        """
+        assert self.denoise is not None
+        denoised_hu = np.asarray(self.denoise(volume_hu, progress) if self.reports_slices else self.denoise(volume_hu))
+        if denoised_hu.shape != volume_hu.shape:
+            raise DataError(
+                f"the result has shape {denoised_hu.shape}, expected that of the volume, {volume_hu.shape}; check the "
+                "method"
+            )
+        require_finite_result(denoised_hu)
+        return denoised_hu
 
 
 def baseline(name: str) -> Method:
@@ -59,7 +81,7 @@ def baseline(name: str) -> Method:
                 progress(index + 1, len(volume_hu))
         return filtered
 
-    return Method(name, FILTERS[name][1], denoise)
+    return Method(name, FILTERS[name][1], denoise, reports_slices=True)
 
 
 def model(name_or_file: str, *, name: str = "", strength: float = 1.0, **settings: Any) -> Method:
@@ -68,13 +90,14 @@ def model(name_or_file: str, *, name: str = "", strength: float = 1.0, **setting
     Args:
         name_or_file: as for :meth:`ctclip.Denoiser.load`.
         name: in tables and plots; that of the model or its file when empty.
-        strength: 0 gives the input back, 1 the full effect.
+        strength: 0 gives the input back, 1 the full effect; see :func:`ctclip.strength.find_strength`.
         **settings: further arguments of :meth:`ctclip.Denoiser.load`.
 
     Raises:
         WeightsError: when the model is missing, damaged or does not fit.
         ConfigError: when a setting is out of range.
     """
+    strength = find_strength(strength)
     denoiser = Denoiser.load(name_or_file, **settings)
 
     def denoise(volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray:
@@ -83,7 +106,7 @@ def model(name_or_file: str, *, name: str = "", strength: float = 1.0, **setting
     name = name or denoiser.model_name
     label = name if strength == 1 else f"{name} strength {strength:g}"
     description = f"{denoiser.config.encoder_name}; strength {strength:g}; {denoiser.parameters}"
-    return Method(label, description, denoise, denoiser.model_sha256)
+    return Method(label, description, denoise, denoiser.model_sha256, reports_slices=True)
 
 
 def prediction_of(folder: Path) -> Method:
@@ -124,8 +147,8 @@ def methods_of(
         **settings: further arguments of :meth:`ctclip.Denoiser.load`.
 
     Raises:
-        ConfigError: for unknown names, a strength twice, two methods of one name, or encoder weights that no model
-            needs.
+        ConfigError: for unknown names, a strength out of range or twice, two methods of one name, or encoder weights
+            that no model needs.
         WeightsError: when a model is missing, damaged or does not fit.
     """
     if list(models) != ["none"] and len(set(strengths)) < len(strengths):

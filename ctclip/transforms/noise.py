@@ -59,8 +59,8 @@ def _numbers(ends: Any) -> tuple[float, float] | None:
 class RandNoise(RandomizableTransform):
     """Base of all noise: draws its parameters on the CPU, and the noise itself on the device of the image.
 
-    The parameters and the seed of the noise come from MONAI's random state (``set_random_state``,
-    ``set_determinism``), so that the same state gives the same noise.
+    The parameters and the seed of the noise come from MONAI's random state, so that the same state gives the same
+    noise. ``set_random_state`` sets it; ``set_determinism`` does so only in a ``Compose`` that is made after it.
 
     Args:
         prob: probability that noise is added at all.

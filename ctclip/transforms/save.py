@@ -31,7 +31,7 @@ from ctclip.dicom import (
 )
 from ctclip.dicom.lenient import int_of
 from ctclip.dicom.write import SLICE_FILES
-from ctclip.errors import DataError
+from ctclip.errors import ConfigError, DataError
 from ctclip.files import require_new_file
 from ctclip.hu_window import require_finite_result
 from ctclip.settings import EAGER
@@ -51,7 +51,7 @@ class SaveImageCTd(MapTransform):
     not finite.
 
     Args:
-        keys: volumes in HU.
+        keys: the one item with the volume in HU; two would be written to one place.
         source_key: item with the file name, or the file names of the DICOM slices, that the volume was read from.
         output_dir: where to write; made when missing.
         model_name: for the derivation.
@@ -66,8 +66,8 @@ class SaveImageCTd(MapTransform):
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
-        ConfigError: for an unknown strength, a precision or a backend that is unknown or "auto", and for a window that
-            is empty, upside down or not finite.
+        ConfigError: for more than one key, an unknown strength, a precision or a backend that is unknown or "auto", and
+            for a window that is empty, upside down or not finite.
     """
 
     backend = [TransformBackends.NUMPY]
@@ -88,6 +88,11 @@ class SaveImageCTd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if len(self.keys) > 1:
+            raise ConfigError(
+                f"SaveImageCTd writes one volume for each source, found the keys {', '.join(map(str, self.keys))}; "
+                "give each a SaveImageCTd with an output_dir of its own"
+            )
         self.source_key, self.folder, self.overwrite = source_key, Path(output_dir), overwrite
         self.root = None if data_root_dir is None else _folder(Path(data_root_dir))
         self.sources: dict[Path, Path] = {}  # of the volumes written so far

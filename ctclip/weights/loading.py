@@ -176,6 +176,11 @@ def continue_training(
     network = DenseFeatureDenoiser(config, augmentation_gamma=augmentation_gamma, drifting_batchnorm=drifting_batchnorm)
     if header.config != network.config:
         raise WeightsError(f"{path} holds another network: found {header.config}, expected {network.config}")
+    if header.encoder_sha256 is not None:
+        raise WeightsError(
+            f"{path} holds the decoder only, expected one with its encoder; join the two with 'ctclip weights "
+            f"export {path} whole.pt --encoder-weights FILE' and give whole.pt"
+        )
     _load_strictly(network, state, path.name)
     return network
 

@@ -221,6 +221,7 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         ("train", ["train"], "DATA", {"lesions": [3]}, r"lesions must be two whole numbers, .*, found \[3\]"),
         ("train", ["train"], "DATA", {"noise": 5}, "noise must be a random transform such as .*, found 5"),
         ("train", ["train"], "DATA", {"augmentation_gamma": -1}, "augmentation_gamma must be a finite .*, found -1"),
+        ("train", ["train", "evaluate"], "DATA", {"simulated_sd_hu": 0}, "simulated_sd_hu must be .* above 0, found 0"),
         ("infer", ["inference"], "DATA", {"device": "gpu"}, "unknown device 'gpu'"),
         ("infer", ["inference"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),
         ("train", ["train", "evaluate"], "DATA", {"device": "cuda:99"}, "there is no device 'cuda:99'"),

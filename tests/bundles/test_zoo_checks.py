@@ -103,6 +103,23 @@ def test_8_torchscript(bundle: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(scripted(image), network(image), atol=1e-5, rtol=0)
 
 
+def test_8_load_from_elsewhere(
+    complete_bundles: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example of the README, also where the installed bundle holds no weights, or others."""
+    from ctclip.weights import load_network
+
+    monkeypatch.chdir(tmp_path)
+    bundle = complete_bundles / name
+    example = (bundle / "docs" / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    made: dict[str, Any] = {}
+    exec(example.replace("BUNDLES", str(complete_bundles)), made)
+    expected = load_network(bundle / "models" / "model.pt")
+    image = torch.rand(1, expected.config.in_channels, 32, 64)
+    with torch.no_grad():
+        assert torch.equal(made["network"](image), expected(image))
+
+
 def test_9_train_evaluate_and_infer(
     bundle: Path, name: str, ct_folder: Path, image_folder: Path, clip_weights: Path, tmp_path: Path
 ) -> None:

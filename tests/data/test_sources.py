@@ -141,7 +141,7 @@ def test_a_file_of_another_kind_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": "notes.txt"}]}))
     (item,) = find_items(tmp_path / "list.json")
-    with pytest.raises(SystemExit, match="^ctclip: [^\n]*$"):
+    with pytest.raises(SystemExit, match="^ctclip: notes.txt is neither a DICOM file nor a volume: expected [^\n]*$"):
         or_exit(LoadImageCTd("image"), item)
 
 
@@ -198,9 +198,10 @@ def test_a_single_scan_and_a_list_of_pairs(tmp_path: Path) -> None:
 def test_nothing_usable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         find_items(tmp_path / "gone")
-    (tmp_path / "readme.txt").write_text("no images")
-    with pytest.raises(DataError, match="nothing to use"):
-        find_items(tmp_path)
+    for _ in range(2):
+        with pytest.raises(DataError, match="nothing to use in .*: expected NIfTI, NRRD or MetaImage volumes, D"):
+            find_items(tmp_path)
+        (tmp_path / "readme.txt").write_text("no images")
     with pytest.raises(DataError, match="no images"):
         find_images(tmp_path)
 
@@ -228,7 +229,7 @@ def test_slices_that_are_no_volume_are_refused(tmp_path: Path) -> None:
         ([a[0], a[0]], "found steps of 0.00 to 0.00 mm, expected each file once, in the order"),
         ([a[0], a[1], a[1], a[2]], "found steps of 0.00 to 2.00 mm"),
         ([a[0], a[2], a[1]], "found steps of -2.00 to 4.00 mm"),
-        ([], "slices of 0 series"),
+        ([], "found no files, expected a volume's file or the files of one DICOM series"),
     ):
         with pytest.raises(SeriesError, match=message):
             reader.read(files)

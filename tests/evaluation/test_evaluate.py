@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import pytest
 from scipy import ndimage
 
 from ctclip.data.pairs import find_pairs
-from ctclip.evaluation.bench import run_bench
+from ctclip.evaluation.bench import bench_methods, run_bench
 from ctclip.evaluation.evaluate import evaluate
 from ctclip.evaluation.measures import measure_slices, windowed
 from ctclip.evaluation.methods import Method, baseline, prediction_of
@@ -44,7 +45,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _shift(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+def _shift(volume_hu: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(volume_hu, (0, 0.7, 0.7)) + np.float32(20)
 
 
@@ -72,6 +73,29 @@ def test_identity_shift_and_filters_show_what_they_are(data: Path) -> None:
     assert better["nlm", PSNR].patients == 4
 
 
+def test_results_that_cannot_be_measured_are_listed_and_the_others_counted(data: Path) -> None:
+    def to_nan(volume_hu: np.ndarray) -> np.ndarray:
+        return np.where(volume_hu > 0, np.nan, volume_hu)
+
+    pairs, _ = find_pairs(data / "pairs.json")
+    wrong = [
+        Method("crop", "loses a column", lambda volume_hu: volume_hu[..., 1:]),
+        Method("nan", "no numbers", to_nan),
+    ]
+    methods = [baseline("identity"), *wrong, Method("shift", "blur and +20 HU", _shift)]
+    found = evaluate(pairs[:1], methods, [SOFT_TISSUE_HU_WINDOW])
+    assert [each.method for each in found.slices] == ["identity"] * 2 + ["shift"] * 2
+    crop, nan = found.problems
+    assert f"crop left out: the result has shape (2, {SIZE}, {SIZE - 1}), expected that of the volume" in crop
+    assert re.search("nan left out: [0-9]+ processed pixels are not finite", nan)
+    assert list(found.panels[0].images_hu) == ["input", "shift", "reference"]
+    bench = bench_methods(wrong, 25.0)
+    assert bench.results == {}
+    assert [problem.split(":")[0] for problem in bench.problems] == [
+        f"phantom, {name} left out" for name in ("crop", "nan")
+    ]
+
+
 def test_input_and_reference_are_shown_as_they_are_and_noise_is_that_of_the_low_dose(data: Path) -> None:
     pairs, _ = find_pairs(data / "pairs.json")
     found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW], panels=2)
@@ -96,7 +120,7 @@ def test_patients_are_averaged_before_their_mean(data: Path) -> None:
 
 
 def test_an_eraser_of_lesions_gains_psnr_and_is_found_out(data: Path) -> None:
-    def erase(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+    def erase(volume_hu: np.ndarray) -> np.ndarray:
         slope = ndimage.gaussian_filter(volume_hu, (0, 3, 3), order=(0, 1, 0)) ** 2
         slope += ndimage.gaussian_filter(volume_hu, (0, 3, 3), order=(0, 0, 1)) ** 2
         flat = slope < FAINT_HU_PER_PX**2

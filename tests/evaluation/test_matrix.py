@@ -35,7 +35,7 @@ def test_full_dose_comes_once_and_white_noise_has_no_texture() -> None:
 
 
 def test_halving_the_noise_gains_6_db_everywhere_and_harms_nothing() -> None:
-    def halve(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+    def halve(volume_hu: np.ndarray) -> np.ndarray:
         return (volume_hu + SCAN.slices_hu) / 2
 
     methods = [baseline("identity"), Method("halve", "knows the truth", halve)]
@@ -60,6 +60,15 @@ def test_a_scan_without_soft_tissue_is_a_problem_but_not_the_end(tmp_path: Path)
     )
     assert "scan 2" in problem
     assert {cell.scan for cell in cells} == {"scan 1"}
+
+
+def test_a_result_of_another_shape_is_a_problem_but_not_the_end() -> None:
+    methods = [Method("crop", "loses a column", lambda volume_hu: volume_hu[..., 1:]), baseline("identity")]
+    cells, (problem,) = run_matrix([SCAN], methods, conditions(["white"], [], [1]), MODEL_HU_WINDOW, [0])
+    assert [cell.method for cell in cells] == ["identity"]
+    assert problem.startswith(
+        "scan 1, nothing added at dose 1, seed 0, crop left out: the result has shape (2, 128, 127)"
+    )
 
 
 def test_slices_of_air_alone_do_not_make_the_figures_infinite() -> None:
@@ -96,7 +105,7 @@ def test_every_seed_adds_other_noise() -> None:
 def test_a_sharp_texture_is_sharper_than_a_smooth_one() -> None:
     seen: list[np.ndarray] = []
 
-    def look(volume_hu: np.ndarray, progress: object = None) -> np.ndarray:
+    def look(volume_hu: np.ndarray) -> np.ndarray:
         seen.append((volume_hu - SCAN.slices_hu)[:, 48:80, 40:88])
         return volume_hu
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ctclip.data.pairs import find_pairs, of_patients, read_pair
-from ctclip.errors import DataError
+from ctclip.errors import ConfigError, DataError
 from ctclip.evaluation.bench import bench_methods
 from ctclip.evaluation.methods import baseline, methods_of
 from ctclip.evaluation.run import EvaluationSettings, evaluate_pairs
@@ -69,6 +69,11 @@ def test_settings_are_shown_as_stated_with_a_word_on_the_phantom(listing: Path) 
     assert steps == [("phantom identity", 0, 1), ("phantom identity", 1, 1)]
     assert [curve.method for curve in report.nps] == ["identity"]
     assert report.phantom_noise_hu == stated_hu
+
+
+def test_strengths_are_shares() -> None:
+    with pytest.raises(ConfigError, match="strength must be low, medium, high or a number from 0 to 1, found 2.0"):
+        methods_of(models=["ct-compact"], strengths=[2.0], baselines=[], prediction=None)
 
 
 def test_nothing_to_measure_is_an_error(listing: Path) -> None:

@@ -170,6 +170,11 @@ def test_decoders_that_are_never_used_are_not_spoken_of(caplog: pytest.LogCaptur
     assert not caplog.records
 
 
+def test_two_volumes_of_one_source_are_not_written_to_one_place(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="writes one volume for each source, found the keys image, pred; give"):
+        SaveImageCTd(["image", "pred"], "source", str(tmp_path), "any", "", overwrite=True)
+
+
 def test_several_volumes_are_no_series() -> None:
     with pytest.raises(DataError, match="found a list of 2 files with volumes among them, expected one volume's file"):
         CTReader().read(["a.nii.gz", "b.nii"])

@@ -340,3 +340,6 @@ def test_training_goes_on_from_a_checkpoint_of_the_same_network_only(tmp_path: P
         continue_training({**config.to_dict(), "residual": True}, pretrained=tmp_path / "pretrained.pt")
     with pytest.raises(WeightsError, match=r"gone\.pt does not exist; run the first stage first \(pretrain\.json"):
         continue_training(config, pretrained=tmp_path / "gone.pt")
+    save_checkpoint(network, tmp_path / "decoder.pt", include_encoder=False)
+    with pytest.raises(WeightsError, match=r"decoder\.pt holds the decoder only, expected one with its encoder"):
+        continue_training(config, pretrained=tmp_path / "decoder.pt")
