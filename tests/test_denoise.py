@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 import threading
 from collections.abc import Callable
@@ -24,12 +25,16 @@ from ctclip.units import HUWindow
 from ctclip.weights import build_network
 
 
-def _denoiser(channels: int = 1, **settings: Any) -> Denoiser:
+def _new_denoiser(channels: int = 1, **settings: Any) -> Denoiser:
     torch.manual_seed(0)
     config = DenoiserConfig(
         encoder_layers=(1, 1, 1), encoder_width=8, decoder_width=8, in_channels=channels, residual=True
     )
     return Denoiser(build_network(config, random_encoder=True), device="cpu", **settings)
+
+
+_denoiser = functools.cache(_new_denoiser)
+"""One for all tests that neither change it nor the number of threads: OpenVINO is set up once for each setting."""
 
 
 def _volume(slices: int = 5) -> np.ndarray:
@@ -154,9 +159,9 @@ def test_metadata_of_monais_tensors_stay() -> None:
 
 
 def test_whole_numbers_of_numpy_are_taken() -> None:
-    denoiser = _denoiser(batch_size=np.int64(2), roi_size=np.int64(32), backend="eager")
+    denoiser = _new_denoiser(batch_size=np.int64(2), roi_size=np.int64(32), backend="eager")
     assert denoiser.batch_of((40, 33)) == 2
-    expected = _denoiser(batch_size=2, roi_size=32, backend="eager").denoise(_volume(3))
+    expected = _new_denoiser(batch_size=2, roi_size=32, backend="eager").denoise(_volume(3))
     assert np.array_equal(denoiser.denoise(_volume(3)), expected)
 
 
@@ -168,7 +173,7 @@ def test_float32_holds_whole_numbers_outside_the_window_up_to_two_to_the_24() ->
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_result_that_is_not_finite_is_refused(value: float) -> None:
-    denoiser = _denoiser()
+    denoiser = _new_denoiser()
     for parameter in denoiser.network.parameters():
         torch.nn.init.constant_(parameter, value)
     with pytest.raises(DataError, match=r"^1320 processed pixels are not finite; expected finite HU. Check the model"):
@@ -322,9 +327,9 @@ def test_passes_that_do_not_fit_beside_each_other_run_one_by_one(
 def test_passes_in_threads_give_what_one_gives(threads: Callable[[int], None]) -> None:
     volume = _volume(7)
     threads(1)
-    alone = _denoiser(3, batch_size=2, backend="eager").denoise(volume)
+    alone = _new_denoiser(3, batch_size=2, backend="eager").denoise(volume)
     threads(3)
-    denoiser = _denoiser(3, batch_size=2, backend="eager")
+    denoiser = _new_denoiser(3, batch_size=2, backend="eager")
     assert np.array_equal(denoiser.denoise(volume), alone)
     assert torch.get_num_threads() == 3
     inside: list[int] = []
@@ -373,7 +378,7 @@ def test_the_backend_is_a_setting_of_its_own() -> None:
 def test_copies_give_the_same(backend: str, copy_of: Callable[[Denoiser], Denoiser]) -> None:
     if backend == "openvino":
         pytest.importorskip("openvino")
-    denoiser, volume = _denoiser(3, backend=backend), _volume(3)
+    denoiser, volume = _new_denoiser(3, backend=backend), _volume(3)
     expected = denoiser.denoise(volume)
     copied = copy_of(denoiser)
     assert copied.network is not denoiser.network
@@ -402,7 +407,7 @@ def _in_a_forked_worker(denoiser: Denoiser) -> np.ndarray:
 
 def test_a_forked_worker_denoises_as_its_parent(threads: Callable[[int], None]) -> None:
     threads(2)
-    denoiser = _denoiser(backend="eager")
+    denoiser = _new_denoiser(backend="eager")
     expected = denoiser.denoise(_volume(3))
     assert np.array_equal(_in_a_forked_worker(denoiser), expected)
 
@@ -410,7 +415,7 @@ def test_a_forked_worker_denoises_as_its_parent(threads: Callable[[int], None]) 
 def test_openvino_in_a_forked_worker_is_one_line_and_does_not_wait_for_ever(threads: Callable[[int], None]) -> None:
     pytest.importorskip("openvino")
     threads(2)
-    denoiser = _denoiser(backend="openvino")
+    denoiser = _new_denoiser(backend="openvino")
     denoiser.denoise(_volume(3))
     with pytest.raises(ConfigError, match=r"forked after it has run: start workers with 'spawn' .*or take .*'eager'"):
         _in_a_forked_worker(denoiser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from monai.bundle import ConfigParser
 from open_clip.modified_resnet import ModifiedResNet
 from PIL import Image
 
-from ctclip.networks import DenseFeatureDenoiser
+from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.weights import save_checkpoint
 
@@ -92,3 +93,22 @@ def small(**more: Any) -> dict[str, Any]:
 def command_line(overrides: dict[str, Any]) -> list[str]:
     """Overrides as arguments of ``python -m monai.bundle run``."""
     return [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
+
+
+def data_of(name: str, ct_folder: Path, image_folder: Path) -> Path:
+    """What a bundle trains on and denoises."""
+    return ct_folder if name in CT_BUNDLES else image_folder
+
+
+def train_settings(
+    name: str, ct_folder: Path, image_folder: Path, clip_weights: Path, output_dir: Path
+) -> dict[str, Any]:
+    """Overrides with which a bundle trains from a network or a tower that is here."""
+    settings = small(dataset_dir=str(data_of(name, ct_folder, image_folder)), output_dir=str(output_dir))
+    if name != "ct_compact_denoising":
+        return settings | {"encoder_weights": str(clip_weights)}
+    pretrained = clip_weights.with_name("pretrained.pt")
+    compact = json.loads((BUNDLES / name / "configs/train.json").read_text())["network_config"]
+    config = DenoiserConfig(**compact | {"encoder_width": 8, "decoder_width": 8})
+    save_checkpoint(DenseFeatureDenoiser(config), pretrained)
+    return settings | {"pretrained": str(pretrained)}

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,33 +119,28 @@ def test_peers_train_with_the_same_bundle(image_folder: Path, tmp_path: Path, pe
     assert network.config.architecture.lower() == peer
 
 
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(ct_folder: Path, tmp_path: Path) -> None:
-    configs = "['configs/train.json','configs/pretrain.json']"
-    arguments = command_line(small(dataset_dir=str(ct_folder), epochs=4, bundle_root=str(COMPACT)))
-    threads = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}}
-    whole = _bundle(configs, COMPACT, *arguments, "--output_dir", str(tmp_path / "whole"), **threads)
+def test_a_killed_training_goes_on_as_if_nothing_had_happened(
+    ct_folder: Path, tmp_path: Path, threads: Callable[[int], None]
+) -> None:
+    threads(1)
+    files, settings = ["train", "pretrain"], small(dataset_dir=str(ct_folder), epochs=3)
     # In the second epoch, of two iterations, the training kills itself: no moment to be waited for.
     handler = "$@train#trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda: os.kill(os.getpid(), 9))"
     (tmp_path / "kill.json").write_text(json.dumps({"+imports": ["$import os"], "+initialize": [handler]}))
     killed = _bundle(
-        configs.replace("]", f",'{tmp_path / 'kill.json'}']"),
+        f"['configs/train.json','configs/pretrain.json','{tmp_path / 'kill.json'}']",
         COMPACT,
-        *arguments,
-        "--output_dir",
-        str(tmp_path / "killed"),
-        **threads,
+        *command_line(settings | {"bundle_root": str(COMPACT), "output_dir": str(tmp_path / "killed")}),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
+    # Meanwhile, in this process.
+    _run(_workflow("train", COMPACT.name, files, **settings | {"output_dir": str(tmp_path / "whole")}))
     output, _ = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, output[-3000:]
     assert torch.load(tmp_path / "killed" / "last.pt", weights_only=True)["epoch"] == 1
-    resumed = _bundle(
-        configs, COMPACT, *arguments, "--output_dir", str(tmp_path / "killed"), "--resume", "True", **threads
-    )
-    output, _ = resumed.communicate()
-    assert resumed.returncode == 0, output[-3000:]
-    whole.communicate()
+    _run(_workflow("train", COMPACT.name, files, **settings | {"output_dir": str(tmp_path / "killed"), "resume": True}))
     first, second = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "killed"))
-    assert (first["epoch"], second["epoch"]) == (4, 4)
+    assert (first["epoch"], second["epoch"]) == (3, 3)
     # RMSE in HU; 0.05 dB are 0.6 %. On one machine with one thread the runs agree far better than that.
     assert second["best_metric"] == pytest.approx(first["best_metric"], rel=1e-5)
     for name, values in first["model"].items():
@@ -155,7 +151,7 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(ct_folder: Path, t
 def test_inference_equals_the_command_on_dicom(shared_data: Path, tmp_path: Path, series: str) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for path in sorted((shared_data / "dicom" / series).rglob("*"))[:6]:
+    for path in sorted((shared_data / "dicom" / series).rglob("*"))[:3]:
         if path.is_file():
             shutil.copy(path, source)
     places = {"dataset_dir": str(source), "output_dir": str(tmp_path / "bundle")}
@@ -164,7 +160,7 @@ def test_inference_equals_the_command_on_dicom(shared_data: Path, tmp_path: Path
         CliRunner().invoke(app, ["denoise", str(source), str(tmp_path / "command"), "--device", "cpu"]).exit_code == 0
     )
     ours, theirs = (sorted((tmp_path / name).rglob("*.dcm")) for name in ("bundle", "command"))
-    assert len(ours) >= 5
+    assert len(ours) >= 2
     for one, other in zip(ours, theirs, strict=True):
         assert one.relative_to(tmp_path / "bundle") == other.relative_to(tmp_path / "command"), "same derived UID"
         first, second = pydicom.dcmread(one), pydicom.dcmread(other)
@@ -200,6 +196,7 @@ def test_inference_equals_the_command_on_a_volume(tmp_path: Path, ct_folder: Pat
         ("train", ["train"], "nowhere", {}, "no such file or folder: nowhere"),
         ("train", ["train"], "EMPTY", {}, "nothing to use in"),
         ("train", ["train"], "DATA", {"held_out_patients": 0.9}, "cannot hold out 0.9 of 2"),
+        ("train", ["train"], "DATA", {"pretrained": "gone.pt"}, ".*gone.pt"),
         ("train", ["train", "pretrain"], "DATA", {"resume": True}, "nothing to resume"),
         ("infer", ["inference"], "nowhere", {}, "no such file or folder: nowhere"),
         ("infer", ["inference"], "DATA", {"model_file": "gone.pt"}, ".*gone.pt"),
@@ -289,10 +286,9 @@ def test_peers_denoise_natural_images_on_a_cpu(tmp_path: Path, image_folder: Pat
     assert len(list(tmp_path.iterdir())) == 4
 
 
-@pytest.mark.parametrize(("config", "option"), [("train", "--pretrained"), ("inference", "--model_file")])
-def test_a_mistake_in_the_command_ends_in_one_line(config: str, option: str, tmp_path: Path, ct_folder: Path) -> None:
-    arguments = ["--dataset_dir", str(ct_folder), option, "gone.pt", "--output_dir", str(tmp_path / "out")]
-    run = _bundle(f"configs/{config}.json", COMPACT, *arguments)
+def test_a_mistake_in_the_command_ends_in_one_line(tmp_path: Path, ct_folder: Path) -> None:
+    arguments = ["--dataset_dir", str(ct_folder), "--model_file", "gone.pt", "--output_dir", str(tmp_path / "out")]
+    run = _bundle("configs/inference.json", COMPACT, *arguments)
     output, _ = run.communicate()
     assert run.returncode == 1
     line = output.strip().splitlines()[-1]

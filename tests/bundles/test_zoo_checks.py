@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ from monai.bundle import ConfigWorkflow, ckpt_export, create_workflow, verify_me
 
 from ctclip.files import file_sha256
 from ctclip.weights.catalogue import MODELS
-from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, small
+from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, data_of, small, train_settings
 
 pytestmark = pytest.mark.parametrize("name", ALL_BUNDLES)
 
@@ -26,10 +23,6 @@ def bundle(complete_bundles: Path, name: str, monkeypatch: pytest.MonkeyPatch) -
     """A complete bundle, which is also the current folder."""
     monkeypatch.chdir(complete_bundles / name)
     return complete_bundles / name
-
-
-def _data(name: str, ct_folder: Path, image_folder: Path) -> Path:
-    return ct_folder if name in CT_BUNDLES else image_folder
 
 
 def test_1_shipped_weights_are_the_recorded_ones(name: str) -> None:
@@ -123,7 +116,7 @@ def test_8_load_from_elsewhere(
 def test_9_train_evaluate_and_infer(
     bundle: Path, name: str, ct_folder: Path, image_folder: Path, clip_weights: Path, tmp_path: Path
 ) -> None:
-    data = _data(name, ct_folder, image_folder)
+    data = data_of(name, ct_folder, image_folder)
     train = _train_workflow(name, ct_folder, image_folder, clip_weights, tmp_path)
     _run(train)
     assert {path.name for path in tmp_path.iterdir()} >= {"last.pt", "model.pt", "tensorboard"}
@@ -172,50 +165,8 @@ def test_9_the_papers_recipe_trains(
     assert (tmp_path / "model.pt").is_file()
 
 
-def test_9_torchrun_with_two_processes(
-    bundle: Path, name: str, ct_folder: Path, image_folder: Path, clip_weights: Path, tmp_path: Path
-) -> None:
-    from tests.bundles.conftest import command_line
-
-    settings = _train_settings(name, ct_folder, image_folder, clip_weights, tmp_path)
-    del settings["precision"]  # found out by the config itself, as in its README's command
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
-            *("-m", "monai.bundle", "run"),
-            *("--config_file", "['configs/train.json','configs/multi_gpu_train.json']"),
-            *command_line(settings | {"epochs": 1}),
-        ],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "model.pt").is_file()
-    assert done.stdout.count("Key metric") == 1, "one process reports"
-    # events.out.tfevents.<time>.<host>.<process>.<number>
-    assert len({path.name.split(".")[-2] for path in (tmp_path / "tensorboard").rglob("events*")}) == 1
-
-
 def test_11_style(name: str) -> None:
     assert not list((BUNDLES / name).rglob("*.py")), "components live in the package, which 'make lint' checks"
-
-
-def _train_settings(
-    name: str, ct_folder: Path, image_folder: Path, clip_weights: Path, output_dir: Path
-) -> dict[str, Any]:
-    settings = small(dataset_dir=str(_data(name, ct_folder, image_folder)), output_dir=str(output_dir))
-    if name != "ct_compact_denoising":
-        return settings | {"encoder_weights": str(clip_weights)}
-    from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
-    from ctclip.weights import save_checkpoint
-
-    pretrained = clip_weights.with_name("pretrained.pt")
-    compact = json.loads((BUNDLES / name / "configs/train.json").read_text())["network_config"]
-    config = DenoiserConfig(**compact | {"encoder_width": 8, "decoder_width": 8})
-    save_checkpoint(DenseFeatureDenoiser(config), pretrained)
-    return settings | {"pretrained": str(pretrained)}
 
 
 def _train_workflow(
@@ -227,7 +178,7 @@ def _train_workflow(
     configs: list[str] | None = None,
     **more: Any,
 ) -> ConfigWorkflow:
-    settings = _train_settings(name, ct_folder, image_folder, clip_weights, output_dir) | more
+    settings = train_settings(name, ct_folder, image_folder, clip_weights, output_dir) | more
     return _workflow(configs or ["configs/train.json"], "train", settings)
 
 
