@@ -168,7 +168,7 @@ def require_simulated_sd(simulated_sd_hu: object) -> None:
     Raises:
         ConfigError: with the setting's name.
     """
-    _require_size("simulated_sd_hu", simulated_sd_hu)
+    require_above_0("simulated_sd_hu", simulated_sd_hu, "; give --simulated_sd_hu")
 
 
 def cosine_steps(*, epochs: int, batches_per_epoch: int, constant_steps: int) -> int:
