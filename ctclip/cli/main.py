@@ -56,13 +56,20 @@ def main(
 def run() -> None:
     """The program: the command line, which also cleans up when it is told to end."""
     keep_freed_memory()
+    told: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in ENDING:  # a second one would break off the cleaning up
+            signal.signal(each, signal.SIG_IGN)
+        told.append(number)
+        raise SystemExit(128 + number)
+
     for number in ENDING:
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores it
-            signal.signal(number, _end)
-    app()
-
-
-def _end(number: int, _: FrameType | None) -> None:
-    for each in ENDING:  # a second one would break off the cleaning up
-        signal.signal(each, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+            signal.signal(number, end)
+    try:
+        app()
+    except SystemExit:
+        if told:  # Ray, when it is the first to see the exception, makes one of it with a code of its own
+            raise SystemExit(128 + told[0]) from None
+        raise

@@ -16,6 +16,7 @@ import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ctclip.atomic import PARTIAL_PREFIX, REPLACED_PREFIX, atomic_folder, clean_up
+from ctclip.cli import main as program
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.denoise import Denoiser
@@ -171,6 +173,27 @@ def test_a_run_that_is_told_to_end_has_said_and_reports_what_was_done(
     first, second = json.loads(report.read_text())["series"]
     assert (first["source"], first["status"]) == (denoised[0], "done")
     assert (second["status"], second["message"]) == ("failed", "the run was told to end")
+
+
+def test_what_ray_makes_of_the_end_is_not_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It replaces a SystemExit that it is the first to see by one of code 1."""
+
+    def told_to_end() -> None:
+        with suppress(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        raise SystemExit(1)
+
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in program.ENDING}
+    monkeypatch.setattr(program, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(program, "app", told_to_end)
+    try:
+        with pytest.raises(SystemExit) as end:
+            program.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert end.value.code == 128 + signal.SIGTERM
 
 
 def test_a_screen_that_takes_no_line_ends_no_run(

@@ -214,7 +214,7 @@ def test_a_run_that_is_told_to_end_keeps_what_is_done_and_leaves_nothing_else(
     finally:
         process.kill()
         shutil.rmtree(session, ignore_errors=True)
-    assert process.returncode == 128 + told
+    assert process.returncode == 128 + told, errors
     assert "***" not in errors, "Ray's stack trace"
     assert [path for path in out.iterdir() if path.name.startswith(".")] == [foreign]
     assert {len(list(path.iterdir())) for path in out.glob("2.25.*")} == {2}
