@@ -10,11 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ctclip.devices import AMPERE
+
 
 def runs_on_cudnn(tensor: torch.Tensor) -> bool:
-    """Whether convolutions of such a tensor are NVIDIA's; PyTorch for AMD calls its devices "cuda" too."""
+    """Whether NVIDIA's library convolves such a tensor in bfloat16; PyTorch for AMD calls its devices "cuda" too."""
     cudnn = torch.backends.cudnn
-    return tensor.is_cuda and torch.version.cuda is not None and cudnn.is_available() and cudnn.enabled
+    if not (tensor.is_cuda and torch.version.cuda is not None and cudnn.is_available() and cudnn.enabled):
+        return False
+    return torch.cuda.get_device_capability(tensor.device) >= AMPERE
 
 
 class FusedBottlenecks(nn.Sequential):
@@ -53,6 +57,9 @@ class _FusedBottleneck(nn.Module):
 
 def _convolve(conv: nn.Conv2d, x: torch.Tensor, shortcut: torch.Tensor | None = None) -> torch.Tensor:
     """``relu(conv(x) + shortcut)``."""
+    if not x.is_cuda:  # where a denoiser goes when the GPU's memory does not suffice
+        result = conv(x)
+        return (result if shortcut is None else result + shortcut).relu_()
     how: Any = conv.stride, conv.padding, conv.dilation, conv.groups
     if shortcut is None:
         return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, *how)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ctclip.dicom import CTSlice
+from ctclip.dicom.derivation import DENOISED_BY, made_by
+from ctclip.dicom.lenient import text_of
 from ctclip.dicom.slices import values_to_avoid
 from ctclip.units import MODEL_HU_WINDOW
 from ctclip.verification.change import Change
@@ -67,6 +69,8 @@ def _keeps_outside(derived: CTSlice, source: CTSlice) -> bool:
 def _stays_inside(derived: CTSlice, source: CTSlice) -> bool:
     if derived.stored.shape != source.stored.shape:
         return False
+    if made_by(text_of(derived.header, "DerivationDescription")) != DENOISED_BY:
+        return True  # noise carries metal beyond the window
     leaves = ~source.padding & _inside(source.hu) & ~_inside(derived.hu, ROUNDING_STEPS * abs(source.slope))
     avoid = values_to_avoid(source)
     if avoid is None:

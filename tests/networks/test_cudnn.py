@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -11,22 +10,6 @@ from torch.nn import functional as F
 
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, FastDenoiser
 from ctclip.networks.cudnn import FusedBottlenecks, MatrixUpsample, runs_on_cudnn
-
-
-@pytest.fixture
-def cudnn_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What NVIDIA's documentation says that its fused convolutions compute."""
-
-    def convolution_relu(x: torch.Tensor, weight: torch.Tensor, bias: Any, *how: Any) -> torch.Tensor:
-        return F.conv2d(x, weight, bias, *how).relu()
-
-    def convolution_add_relu(
-        x: torch.Tensor, weight: torch.Tensor, z: torch.Tensor, alpha: float, bias: Any, *how: Any
-    ) -> torch.Tensor:
-        return (F.conv2d(x, weight, bias, *how) + alpha * z).relu()
-
-    monkeypatch.setattr(torch, "cudnn_convolution_relu", convolution_relu)
-    monkeypatch.setattr(torch, "cudnn_convolution_add_relu", convolution_add_relu)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -45,9 +28,9 @@ def test_up_sampling_in_bf16_keeps_what_is_the_same_everywhere(align_corners: bo
     assert torch.equal(MatrixUpsample(align_corners=align_corners)(flat), flat[:1, :1, :1, :1].expand(1, 2, 74, 100))
 
 
-@pytest.mark.usefixtures("cudnn_on_the_cpu")
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_fused_layers_give_the_same(align_corners: bool) -> None:
+    """On a CPU too, where they go on when the GPU's memory does not suffice."""
     torch.manual_seed(0)
     config = DenoiserConfig(
         encoder_layers=(2, 2, 2), encoder_width=8, decoder_width=8, residual=True, align_corners=align_corners
@@ -70,13 +53,19 @@ def test_fused_layers_give_the_same(align_corners: bool) -> None:
 
 
 def test_only_nvidias_gpus_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_a_gpu = SimpleNamespace(is_cuda=True)
+    on_a_gpu = SimpleNamespace(is_cuda=True, device="cuda")
+    capability = [8, 0]
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: tuple(capability))
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert runs_on_cudnn(on_a_gpu)
     assert not runs_on_cudnn(torch.zeros(1))
     with torch.backends.cudnn.flags(enabled=False):
         assert not runs_on_cudnn(on_a_gpu)
+    capability[:] = 7, 5  # a T4 emulates bf16
+    assert not runs_on_cudnn(on_a_gpu)
+    capability[:] = 9, 0
+    assert runs_on_cudnn(on_a_gpu)
     monkeypatch.setattr(torch.version, "cuda", None)  # PyTorch for AMD
     assert not runs_on_cudnn(on_a_gpu)
 
