@@ -4,6 +4,7 @@ import json
 import shutil
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,18 @@ def test_uids_that_all_slices_have_in_common_are_checked_too(pair: tuple[Path, P
         (finding,) = (each for each in check_series(folder, pair[0]) if each.rule.startswith(rule))
         assert not finding.passed, name
     assert finding.detail == "1 of 2 slices name the one that another names"
+
+
+def test_simulated_noise_may_carry_metal_beyond_the_window(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    def change(ds: Dataset, _: object, made_by: str) -> None:
+        ds.DerivationDescription = ds.DerivationDescription.replace("Denoised by ctclip", made_by)
+        _change_pixel(60, 4200)(ds)
+
+    for made_by, kept in (("Denoised by ctclip", False), ("Noise inserted by ctclip", True)):
+        (tmp_path / made_by).mkdir()
+        folder = _all_changed(pair, tmp_path / made_by, partial(change, made_by=made_by))
+        (finding,) = (each for each in check_series(folder, pair[0]) if each.rule.endswith("stay inside"))
+        assert finding.passed == kept
 
 
 @pytest.mark.parametrize("by", [1, 2])
