@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ctclip.data.series import read_series
 from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, is_volume, read_volume
-from ctclip.dicom.classify import START_BYTES, looks_like_dicom
+from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
 from ctclip.hu_window import require_hu
 
@@ -44,21 +44,12 @@ def read_scan(paths: Sequence[Path], *, name_in_errors: bool = False) -> Volume:
             f"found a list of {len(paths)} files with volumes among them, expected one volume's file or the files "
             "of one DICOM series; give each volume as an item of its own"
         )
-    if len(paths) == 1 and not _may_be_dicom(paths[0]):
+    if len(paths) == 1 and os.access(paths[0], os.R_OK) and not is_dicom_file(paths[0]):
         raise DataError(
             f"{paths[0].name if name_in_errors else 'the file'} is neither a DICOM file nor a volume: expected "
             f"{', '.join(VOLUME_SUFFIXES)}, or the files of one DICOM series"
         )
     return read_series(paths)
-
-
-def _may_be_dicom(path: Path) -> bool:
-    """By its first bytes; why a file cannot be opened, the reader says."""
-    try:
-        with path.open("rb") as file:
-            return looks_like_dicom(file.read(START_BYTES))
-    except OSError:
-        return True
 
 
 def _read_volume_in_hu(path: Path, name_in_errors: bool) -> Volume:

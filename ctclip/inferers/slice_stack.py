@@ -32,6 +32,7 @@ class SliceStackInferer(Inferer):
 
     Raises:
         ConfigError: for windows that are too small, or no whole number of pixels.
+        ValueError: for fewer than one stack per pass.
     """
 
     def __init__(

@@ -55,7 +55,8 @@ COPIED = (
 left to the code that derives."""
 
 WITH_RULES = frozenset(map(Tag, ("PixelData", *COPIED, *OF_THE_DERIVATION)))
-"""Elements that other rules are about."""
+"""Elements that are left to rules of their own. StudyInstanceUID and LossyImageCompression, whose rules say less, are
+compared as the others are as well."""
 
 MOST_NAMES = 5
 """Of elements in one message."""
