@@ -105,12 +105,8 @@ def checked_format(header: pydicom.Dataset) -> PixelFormat:
 
 def _check_representations(header: pydicom.Dataset) -> None:
     """Check that every element can be copied or replaced: pydicom can do neither with an unknown VR."""
-    for tag in header.keys():  # noqa: SIM118 - a Dataset iterates over elements, which parses them
-        try:
-            stated = header.get_item(tag).VR
-        except NotImplementedError:  # get_item parses some elements
-            stated = "unknown"
-        if stated is not None and stated not in KNOWN_VRS:
+    for tag, element in header.items():
+        if element.VR is not None and element.VR not in KNOWN_VRS:
             raise unusable(header, f"element {tag} has an unknown VR", "a VR of the standard", EXPORT_AGAIN)
 
 

@@ -19,7 +19,6 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.tag import Tag
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
-from ctclip.dicom.classify import PREAMBLE_BYTES
 from ctclip.dicom.decode import pixel_format
 from ctclip.dicom.derivation import Code, Derivation, derived_instance_uid, derived_series_uid
 from ctclip.dicom.elements import bytes_of_broken_text, copy_header, drop_stale, make_explicit, put_bytes
@@ -136,9 +135,6 @@ def _encode(dataset: Dataset) -> bytes:
     encoded = DicomBytesIO()
     # not Dataset.save_as: it refuses data sets that were read as big endian, even with swapped bytes
     pydicom.dcmwrite(encoded, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
-    # The source's preamble may make the file something else as well, a TIFF image or a program.
-    encoded.seek(0)
-    encoded.write(bytes(PREAMBLE_BYTES))
     return encoded.getvalue()
 
 

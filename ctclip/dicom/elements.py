@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.hooks import raw_element_vr
 from pydicom.sequence import Sequence
@@ -74,13 +74,12 @@ OVERLAY_DATA, OVERLAY_BIT_POSITION = 0x3000, 0x0102
 
 
 def copy_header(header: Dataset) -> Dataset:
-    """A data set that can be changed and parsed without a change of ``header``; without its file meta.
+    """A data set that can be changed and parsed without a change of ``header``; without its file meta and its preamble,
+    which may make a file something else as well, a TIFF image or a program.
 
     Unparsed elements, which nothing can change, are shared: nearly all of a header.
     """
-    # a Dataset iterates over elements, which parses them
-    elements = {tag: header.get_item(tag, keep_deferred=True) for tag in header.keys()}  # noqa: SIM118
-    copied = Dataset({tag: each if each.is_raw else copy.deepcopy(each) for tag, each in elements.items()})
+    copied = Dataset({tag: each if each.is_raw else copy.deepcopy(each) for tag, each in header.items()})
     implicit, little = header.original_encoding
     copied.set_original_encoding(implicit, little, header.original_character_set)
     return copied
@@ -102,7 +101,7 @@ def make_explicit(dataset: Dataset, *, signed: bool = False) -> None:
     signed = signed if representation is None else representation == 1
     for item in _items(dataset):
         make_explicit(item, signed=signed)
-    raws = {tag: raw for tag in dataset.keys() if (raw := _as_raw(dataset, tag)) is not None}  # noqa: SIM118
+    raws = {tag: raw for tag, each in dataset.items() if (raw := _as_raw(each, dataset)) is not None}
     explicit = {tag: _explicit(raw, _representation(raw, dataset, signed=signed)) for tag, raw in raws.items()}
     for tag in raws:
         del dataset[tag]
@@ -114,9 +113,8 @@ def make_explicit(dataset: Dataset, *, signed: bool = False) -> None:
     dataset.set_original_encoding(False, True)
 
 
-def _as_raw(dataset: Dataset, tag: BaseTag) -> RawDataElement | None:
+def _as_raw(element: Any, dataset: Dataset) -> RawDataElement | None:
     """An element whose bytes are to be turned, as it was read; None for decoded values and bytes that fit already."""
-    element: Any = dataset.get_item(tag, keep_deferred=True)
     if element.is_raw and _is_explicit(element):
         return None
     if element.is_raw:
@@ -125,7 +123,7 @@ def _as_raw(dataset: Dataset, tag: BaseTag) -> RawDataElement | None:
     if not isinstance(value, bytes):
         return None
     little = dataset.original_encoding[1] is not False
-    return RawDataElement(tag, element.VR, len(value), value, 0, False, little)
+    return RawDataElement(element.tag, element.VR, len(value), value, 0, False, little)
 
 
 def _is_explicit(raw: RawDataElement) -> bool:
@@ -205,8 +203,8 @@ def _drop_everywhere(dataset: Dataset, unwanted: Callable[[BaseTag], bool]) -> N
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:
     """Yield the items of all sequences, without parsing other elements: their bytes are to be copied as they are."""
-    for tag in list(dataset.keys()):
-        if _is_sequence(dataset, tag):
+    for tag, element in list(dataset.items()):
+        if _is_sequence(element):
             try:
                 items = list(_parsed(dataset, tag))
             except Exception:
@@ -230,10 +228,11 @@ def _parsed(dataset: Dataset, tag: BaseTag) -> Iterable[Dataset]:
     return items
 
 
-def _is_sequence(dataset: Dataset, tag: BaseTag) -> bool:
-    vr = dataset.get_item(tag, keep_deferred=True).VR
+def _is_sequence(element: DataElement | RawDataElement) -> bool:
     # implicit VR states none, and UN hides one that the dictionary knows
-    return vr == "SQ" or (vr in (None, "UN") and dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ")
+    if element.VR in (None, "UN") and dictionary_has_tag(element.tag):
+        return dictionary_VR(element.tag) == "SQ"
+    return element.VR == "SQ"
 
 
 def _drop_embedded_overlays(dataset: Dataset) -> None:

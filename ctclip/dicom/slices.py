@@ -22,6 +22,7 @@ from ctclip.dicom.decode import (
     transfer_syntax,
     unusable,
 )
+from ctclip.dicom.elements import copy_header
 from ctclip.dicom.lenient import float_of, quiet_pydicom
 from ctclip.dicom.pixels import PADDING_MAX_HU, away_from_padding, infer_padding, outer_padding, padding_range
 from ctclip.dicom.streams import is_irreversible, require_modest_deflate
@@ -99,21 +100,24 @@ def read_slice(path: Path) -> CTSlice:
         SeriesError: for everything that makes the slice unusable. The message names the slice by its SOPInstanceUID.
     """
     with quiet_pydicom():
-        header = _read_dataset(path)
-        pixels = checked_format(header)
-        slope, intercept = _rescale(header)
-        stream = compressed_stream(header)
-        container = decoded_containers(header, pixels)
-        del header.PixelData
-        tagged_range = padding_range(header, pixels)
-        stored, padding = stored_and_padding(header, container, pixels, tagged_range)
-        check_sign(header, stored, pixels)
-        syntax = transfer_syntax(header)
+        dataset = _read_dataset(path)
+        # Looking at a value parses it. What stays unparsed is copied and written without being decoded and encoded.
+        header = copy_header(dataset)
+        pixels = checked_format(dataset)
+        slope, intercept = _rescale(dataset)
+        stream = compressed_stream(dataset)
+        container = decoded_containers(dataset, pixels)
+        tagged_range = padding_range(dataset, pixels)
+        stored, padding = stored_and_padding(dataset, container, pixels, tagged_range)
+        check_sign(dataset, stored, pixels)
+        syntax = transfer_syntax(dataset)
         lossy = syntax in LOSSY_SYNTAXES or is_irreversible(stream)
+        header.file_meta = dataset.file_meta
+        del header.PixelData
     with np.errstate(over="ignore", invalid="ignore"):
         hu = _to_hu(stored, slope, intercept)
     if not max(-hu.min(), hu.max()) <= MAX_ABS_HU:  # also for NaN
-        raise unusable(header, f"RescaleSlope {slope:g} gives impossible values", "HU", "Export the original slice")
+        raise unusable(dataset, f"RescaleSlope {slope:g} gives impossible values", "HU", "Export the original slice")
     padding = outer_padding(padding, hu)
     inferred = np.zeros_like(padding) if padding.any() else infer_padding(stored, hu)
     return CTSlice(header, stored, slope, intercept, hu, padding | inferred, bool(inferred.any()), str(syntax), lossy)
