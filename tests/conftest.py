@@ -25,12 +25,13 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def tiny_model(tmp_path: Path) -> Path:
-    """The checkpoint of a CT network that costs nothing, for tests of all that lies around it."""
-    from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+    """The checkpoint of a CT network that costs nothing, for tests of all that lies around it; OpenVINO, which takes a
+    second to convert one, leaves it alone."""
+    from ctclip.networks import PeerConfig, PeerDenoiser
     from ctclip.weights import save_checkpoint
 
     path = tmp_path / "tiny.pt"
-    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), path)
+    save_checkpoint(PeerDenoiser(PeerConfig("DnCNN", width=2, depth=2, in_channels=1)), path)
     return path
 
 

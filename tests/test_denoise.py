@@ -22,7 +22,7 @@ from ctclip.metrics.image import image_quality
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser, PeerConfig, network_from_config
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.units import HUWindow
-from ctclip.weights import build_network
+from ctclip.weights import build_network, save_checkpoint
 
 
 def _new_denoiser(channels: int = 1, **settings: Any) -> Denoiser:
@@ -35,6 +35,14 @@ def _new_denoiser(channels: int = 1, **settings: Any) -> Denoiser:
 
 _denoiser = functools.cache(_new_denoiser)
 """One for all tests that neither change it nor the number of threads: OpenVINO is set up once for each setting."""
+
+
+@pytest.fixture
+def tower_model(tmp_path: Path) -> Path:
+    """The checkpoint of a small network on CLIP's tower, which OpenVINO can run."""
+    path = tmp_path / "tower.pt"
+    save_checkpoint(DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True)), path)
+    return path
 
 
 def _volume(slices: int = 5) -> np.ndarray:
@@ -421,27 +429,27 @@ def test_openvino_in_a_forked_worker_is_one_line_and_does_not_wait_for_ever(thre
         _in_a_forked_worker(denoiser)
 
 
-def test_loading_leaves_the_random_numbers_of_others_alone(tiny_model: Path) -> None:
+def test_loading_leaves_the_random_numbers_of_others_alone(tower_model: Path) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    load_network(tiny_model)
-    Denoiser.load(tiny_model, device="cpu", backend="eager")
+    load_network(tower_model)
+    Denoiser.load(tower_model, device="cpu", backend="eager")
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
 @pytest.mark.parametrize("roi_size", [None, 32])
-def test_what_is_set_outside_does_not_change_the_network(backend: str, roi_size: int | None, tiny_model: Path) -> None:
+def test_what_is_set_outside_does_not_change_the_network(backend: str, roi_size: int | None, tower_model: Path) -> None:
     if backend == "openvino":
         pytest.importorskip("openvino")
     volume = _volume(1)
     settings = {"device": "cpu", "backend": backend, "roi_size": roi_size, "precision": "fp32"}
-    expected = Denoiser.load(tiny_model, **settings).denoise(volume)
+    expected = Denoiser.load(tower_model, **settings).denoise(volume)
     with torch.autocast("cpu", torch.bfloat16):
-        np.testing.assert_allclose(Denoiser.load(tiny_model, **settings).denoise(volume), expected, atol=1e-3)
+        np.testing.assert_allclose(Denoiser.load(tower_model, **settings).denoise(volume), expected, atol=1e-3)
     torch.set_default_dtype(torch.float64)
     try:
-        found = Denoiser.load(tiny_model, **settings).denoise(volume)
+        found = Denoiser.load(tower_model, **settings).denoise(volume)
         built_here = DenseFeatureDenoiser(DenoiserConfig((1, 1, 1), 2, 1, residual=True))
         assert Denoiser(built_here, **settings).denoise(volume).dtype == np.float32
         assert next(built_here.parameters()).dtype == torch.float64

@@ -144,7 +144,7 @@ def test_no_command_shows_patient_data(
         "inspect damaged": ["inspect", damaged],
         "simulate": ["simulate", marked, out / "low", "--dose", "0.25"],
         "evaluate": ["evaluate", out / "low" / "pairs.json", "--output", out / "evaluation", *model],
-        "features": ["features", named, "--output", out / "features", "--encoder", str(tiny_model)],
+        "features": ["features", named, "--output", out / "features", "--encoder", "ct-compact"],
     }
     for name, command in commands.items():
         result = CliRunner().invoke(app, [str(part) for part in command])
