@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ctclip import dciodvfy
 from ctclip.dicom import Series, opened_export, read_slice, scan
 from ctclip.dicom.contents import Scan
 from ctclip.errors import CtclipError, SeriesError
 from ctclip.files import is_of_the_system
+from ctclip.verification import dciodvfy
 from ctclip.verification.checks import Check, Finding, Pair
 from ctclip.verification.elements import checks_of_elements
 from ctclip.verification.pixels import checks_of_pixels

@@ -15,12 +15,11 @@ from pydicom.tag import Tag
 from pydicom.uid import JPEG2000, ImplicitVRLittleEndian, SecondaryCaptureImageStorage
 from typer.testing import CliRunner, Result
 
-from ctclip import dciodvfy
 from ctclip.cli.main import app
 from ctclip.demo import write_ct_series
 from ctclip.dicom import CTSlice, derive_slice, export, read_slice, save_slice, scan
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.verification import check_series
+from ctclip.verification import check_series, dciodvfy
 from ctclip.verification import series as check_of_series
 from ctclip.verification.elements import COPIED
 from tests.dicom.fake import NOW, fake_derivation, fake_pixels, fake_slice, write, write_stack
