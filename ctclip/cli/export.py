@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from ctclip.cli.console import print_skipped
-from ctclip.cli.exit_codes import ALL_DONE, exit_code
+from ctclip.cli.exit_codes import exit_code
 from ctclip.cli.imports import without_collecting
 from ctclip.cli.outcome import Outcome, print_result, print_sum, reported
 from ctclip.cli.progress import slice_progress
@@ -21,7 +21,7 @@ from ctclip.settings import WORKERS_PER_GPU
 
 if TYPE_CHECKING:
     from ctclip.dicom import Scan, Series
-    from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult
+    from ctclip.pipeline import DenoiserSpec, Plan, SeriesJob, SeriesResult
 
 LOCAL, RAY = ENGINES = ("local", "ray")
 
@@ -78,12 +78,12 @@ def denoise_export(request: Request, options: ExportOptions, spec: DenoiserSpec)
         job = _job(request, options, run.found)
         run.chosen = choose_series(run.found, options.series)
         spec.require_settings()
-        plans = _plans(run.chosen, job, spec) if request.dry_run else {}
-        _print_scan(console, run.found, run.chosen, plans, options.verbose)
+        plans = _plans(run.chosen, job, spec, in_detail=request.dry_run)
+        _print_scan(console, run.found, plans, options.verbose)
         if options.strict:
             _read_all(console, run.found, run.chosen)
         if request.dry_run:
-            raise typer.Exit(ALL_DONE)
+            raise typer.Exit(exit_code(failed=sum(plan.fails for plan in plans.values()), total=len(plans)))
         run.denoiser = load_denoiser(console, spec, on_ray=options.engine == RAY)
         _run(console, run, job, spec, options)
         print_sum(console, run.results)
@@ -109,24 +109,24 @@ def _job(request: Request, options: ExportOptions, found: Scan) -> SeriesJob:
     )
 
 
-def _plans(chosen: list[Series], job: SeriesJob, spec: DenoiserSpec) -> dict[str, str]:
-    """What would become of each series. The model, which says what its result is called, is loaded only where there may
-    be one: that takes seconds."""
-    from ctclip.pipeline import planned
+def _plans(chosen: list[Series], job: SeriesJob, spec: DenoiserSpec, *, in_detail: bool) -> dict[str, Plan]:
+    """What would become of each series. The model, which says what its result is called, is loaded only in detail and
+    where there may be a result: that takes seconds."""
+    from ctclip.pipeline import plan_series
 
-    if not (job.target.is_dir() and any(job.target.iterdir())):
-        return {}
-    with without_collecting():
-        denoiser = spec.load()
-    return {each.uid: planned(each, job, denoiser) for each in chosen}
+    denoiser = None
+    if in_detail and job.target.is_dir() and any(job.target.iterdir()):
+        with without_collecting():
+            denoiser = spec.load()
+    return {each.uid: plan_series(each, job, denoiser) for each in chosen}
 
 
-def _print_scan(console: Console, found: Scan, chosen: list[Series], plans: Mapping[str, str], verbose: bool) -> None:
+def _print_scan(console: Console, found: Scan, plans: Mapping[str, Plan], verbose: bool) -> None:
     from ctclip.pipeline import NOT_ASKED_FOR
 
     for series in found.series:
-        what = f"fail ({series.failure})" if series.failure else "denoise"
-        what = plans.get(series.uid, what) if series in chosen else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
+        plan = plans.get(series.uid)
+        what = plan.what if plan else f"skip ({series.skip_reason or NOT_ASKED_FOR})"
         console.print(f"series {series.uid}: {series.slice_count} slices, {what}")
         for warning in series.warnings if verbose else ():
             console.print(f"  {warning}")

@@ -59,15 +59,18 @@ def denoise_on_ray(
         job: where to, and how.
         spec: what each worker loads, once.
         series_done: called after every series, in the order in which they finish.
-        workers_per_gpu: at most.
+        workers_per_gpu: at most; 1 or more.
 
     Returns:
         one result per series, in their order; a failure is a result too, also that of a worker that dies again and
         again.
 
     Raises:
-        ConfigError: when the package ray is missing, the cluster cannot be reached, or it lacks the device.
+        ConfigError: when the package ray is missing, the cluster cannot be reached, or it lacks the device, and for
+            ``workers_per_gpu`` below 1.
     """
+    if workers_per_gpu < 1:
+        raise ConfigError(f"workers_per_gpu must be at least 1, found {workers_per_gpu}")
     found = {}
     with (
         _cluster() as ray,

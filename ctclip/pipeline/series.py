@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctclip import __version__
-from ctclip.atomic import atomic_folder, put_back, require_replaceable
+from ctclip.atomic import atomic_folder, put_back
 from ctclip.dicom import (
     CTSlice,
     Denoising,
@@ -28,7 +28,7 @@ from ctclip.dicom import (
 )
 from ctclip.dicom.uids import printable_uid
 from ctclip.dicom.write import SLICE_FILES
-from ctclip.errors import ConfigError, CtclipError, DataError, SeriesError, one_line
+from ctclip.errors import CtclipError, DataError, SeriesError, one_line
 from ctclip.pipeline.earlier import Earlier, EarlierResult, earlier_result
 from ctclip.pipeline.job import READING_THREADS, SeriesJob, SeriesResult, SliceDone
 from ctclip.pipeline.noise import SeriesNoise
@@ -61,7 +61,7 @@ def denoise_series(
     """
     result = SeriesResult(series.uid, series.slice_count, warnings=series.warnings)
     start = time.monotonic()
-    derivation = _derivation(job, denoiser)
+    derivation = derivation_of(job, denoiser)
     result.derived = derived_series_uid(series.uid, derivation)
     if series.failure:
         result.status, result.message = "failed", _why(series)
@@ -144,32 +144,11 @@ def _write(
 
 def derived_folder(series: Series, job: SeriesJob, denoiser: Denoiser) -> Path:
     """The folder that :func:`denoise_series` writes."""
-    return job.target / derived_series_uid(series.uid, _derivation(job, denoiser))
+    return job.target / derived_series_uid(series.uid, derivation_of(job, denoiser))
 
 
-def planned(series: Series, job: SeriesJob, denoiser: Denoiser) -> str:
-    """What :func:`denoise_series` would do with a series, in words; nothing is written."""
-    if series.failure:
-        return f"fail ({series.failure})"
-    derivation = _derivation(job, denoiser)
-    final = derived_folder(series, job, denoiser)
-    earlier = earlier_result(series, job, derivation)
-    if earlier.state is Earlier.NONE or (final.is_dir() and not any(final.iterdir())):
-        return "denoise"
-    if earlier.state is Earlier.COMPLETE:
-        return "keep (done by an earlier run)"
-    if earlier.state is Earlier.FOREIGN and not job.overwrite:
-        return "fail (its folder exists; give --overwrite to replace it)"
-    try:
-        require_replaceable(final, SLICE_FILES)
-    except ConfigError as error:
-        return f"fail ({error})"
-    if earlier.state is Earlier.LACKING:
-        return f"denoise again (an earlier run had {earlier.has})"
-    return "denoise again (replaces an earlier result)"
-
-
-def _derivation(job: SeriesJob, denoiser: Denoiser) -> Denoising:
+def derivation_of(job: SeriesJob, denoiser: Denoiser) -> Denoising:
+    """What derived slices say of how they were made; their UIDs follow from it."""
     return Denoising(
         model_name=denoiser.model_name,
         model_sha256=denoiser.model_sha256,

@@ -383,3 +383,8 @@ class TestANodeThat:
         result = worker.denoise(chosen[0], SeriesJob(tmp_path / "out", 0.5))
         assert result.status == "failed"
         return result.message
+
+
+def test_no_worker_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers_per_gpu must be at least 1, found 0"):
+        denoise_on_ray([], SeriesJob(tmp_path, strength=1.0), DenoiserSpec("ct-compact"), print, workers_per_gpu=0)

@@ -22,7 +22,7 @@ from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.errors import ConfigError, SeriesError
 from ctclip.metrics.noise import compare_noise
 from ctclip.phantom import body_phantom_hu, low_dose
-from ctclip.pipeline import DenoiserSpec, SeriesJob, SeriesResult, denoise_series, planned, report
+from ctclip.pipeline import DenoiserSpec, Plan, SeriesJob, SeriesResult, denoise_series, plan_series, report
 from ctclip.pipeline.choose import choose_series
 from ctclip.pipeline.noise import MEASURED_SLICES, SeriesNoise
 from ctclip.pipeline.strict import require_readable
@@ -220,7 +220,7 @@ def test_a_series_that_the_scan_found_damaged_fails_whatever_an_earlier_run_has_
     damaged = replace(series, failure="1 of its files cannot be read")
     again = denoise_series(damaged, job, denoiser)
     assert (again.status, again.message) == ("failed", "1 of its files cannot be read")
-    assert planned(damaged, job, denoiser) == "fail (1 of its files cannot be read)"
+    assert plan_series(damaged, job, denoiser) == Plan("fail (1 of its files cannot be read)", fails=True)
 
 
 def test_what_cannot_be_made_again_is_not_said_to_be(series: Series, denoiser: Denoiser, tmp_path: Path) -> None:
