@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from scipy import ndimage
 
 from ctclip.errors import DataError
