@@ -13,6 +13,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_uid, read_slice, scan
 from ctclip.errors import ConfigError
+from ctclip.files import make_folder
 from ctclip.metrics.image import image_quality
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
@@ -70,7 +71,7 @@ def read_series_hu(folder: Path) -> np.ndarray:
 
 def write_ct_series(folder: Path, volume_hu: np.ndarray) -> None:
     """Write (slices, rows, columns) HU as a plain axial CT series, as a scanner would."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for index, slice_hu in enumerate(volume_hu):
         dataset = _ct_header(index)
         stored = np.clip(np.rint(slice_hu - INTERCEPT), 0, 4095).astype("<u2")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ctclip import __version__
 from ctclip.atomic import atomic_path
 from ctclip.features.study import Similarity
+from ctclip.files import make_folder
 from ctclip.report.figures import name_all, plain_text, save_png
 from ctclip.report.markdown import table
 from ctclip.report.records import json_text, write_csv
@@ -48,7 +49,7 @@ def markdown(rows: Sequence[Similarity], side_px: int | None = None) -> str:
 
 def write_report(rows: Sequence[Similarity], images: int, folder: Path, *, side_px: int) -> None:
     """``features.md``, ``features.csv``, ``features.json`` and ``features.png``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with atomic_path(folder / "features.md") as partial:
         partial.write_text(markdown(rows, side_px))
     with atomic_path(folder / "features.csv") as partial:
