@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ctclip.errors import ConfigError
-from ctclip.files import is_of_the_system
+from ctclip.files import is_of_the_system, make_folder
 from ctclip.locks import held, hold
 
 PARTIAL_PREFIX = ".ctclip-partial-"
@@ -61,12 +61,13 @@ def atomic_folder(final: Path, *, replaces: Collection[str] | None = None) -> It
         replaces: names of files, or patterns, of an earlier result that may be replaced; ``None`` replaces nothing.
 
     Raises:
-        ConfigError: when ``final`` exists, is not an empty folder, and is not to be replaced or holds anything else.
+        ConfigError: when ``final`` exists, is not an empty folder, and is not to be replaced or holds anything else, or
+            the folder above it cannot be made.
     """
     missing = missing_folders(final.parent)
     partial, lock = partial_name(final), None
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         with held(final.parent):  # nobody may find the new folder before it is locked
             _put_back(final)
             if replaces is not None:

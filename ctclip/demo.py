@@ -13,9 +13,11 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from ctclip.denoise import Denoiser
 from ctclip.dicom import derived_uid, read_slice, scan
 from ctclip.errors import ConfigError
+from ctclip.files import make_folder
 from ctclip.metrics.image import image_quality
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.pipeline import SeriesJob, SeriesResult, denoise_series
+from ctclip.report.images import DIFFERENCE_HU, difference_hu
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
 
 SD_HU, SEED = 35.0, 7
@@ -69,7 +71,7 @@ def read_series_hu(folder: Path) -> np.ndarray:
 
 def write_ct_series(folder: Path, volume_hu: np.ndarray) -> None:
     """Write (slices, rows, columns) HU as a plain axial CT series, as a scanner would."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for index, slice_hu in enumerate(volume_hu):
         dataset = _ct_header(index)
         stored = np.clip(np.rint(slice_hu - INTERCEPT), 0, 4095).astype("<u2")
@@ -109,18 +111,24 @@ def _ct_header(index: int) -> pydicom.Dataset:
 
 
 def save_picture(path: Path, before_hu: np.ndarray, after_hu: np.ndarray) -> None:
-    """Before, after and their difference side by side, in the soft-tissue window."""
+    """Before, after and their difference side by side, in the soft-tissue window.
+
+    Args:
+        path: of the PNG.
+        before_hu: (rows, columns).
+        after_hu: the same shape.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 5.4), layout="constrained")
-    low, high = SOFT_TISSUE_HU_WINDOW
+    window = SOFT_TISSUE_HU_WINDOW
     panels = (
-        ("before", before_hu, low, high),
-        ("after", after_hu, low, high),
-        ("difference", before_hu - after_hu, -100, 100),
+        ("before", before_hu, window),
+        ("after", after_hu, window),
+        ("after - before", difference_hu(before_hu, after_hu, window), (-DIFFERENCE_HU, DIFFERENCE_HU)),
     )
-    for axis, (title, image, vmin, vmax) in zip(figure.subplots(1, 3), panels, strict=True):
-        axis.imshow(image, cmap="gray", vmin=vmin, vmax=vmax)
-        axis.set_title(f"{title}, {vmin:g} to {vmax:g} HU")
+    for axis, (title, image, (low, high)) in zip(figure.subplots(1, 3), panels, strict=True):
+        axis.imshow(image, cmap="gray", vmin=low, vmax=high)
+        axis.set_title(f"{title}, {low:g} to {high:g} HU")
         axis.axis("off")
     figure.savefig(path, dpi=80)

@@ -41,6 +41,18 @@ def is_of_the_system(name: str) -> bool:
     return name.lower() in OF_THE_SYSTEM or name.startswith("._")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that the user has named, and those above it.
+
+    Raises:
+        ConfigError: with its name, when the file system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder {path} cannot be made ({error.strerror}); choose another") from error
+
+
 def require_new_file(
     source: Path, target: Path, *, overwrite: bool, another: str = "file", option: str = "--overwrite"
 ) -> None:

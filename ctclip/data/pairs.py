@@ -20,7 +20,7 @@ from ctclip.data.matching import (
     place_of,
 )
 from ctclip.data.series import read_series
-from ctclip.data.volumes import Volume, is_volume, read_volume
+from ctclip.data.volumes import Volume, is_volume_file, read_volume
 from ctclip.dicom import Series, SliceFile, scan
 from ctclip.dicom.contents import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
@@ -96,7 +96,7 @@ def find_pairs(data: Path, layout: str = "auto") -> tuple[list[ScanPair], list[s
     for number, each in enumerate(found, start=1):
         name = f"{each.patient[:6]}/{number}"
         try:
-            pairs.append(_volumes(each, name) if is_volume(each.low) else _series(each, name, problems))
+            pairs.append(_volumes(each, name) if is_volume_file(each.low) else _series(each, name, problems))
         except (DataError, SeriesError) as error:
             problems.append(f"pair {name} left out: {error}")
     if not pairs:
@@ -210,7 +210,7 @@ class Predictions:
         if any(DUPLICATE in reason or SHARED_UID in reason for reason in reasons):
             raise DataError("predicted slices repeat a SOPInstanceUID; give the results of one tool only")
         self.folder = folder
-        self.volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
+        self.volumes = sorted(path for path in folder.rglob("*") if is_volume_file(path) and path.is_file())
         self.stacks = [stack for series in found.series if series.selectable for stack in series.stacks]
 
     def read(self, pair: ScanPair) -> np.ndarray:
@@ -324,6 +324,6 @@ def _only_series(folder: Path, uid: str) -> Series:
 
 
 def _volumes(found: FoundPair, name: str) -> ScanPair:
-    if not is_volume(found.full):
+    if not is_volume_file(found.full):
         raise DataError("low dose is a volume, full dose is none")
     return ScanPair(found.patient, name, (found.low,), (found.full,))

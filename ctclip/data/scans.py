@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctclip.data.series import read_series
-from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, is_volume, read_volume
+from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, is_volume_file, read_volume
 from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
 from ctclip.hu_window import require_hu
@@ -37,9 +37,9 @@ def read_scan(paths: Sequence[Path], *, name_in_errors: bool = False) -> Volume:
             "found a folder, expected a volume's file or the list of a series' files; "
             "ctclip.data.sources.find_items makes that list"
         )
-    if len(paths) == 1 and is_volume(paths[0]):
+    if len(paths) == 1 and is_volume_file(paths[0]):
         return _read_volume_in_hu(paths[0], name_in_errors)
-    if any(is_volume(path) for path in paths):
+    if any(is_volume_file(path) for path in paths):
         raise DataError(
             f"found a list of {len(paths)} files with volumes among them, expected one volume's file or the files "
             "of one DICOM series; give each volume as an item of its own"

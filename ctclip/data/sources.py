@@ -13,7 +13,7 @@ import numpy as np
 
 from ctclip.data.layouts import find_layout, hashed
 from ctclip.data.pairs import find_pairs
-from ctclip.data.volumes import is_volume
+from ctclip.data.volumes import is_volume_file
 from ctclip.dicom import SliceFile, patient_key, scan
 from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.errors import DataError, SeriesError
@@ -62,7 +62,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
         raise DataError(f"no such file or folder: {root}; expected {LAYOUTS}")
     if root.is_dir():
         items = _from_pairs(root) or _from_volumes_or_dicom(root)
-    elif is_volume(root):
+    elif is_volume_file(root):
         items = [{"image": str(root), "patient": hashed(root.name)}]
     elif root.suffix.lower() == ".csv" or _is_list_of_pairs(root):
         items = _from_pairs(root)
@@ -178,7 +178,7 @@ def _from_volumes_or_dicom(root: Path) -> list[Item]:
 
 def _from_volumes(root: Path) -> list[Item]:
     items = []
-    for path in sorted(path for path in root.rglob("*") if is_volume(path) and path.is_file()):
+    for path in sorted(path for path in root.rglob("*") if is_volume_file(path) and path.is_file()):
         inside = path.relative_to(root).parts
         items.append({"image": str(path), "patient": hashed(inside[0])})
     return items

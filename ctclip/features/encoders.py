@@ -31,8 +31,8 @@ def encoder_of(text: str) -> FreezableEncoder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return build_network(DenoiserConfig(in_channels=3, out_channels=3), random_encoder=True).encoder
-    kind, _, rest = text.partition(":")
-    if rest and not Path(text).is_file():
+    kind, colon, rest = text.partition(":")
+    if colon and not Path(text).is_file():
         if kind == TIMM:
             name, _, weights = rest.partition(":")
             config = DenoiserConfig(in_channels=3, out_channels=3, backbone=name)

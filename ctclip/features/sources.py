@@ -109,10 +109,14 @@ def noise_for_ct(texts: Sequence[str]) -> dict[str, AddNoise]:
 
 
 def _add_ct_noise(image: np.ndarray, *, family: str, sd_hu: float) -> np.ndarray:
-    from ctclip.phantom import low_dose
+    """Of even level: it is the same in every part of a slice that is looked at."""
+    import torch
+
+    from ctclip.simulation.correlated import correlated_noise
 
     low, high = MODEL_HU_WINDOW
+    sd = sd_hu / (high - low)
     if family == "white":
-        return image + np.random.RandomState(0).normal(0, sd_hu / (high - low), image.shape)
-    slice_hu = image[..., 0] * (high - low) + low
-    return ((low_dose(slice_hu[np.newaxis], sd_hu)[0] - low) / (high - low))[..., np.newaxis]
+        return image + np.random.RandomState(0).normal(0, sd, image.shape)
+    noise = correlated_noise(image.shape[:2], generator=torch.Generator().manual_seed(0)).numpy()
+    return image + sd * noise[..., np.newaxis]

@@ -19,6 +19,7 @@ import numpy as np
 from ctclip import __version__
 from ctclip.atomic import atomic_path
 from ctclip.errors import DataError
+from ctclip.files import make_folder
 from ctclip.metrics.image import SSIM_LEAST_PX
 from ctclip.natural.methods import BM3D, MethodSpec, make_method
 from ctclip.natural.noise import SEED, Noise
@@ -121,7 +122,7 @@ def run_cells(
         DataError: see :func:`require_usable`; before anything is measured.
     """
     require_usable(cells)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     results: dict[int, CellResult] = {}
 
     def keep(index: int, result: CellResult) -> None:

@@ -13,11 +13,12 @@ from ctclip.natural.methods import make_method
 from ctclip.natural.noise import FAMILIES, Noise
 from ctclip.natural.published import CBM3D_SOURCE, IDF_SOURCE, PUBLISHED
 from ctclip.natural.sets import read_image
-from ctclip.report.figures import save_png
+from ctclip.report.figures import name_all, plain_text, save_png
 from ctclip.report.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 PANEL_PX = 160
 """Side of the part of an image that panels show."""
@@ -65,6 +66,7 @@ def noise_title(family: str, level: float) -> str:
     return "real noise" if family == REAL else Noise(family, level).title
 
 
+@plain_text()
 def write_curves(results: Sequence[CellResult], path: Path) -> None:
     """PSNR against the level of the noise: a row per image set, a column per family."""
     sets = list(dict.fromkeys(result.set for result in results))
@@ -72,6 +74,7 @@ def write_curves(results: Sequence[CellResult], path: Path) -> None:
     methods = list(dict.fromkeys(result.method for result in results))
     figure = _figure(len(families) * 2.6 + 1.5, len(sets) * 2.6 + 0.6)
     axes = figure.subplots(len(sets), len(families), squeeze=False)
+    lines: dict[str, Line2D] = {}
     for row, set_name in zip(axes, sets, strict=True):
         for axis, family in zip(row, families, strict=True):
             for color, method in enumerate(methods):
@@ -81,7 +84,8 @@ def write_curves(results: Sequence[CellResult], path: Path) -> None:
                     if (result.set, result.family, result.method) == (set_name, family, method)
                 )
                 if points:
-                    axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=f"C{color}", label=method)
+                    x, y = zip(*points, strict=True)
+                    lines[method] = axis.plot(x, y, marker="o", markersize=3, color=f"C{color}")[0]
             title = "real noise" if family == REAL else FAMILIES[family].title
             axis.set_title(f"{set_name}: {title}", fontsize=8)
             axis.set_xlabel("" if family == REAL else FAMILIES[family].unit, fontsize=7)
@@ -89,11 +93,11 @@ def write_curves(results: Sequence[CellResult], path: Path) -> None:
             axis.tick_params(labelsize=7)
             axis.grid(alpha=0.3)
         row[0].set_ylabel("PSNR / dB", fontsize=8)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize=7)
+    name_all(figure, lines)
     save_png(figure, path)
 
 
+@plain_text()
 def write_panels(cells: Sequence[Cell], path: Path) -> None:
     """A part of the middle image of the first set, a row per family: clean, noisy, denoised by every method.
 

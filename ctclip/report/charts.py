@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ctclip.report.content import IDENTITY, Curve, Measure, Report
+from ctclip.report.figures import plain_text
 from ctclip.report.labels import metric_label, window_label
 
 IDENTITY_COLOUR = "#6b7280"
@@ -162,9 +163,7 @@ def _lines(curves: Sequence[Curve], styles: dict[str, Style], y_label: str) -> s
 @contextmanager
 def _plain_text() -> Iterator[None]:
     """Text stays text, of one size, and a dollar sign in a name begins no formula."""
-    with matplotlib.rc_context(
-        {"svg.fonttype": "none", "text.parse_math": False, "font.size": 9, "lines.linewidth": 1.5}
-    ):
+    with plain_text(), matplotlib.rc_context({"svg.fonttype": "none", "font.size": 9, "lines.linewidth": 1.5}):
         yield
 
 

@@ -36,5 +36,9 @@ def difference_data_uri(before_hu: np.ndarray, after_hu: np.ndarray, window_hu: 
         after_hu: the same shape.
         window_hu: beyond its ends nothing is seen to change.
     """
-    difference = np.clip(after_hu, *window_hu) - np.clip(before_hu, *window_hu)
-    return png_data_uri(difference, (-DIFFERENCE_HU, DIFFERENCE_HU))
+    return png_data_uri(difference_hu(before_hu, after_hu, window_hu), (-DIFFERENCE_HU, DIFFERENCE_HU))
+
+
+def difference_hu(before_hu: np.ndarray, after_hu: np.ndarray, window_hu: tuple[float, float]) -> np.ndarray:
+    """after - before of what a window shows of both; the same shape."""
+    return np.clip(after_hu, *window_hu) - np.clip(before_hu, *window_hu)

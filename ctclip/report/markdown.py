@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+BAR = r"\|"
+"""A bar inside a cell."""
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a table.
@@ -24,4 +27,5 @@ def mean_and_sd(values: Sequence[float], mean_format: str = ".2f", sd_format: st
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """A bar in a name, such as that of a file, ends no cell."""
+    return f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |"

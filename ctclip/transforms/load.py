@@ -18,7 +18,7 @@ from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys
 
 from ctclip.data.pairs import require_same_grid
 from ctclip.data.scans import paths_of, read_scan
-from ctclip.data.volumes import Volume, is_volume
+from ctclip.data.volumes import Volume, is_volume, is_volume_file
 from ctclip.errors import DataError
 
 NVIDIA_DECODER = "monai.data.nvimgcodec_pydicom_plugin"
@@ -99,7 +99,7 @@ class RequireSameGridd(MapTransform):
             DataError: when two of them differ in size, spacing or place, and without meta data.
         """
         loaded = [require_meta_data(self, data[key]) for key in self.key_iterator(dict(data))]
-        volumes = [_volume_of(each) for each in loaded if is_volume(Path(each.meta[ImageMetaKey.FILENAME_OR_OBJ]))]
+        volumes = [_volume_of(each) for each in loaded if is_volume_file(Path(each.meta[ImageMetaKey.FILENAME_OR_OBJ]))]
         for other in volumes[1:]:
             require_same_grid(volumes[0], other)
         return dict(data)

@@ -19,7 +19,7 @@ from ctclip import __version__
 from ctclip.atomic import atomic_folder
 from ctclip.backend import pixel_settings
 from ctclip.data.scans import paths_of
-from ctclip.data.volumes import is_volume, read_volume, write_volume
+from ctclip.data.volumes import is_volume_file, read_volume, write_volume
 from ctclip.dicom import (
     CTSlice,
     Denoising,
@@ -109,7 +109,7 @@ class SaveImageCTd(MapTransform):
         sources = paths_of(data[self.source_key])
         for key in self.key_iterator(dict(data)):
             volume_hu = _slices_of(data[key])
-            if len(sources) == 1 and is_volume(sources[0]):
+            if len(sources) == 1 and is_volume_file(sources[0]):
                 self._save_volume(volume_hu, sources[0])
             else:
                 self._save_series(volume_hu, sources)

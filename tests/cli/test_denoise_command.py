@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 from ctclip.cli.main import app
 from ctclip.data.volumes import Volume, read_volume, write_volume
-from ctclip.demo import read_series_hu, write_ct_series
+from ctclip.demo import read_series_hu, save_picture, write_ct_series
 from ctclip.phantom import body_phantom_hu, low_dose
 
 NEW_AT_EVERY_RUN = (
@@ -360,6 +361,22 @@ def test_a_shorter_demonstration_replaces_a_longer_one(tmp_path: Path) -> None:
         for name in ("noisy", "denoised"):
             assert len(list((tmp_path / "demo" / name).rglob("*.dcm"))) == slices
     assert _run("demo", "--output", tmp_path / "demo").exit_code == 2
+
+
+def test_the_picture_of_the_demonstration_shows_after_minus_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    before, after = (np.full((8, 8), hu, np.float32) for hu in (40, 60))
+    after[0, 0] = 2000  # beyond the window, as 240 HU
+    save_picture(tmp_path / "a.png", before, after)
+    panels = figures[0].axes
+    titles = ["before, -160 to 240 HU", "after, -160 to 240 HU", "after - before, -50 to 50 HU"]
+    assert [panel.get_title() for panel in panels] == titles
+    assert panels[2].images[0].get_clim() == (-50, 50)
+    shown = np.asarray(panels[2].images[0].get_array())
+    assert (shown[0, 0], shown[4, 4]) == (200, 20)
 
 
 @pytest.mark.parametrize("report", ["in.nii.gz", "out.nii.gz", "folder"])

@@ -154,6 +154,17 @@ def test_a_run_that_is_told_to_end_leaves_nothing(
     assert [series["status"] for series in report["series"]] == ["failed"] * 2
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a place where nobody can make a folder")
+def test_an_output_that_the_file_system_refuses_is_named(export: Path, tiny_model: Path) -> None:
+    reason = "cannot be made (No such file or directory); choose another"
+    result = _run("denoise", export, "/proc/ctclip", "--model", tiny_model, "--device", "cpu")
+    assert result.exit_code == 1
+    assert f"failed: the folder /proc/ctclip {reason}" in result.output
+    result = _run("demo", "--output", "/proc/ctclip", "--slices", 1)
+    assert result.exit_code == 2
+    assert result.output == f"ctclip: the folder /proc/ctclip/noisy {reason}\n"
+
+
 def test_a_run_that_is_told_to_end_has_said_and_reports_what_was_done(
     export: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

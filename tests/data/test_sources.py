@@ -12,6 +12,7 @@ import torch
 
 from ctclip.checks import or_exit
 from ctclip.data.images import find_images
+from ctclip.data.scans import read_scan
 from ctclip.data.sources import are_pairs, find_items, normal_dose, patient_weights, split_by_patient
 from ctclip.errors import DataError, SeriesError
 from ctclip.transforms import LoadImageCTd
@@ -52,6 +53,19 @@ def test_volumes_that_cannot_be_hu_are_refused(tmp_path: Path, value: int, messa
     _volume(tmp_path / "a.nii.gz", value)
     with pytest.raises(SystemExit, match=f"^ctclip: a.nii.gz: these values are not HU: {message}"):
         or_exit(LoadImageCTd("image"), {"image": str(tmp_path / "a.nii.gz")})
+
+
+def test_dicom_is_known_by_its_content_whatever_its_name(tmp_path: Path) -> None:
+    write_stack(tmp_path / "in", (0, 2, 1))
+    for number, path in enumerate(sorted((tmp_path / "in").iterdir())):
+        path.rename(path.with_name(f"{number}.{('mha', 'nii', 'nrrd')[number]}"))
+    (item,) = find_items(tmp_path / "in")
+    assert [Path(name).name for name in item["image"]] == ["0.mha", "2.nrrd", "1.nii"]
+    assert LoadImageCTd("image")(item)["image"].shape[-1] == 3
+    one = tmp_path / "in" / "0.mha"
+    (alone,) = find_items(one)
+    assert alone["image"] == [str(one)]
+    assert read_scan([one]).hu.shape[0] == 1
 
 
 def test_two_studies_of_one_patient_stay_together(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -20,6 +21,8 @@ from ctclip.features.report import FEATURES, write_report
 from ctclip.features.similarity import cosine_similarity, linear_cka
 from ctclip.features.sources import holds_images, noise_for_ct, read_photographs
 from ctclip.features.study import Similarity
+from ctclip.report.figures import save_png
+from ctclip.units import MODEL_HU_WINDOW
 from tests.dicom.fake import write_stack
 
 
@@ -153,9 +156,44 @@ def test_levels_of_ct_noise_are_finite_and_above_0(level: str) -> None:
         noise_for_ct([f"white:{level}"])
 
 
+@pytest.mark.parametrize("family", ["white", "correlated"])
+def test_ct_noise_has_the_sd_that_it_states_everywhere(family: str) -> None:
+    low, high = MODEL_HU_WINDOW
+    clean = np.full((512, 512, 1), 0.5, np.float32)
+    added_hu = (noise_for_ct([f"{family}:40"])[f"{family}, 40 HU"](clean) - clean)[..., 0] * (high - low)
+    parts_hu = added_hu.reshape(2, 256, 2, 256).std(axis=(1, 3))
+    np.testing.assert_allclose(parts_hu, 40, rtol=0.03)
+    neighbours = np.corrcoef(added_hu[:, :-1].ravel(), added_hu[:, 1:].ravel())[0, 1]
+    assert neighbours == pytest.approx(0.47 if family == "correlated" else 0, abs=0.03)
+
+
+def test_any_name_becomes_a_table_and_a_legend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+
+    def save(figure: Figure, path: Path) -> None:
+        save_png(figure, path)
+        figures.append(figure)
+
+    monkeypatch.setattr("ctclip.features.report.save_png", save)
+    names = (r"a$\odd$", "_b|c")
+    rows = [Similarity(name, name, each, 0.5, 0.5, 0.5, 0.5) for name in names for each in FEATURES]
+    write_report(rows, 2, tmp_path, side_px=64)
+    (figure,) = figures
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [names[0], "different images", names[1]]
+    assert [axis.get_title() for axis in figure.axes[:2]] == list(names)
+    lines = (tmp_path / "features.md").read_text().splitlines()
+    assert sum(line.startswith(r"| _b\|c |") for line in lines) == 1
+
+
 @pytest.mark.parametrize(
     ("encoder", "message"),
-    [("timm:resnet50", "no weights"), ("RN50:/nowhere.pt", "not found"), ("VIT:x", "unknown encoder")],
+    [
+        ("timm:resnet50", "no weights"),
+        ("RN50:", "no weights in 'RN50:'"),
+        ("timm:resnet50:", "no weights"),
+        ("RN50:/nowhere.pt", "not found"),
+        ("VIT:x", "unknown encoder"),
+    ],
 )
 def test_wrong_encoders_are_named(tmp_path: Path, encoder: str, message: str) -> None:
     (tmp_path / "in").mkdir()

@@ -20,13 +20,15 @@ from ctclip.cli.main import app
 from ctclip.data.images import holds_images_only, is_photograph
 from ctclip.errors import ConfigError, DataError, WeightsError
 from ctclip.natural.adaptive import AdaptiveDenoiser
-from ctclip.natural.benchmark import Cell, photograph_quality, psnr, run_cells
+from ctclip.natural.benchmark import Cell, CellResult, photograph_quality, psnr, run_cells
 from ctclip.natural.files import denoise_image_file, image_jobs, write_like
 from ctclip.natural.methods import ImageMethod, MethodSpec, _bm3d, make_method
 from ctclip.natural.noise import Noise
 from ctclip.natural.published import PUBLISHED
+from ctclip.natural.report import markdown, write_curves, write_panels
 from ctclip.natural.sets import ImageSet, find_sets, read_image
 from ctclip.networks import DenoiserConfig, DenseFeatureDenoiser
+from ctclip.report.figures import save_png
 from ctclip.weights import save_checkpoint
 
 ORIENTATION = 0x0112
@@ -522,6 +524,33 @@ def test_pictures_have_a_panel_per_image_and_ticks_at_the_levels(
     # the noisy image is what the identity gives: it is not shown twice
     assert [axis.get_title() for axis in figures["panels.png"].axes] == ["clean", "Gaussian 50", "median"]
     assert figures["curves.png"].axes[0].get_xticks().tolist() == [15, 50]
+
+
+def test_curves_and_panels_of_any_name(tmp_path: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: dict[str, Figure] = {}
+
+    def save(figure: Figure, path: Path) -> None:
+        save_png(figure, path)
+        figures[path.name] = figure
+
+    monkeypatch.setattr("ctclip.natural.report.save_png", save)
+    name = r"a$\odd$|b"
+    results = [
+        CellResult("_first", name, "gaussian", 15.0, (30.0,), (0.9,), (20.0,)),
+        CellResult(name, name, "gaussian", 15.0, (31.0,), (0.9,), (20.0,)),
+        CellResult("alone", "other", "gaussian", 15.0, (29.0,), (0.9,), (20.0,)),
+    ]
+    write_curves(results, tmp_path / "curves.png")
+    legend = figures["curves.png"].legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["_first", name, "alone"]
+    colors = {line.get_color() for axis in figures["curves.png"].axes for line in axis.lines}
+    assert {line.get_color() for line in legend.get_lines()} == colors == {"C0", "C1", "C2"}
+    assert r"| noise | _first | a$\odd$\|b |" in markdown(results[:2])
+
+    image = _save(picture[:64, :64], tmp_path / "a.png")
+    method = MethodSpec(name="median", is_model=False, shown_as=name)
+    write_panels([Cell(method, ImageSet("Small", (image,)), Noise("gaussian", 15.0))], tmp_path / "panels.png")
+    assert [axis.get_title() for axis in figures["panels.png"].axes] == ["clean", "Gaussian 15", name]
 
 
 def test_real_noise_is_a_column_of_its_own(tmp_path: Path, picture: np.ndarray) -> None:
