@@ -51,12 +51,12 @@ def simulate(
     with one_line_errors():
         from ctclip.data.volumes import is_volume_file
         from ctclip.devices import find_device
-        from ctclip.errors import ConfigError
+        from ctclip.errors import ConfigError, DataError
         from ctclip.simulation.settings import Amount, Settings
 
         settings = Settings(Amount(dose, noise_sd, photons), domain, texture, seed, find_device(device))
         if not source.exists():
-            raise ConfigError(f"the input does not exist: {source}")
+            raise DataError(f"the input does not exist: {source}")
         if is_volume_file(source):
             if series and typed(context, "series"):  # defaults from a file may be for other input
                 raise ConfigError("no effect on a volume: --series; leave it out")

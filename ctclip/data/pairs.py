@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,8 +76,8 @@ def find_pairs(data: Path, layout: str = "auto") -> tuple[list[ScanPair], list[s
 
     Slices are paired by their position, never by file name. Slices without a partner, or with more than one, are left
     out and reported; pairs that differ in patient, kernel, thickness, matrix, pixel spacing, orientation or place in
-    the plane are excluded and reported. A different frame of reference is only reported: reconstructions made away from
-    the scanner may get one of their own.
+    the plane are excluded and reported, and so is a pair that a list names again, under whichever patient. A different
+    frame of reference is only reported: reconstructions made away from the scanner may get one of their own.
 
     Args:
         data: folder or list file, see :func:`~ctclip.data.layouts.find_layout`.
@@ -92,16 +93,26 @@ def find_pairs(data: Path, layout: str = "auto") -> tuple[list[ScanPair], list[s
     found, problems = find_layout(data, layout)
     if not found and not problems:
         raise DataError(f"no pairs of low and full dose in {data.name}; {EXPECTED}")
-    pairs: list[ScanPair] = []
+    pairs: dict[tuple[str, str], ScanPair] = {}
     for number, each in enumerate(found, start=1):
         name = f"{each.patient[:6]}/{number}"
         try:
-            pairs.append(_volumes(each, name) if is_volume_file(each.low) else _series(each, name, problems))
+            pair = _volumes(each, name) if is_volume_file(each.low) else _series(each, name, problems)
+            earlier = pairs.setdefault(_first_files(pair), pair)
+            if earlier is not pair:
+                raise DataError(
+                    f"its two scans are those of pair {earlier.name}, expected each pair once; remove one entry"
+                )
         except (DataError, SeriesError) as error:
             problems.append(f"pair {name} left out: {error}")
     if not pairs:
         raise DataError(f"no usable pair of low and full dose in {data.name}: {problems[0]}")
-    return pairs, problems
+    return list(pairs.values()), problems
+
+
+def _first_files(pair: ScanPair) -> tuple[str, str]:
+    """Of both scans, without links. A file is part of one series only."""
+    return os.path.realpath(pair.low[0]), os.path.realpath(pair.full[0])
 
 
 def of_patients(pairs: Sequence[ScanPair], names: Sequence[str]) -> list[ScanPair]:

@@ -43,9 +43,12 @@ def noise_of_volume_hu(volume_hu: np.ndarray) -> float:
     """
     sd_hu = volume_noise_sd_hu(volume_hu)
     if not math.isfinite(sd_hu):
-        raise DataError("the noise cannot be measured: no slice holds enough soft tissue; leave out the baselines")
+        raise DataError(
+            "the noise cannot be measured: no slice holds enough soft tissue, or it holds no noise; leave out the "
+            "baseline"
+        )
     if sd_hu == 0:
-        raise DataError("the scan has no noise that filters could be set by; leave out the baselines")
+        raise DataError("the scan has no noise that the filter could be set by; leave out the baseline")
     return sd_hu
 
 
@@ -104,6 +107,9 @@ FILTERS: dict[str, tuple[Filter, str]] = {
     "bm3d": (_bm3d, f"BM3D for white noise of {BM3D_SD} SD"),
 }
 """Name, filter and description; every filter takes (rows, columns) in HU and the noise SD in HU."""
+
+NEED_NO_NOISE = ("identity", "median")
+"""Filters that the noise does not set: they do the same to scans whose noise cannot be measured."""
 
 
 def find_filter(name: str) -> Filter:

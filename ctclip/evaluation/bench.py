@@ -94,7 +94,7 @@ def bench_methods(
         progress: called with a text, the methods done and their number.
     """
     if not math.isfinite(noise_sd_hu):
-        return Bench(remark="left out: no scan holds enough soft tissue to measure its noise")
+        return Bench(remark="left out: no scan holds enough soft tissue to measure its noise, or it holds no noise")
     if noise_sd_hu**2 <= NO_VARIANCE_HU2:
         problem = (
             "physics left out: the low-dose scans hold no noise (median SD 0 HU), expected that of a low dose; check "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import ndimage
 
 from ctclip.data.pairs import PairHU, ScanPair, read_pair
 from ctclip.errors import DataError, SeriesError
@@ -13,11 +14,18 @@ from ctclip.evaluation.measures import Row, measure_slices, says_nothing
 from ctclip.evaluation.methods import Method
 from ctclip.inferers.predict import SliceProgress
 from ctclip.metrics.image import require_ssim_size
-from ctclip.metrics.noise import median_of_known, volume_noise_sd_hu
+from ctclip.metrics.noise import MIN_TISSUE_PX, WINDOW_PX, median_of_known, volume_noise_sd_hu
 from ctclip.report.content import IDENTITY, Panel, SliceRow
-from ctclip.units import SOFT_TISSUE_HU_WINDOW, HUWindow
+from ctclip.units import AIR_HU, SOFT_TISSUE_HU_WINDOW, HUWindow
 
 INPUT, REFERENCE = "input", "reference"
+
+PATIENT_HU = AIR_HU / 2
+"""A scan whose local mean is higher shows patient there, or is not in HU; lungs are not needed."""
+
+MOST_OFFSET_HU = 100.0
+"""Of the median inside the patient. Doses differ by some HU where few photons get through, RescaleIntercept is 1000 or
+1024."""
 
 Progress = Callable[[str, float, float], None]
 
@@ -69,8 +77,9 @@ def evaluate(
 
     Returns:
         the results; a method whose result for a pair is missing, of another shape or not finite is in ``problems`` and
-        has no rows for it. A pair that says nothing in a window is there too, and one of two equal scans, which has no
-        rows at all.
+        has no rows for it, nor has one that equals the full dose, or results of another tool that are not in HU. A pair
+        that says nothing in a window is there too, and one of two equal scans, or of scans that are not both in HU,
+        which has no rows at all.
     """
     found = Evaluation()
     work = len(pairs) * len(methods)
@@ -79,6 +88,7 @@ def evaluate(
             scan = read_pair(pair)
             require_ssim_size(scan.full_hu)
             _require_two_doses(scan)
+            _require_one_scale("its low dose", scan.low_hu, scan.full_hu)
         except (DataError, SeriesError) as error:
             found.problems.append(f"pair {pair.name} left out: {error}")
             continue
@@ -95,11 +105,12 @@ def evaluate(
             report = _progress_of_slices(progress, f"{pair.name} {method.name}", number * len(methods) + place, work)
             report(0, len(scan.low_hu))
             try:
-                output_hu = _output(method, pair, scan.low_hu, report)
+                output_hu = _output(method, pair, scan, report)
+                rows = measure_slices(output_hu, scan.low_hu, scan.full_hu, windows, legacy=legacy)
+                _require_errors(rows)
             except (DataError, SeriesError) as error:
                 found.problems.append(f"pair {pair.name}, {method.name} left out: {error}")
                 continue
-            rows = measure_slices(output_hu, scan.low_hu, scan.full_hu, windows, legacy=legacy)
             found.slices += [
                 SliceRow(method.name, pair.patient, pair.name, index, row) for index, row in enumerate(rows)
             ]
@@ -121,6 +132,40 @@ def _require_two_doses(scan: PairHU) -> None:
         )
 
 
+def _require_one_scale(what: str, other_hu: np.ndarray, full_hu: np.ndarray) -> None:
+    """Values without their intercept may reach below 0 all the same, by noise or padding, and look like HU."""
+    offset_hu = _offset_hu(other_hu, full_hu)
+    if abs(offset_hu) > MOST_OFFSET_HU:
+        raise DataError(
+            f"inside the patient {what} differs from the full dose by {offset_hu:+.4g} HU (median), expected "
+            f"{MOST_OFFSET_HU:g} HU at most: one of them is not in HU; apply RescaleSlope and RescaleIntercept to it"
+        )
+
+
+def _offset_hu(one_hu: np.ndarray, other_hu: np.ndarray) -> float:
+    """Median difference inside the patient, 0 without one.
+
+    Which of the scans is in HU is not known, and where the other one shows patient it may have air, or a fill: of the
+    differences where each shows patient the smaller one counts. Local means choose, so that noise does not.
+    """
+    offsets_hu = []
+    for each_hu in (one_hu, other_hu):
+        inside = ndimage.uniform_filter(each_hu, (1, WINDOW_PX, WINDOW_PX)) > PATIENT_HU
+        if inside.sum() >= MIN_TISSUE_PX:
+            offsets_hu.append(float(np.median(one_hu[inside] - other_hu[inside])))
+    return min(offsets_hu, key=abs, default=0.0)
+
+
+def _require_errors(rows: Sequence[Row]) -> None:
+    """Refuse results without any error, whose PSNR is infinite, as the means of all slices would be."""
+    equal = sum(any(np.isinf(value) for value in row.values()) for row in rows)
+    if equal:
+        raise DataError(
+            f"its result equals the full dose in every pixel of a window in {equal} of {len(rows)} slices, expected "
+            "some error: the PSNR would be infinite; check that it was made from the low dose"
+        )
+
+
 def _progress_of_slices(progress: Progress | None, text: str, done: int, work: int) -> SliceProgress:
     """A callback over slices that moves the whole by one step."""
 
@@ -131,8 +176,10 @@ def _progress_of_slices(progress: Progress | None, text: str, done: int, work: i
     return report
 
 
-def _output(method: Method, pair: ScanPair, low_hu: np.ndarray, progress: SliceProgress) -> np.ndarray:
+def _output(method: Method, pair: ScanPair, scan: PairHU, progress: SliceProgress) -> np.ndarray:
     if method.denoise is not None:
-        return method.apply(low_hu, progress)
+        return method.apply(scan.low_hu, progress)
     assert method.predictions is not None
-    return method.predictions.read(pair)
+    predicted_hu = method.predictions.read(pair)
+    _require_one_scale("the prediction", predicted_hu, scan.full_hu)
+    return predicted_hu

@@ -12,7 +12,7 @@ import numpy as np
 from ctclip.data.pairs import Predictions
 from ctclip.denoise import Denoiser
 from ctclip.errors import ConfigError, DataError, SeriesError
-from ctclip.evaluation.baselines import FILTERS, find_filter, noise_of_volume_hu
+from ctclip.evaluation.baselines import FILTERS, NEED_NO_NOISE, find_filter, noise_of_volume_hu
 from ctclip.hu_window import require_finite_result
 from ctclip.inferers.predict import SliceProgress
 from ctclip.strength import find_strength
@@ -73,7 +73,7 @@ def baseline(name: str) -> Method:
     filter_slice = find_filter(name)
 
     def denoise(volume_hu: np.ndarray, progress: SliceProgress | None = None) -> np.ndarray:
-        noise_hu = 0.0 if name == "identity" else noise_of_volume_hu(volume_hu)
+        noise_hu = 0.0 if name in NEED_NO_NOISE else noise_of_volume_hu(volume_hu)
         filtered = np.empty_like(volume_hu, dtype=np.float32)
         for index, slice_hu in enumerate(volume_hu):
             filtered[index] = filter_slice(slice_hu, noise_hu)

@@ -151,18 +151,21 @@ def require_usable(cells: Sequence[Cell]) -> None:
     """Read every image once, so that one that cannot be measured shows now and not after hours.
 
     Raises:
-        DataError: when an image cannot be read, is too small, or differs in its size from its noisy partner.
+        DataError: when an image cannot be read, is too small, differs in its size from its noisy partner, or equals it.
     """
     for images in dict.fromkeys(cell.images for cell in cells):
         least_px = max(_least_side(cell.method) for cell in cells if cell.images == images)
         for path, noisy in zip_longest(images.clean, images.noisy):
-            rows, columns, channels = read_image(path).shape
+            clean = read_image(path)
+            rows, columns = clean.shape[:2]
             if min(rows, columns) < least_px:
                 raise DataError(
                     f"{path.name} of {images.name} has {rows} x {columns} pixels, expected {least_px} at least"
                 )
             if noisy is not None:
-                _require_equal(path, (rows, columns, channels), read_image(noisy).shape)
+                partner = read_image(noisy)
+                _require_equal(path, clean.shape, partner.shape)
+                _require_noise(path, clean, partner)
 
 
 def _least_side(method: MethodSpec) -> int:
@@ -288,6 +291,14 @@ def _pairs(cell: Cell) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 def _require_equal(path: Path, clean: tuple[int, ...], noisy: tuple[int, ...]) -> None:
     if noisy != clean:
         raise DataError(f"{path.name} has {clean}, its noisy partner {noisy}; expected equal sizes")
+
+
+def _require_noise(path: Path, clean: np.ndarray, noisy: np.ndarray) -> None:
+    if np.array_equal(clean, noisy):
+        raise DataError(
+            f"{path.name} equals its noisy partner in every pixel, expected noise: the PSNR would be infinite; give "
+            "the noisy image, or take out the pair"
+        )
 
 
 def _cached(cell: Cell, folder: Path) -> CellResult:

@@ -3,7 +3,7 @@
 The noise of a report is measured where the slice is flattest, which the noise helps to choose: it comes out too low by
 up to a third (see :mod:`ctclip.metrics.noise`). Made noise has no such luck, so that both could not be compared. Here
 the places are chosen by the coarse structure of the slice alone, and noise is measured in the fine structure, of which
-the coarse one knows next to nothing.
+the coarse one knows next to nothing. They lie where noise is made: in the circle inscribed in a slice.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ctclip.errors import DataError
 from ctclip.metrics.noise import (
     MIN_TISSUE_PX,
     NO_VARIANCE_HU2,
+    WINDOW_PX,
     local_mean_and_sd,
     root_mean_square,
     soft_tissue,
@@ -38,6 +39,9 @@ MOST_UNEVENNESS = 0.5
 scans have 0.1 to 0.5 in liver, heart and muscle. Beside lungs, where a scan of 6 HU shows 9 to 37, they have 0.8 to 1.
 """
 
+WINDOW_REACH_PX = float(np.hypot(WINDOW_PX // 2, WINDOW_PX // 2))
+"""To the corners of the square in which noise is measured: nearer to the circle it would hold places without noise."""
+
 
 @dataclass(frozen=True)
 class FlatSlice:
@@ -46,7 +50,7 @@ class FlatSlice:
     Args:
         index: in the scan.
         slice_hu: (rows, columns).
-        places: mask of the tenth of soft tissue whose coarse structure is flattest.
+        places: mask of the tenth of soft tissue in the circle whose coarse structure is flattest.
         sd_hu: of the noise there.
         unevenness_hu: SD of the coarse structure at the least flat of them.
     """
@@ -82,16 +86,19 @@ def flat_slices(slices_hu: Sequence[np.ndarray], indices: Sequence[int]) -> list
     flat = [each for each in found if each is not None]
     if not flat:
         raise DataError(
-            "the scan's own noise cannot be measured: no slice holds enough soft tissue; give the number of photons"
+            "the scan's own noise cannot be measured: no slice holds enough soft tissue within its inscribed circle; "
+            "give the number of photons"
         )
     return flat
 
 
 def flat_slice(slice_hu: np.ndarray, index: int = 0) -> FlatSlice | None:
-    """The flat places of a slice, (rows, columns), and its noise; ``None`` for too little soft tissue."""
+    """The flat places of a slice, (rows, columns), and its noise; ``None`` for too little soft tissue in the circle."""
     mean_hu, sd_hu = local_mean_and_sd(slice_hu)
     tissue = soft_tissue(mean_hu)
-    beside_fill = without_fill(tissue, mean_hu, sd_hu)
+    inside = inside_circle(slice_hu.shape, WINDOW_REACH_PX)
+    beside_fill = without_fill(tissue, mean_hu, sd_hu) & inside  # a fill may lie in the corners alone
+    tissue &= inside
     if beside_fill.sum() >= MIN_TISSUE_PX:  # else it is a phantom of one value, without noise
         tissue = beside_fill
     if tissue.sum() < MIN_TISSUE_PX:
@@ -101,6 +108,22 @@ def flat_slice(slice_hu: np.ndarray, index: int = 0) -> FlatSlice | None:
     most_hu = float(np.quantile(unevenness_hu[tissue], CHOSEN_SHARE))
     places = tissue & (unevenness_hu <= most_hu)
     return FlatSlice(index, slice_hu, places, root_mean_square(sd_hu[places]), most_hu)
+
+
+def inside_circle(shape: tuple[int, ...], less_px: float = 0.0) -> np.ndarray:
+    """Where a slice gets noise: what parallel beams see from all sides, the circle inscribed in the square around it.
+
+    Args:
+        shape: (rows, columns).
+        less_px: by which the radius is smaller.
+
+    Returns:
+        a mask of the shape.
+    """
+    side = max(shape)
+    # whole pixels to each side, as slices are put into the square
+    down, right = (np.arange(length) + (side - length) // 2 - (side - 1) / 2 for length in shape)
+    return np.hypot(down[:, None], right[None, :]) <= side / 2 - less_px
 
 
 def noise_at_hu(slice_hu: np.ndarray, places: np.ndarray) -> float:

@@ -11,6 +11,7 @@ import torch
 
 from ctclip.errors import ConfigError
 from ctclip.sampling import evenly_spread
+from ctclip.simulation.calibration import inside_circle
 from ctclip.simulation.simulator import (
     MOST_PHOTONS,
     MOST_SD_HU,
@@ -105,8 +106,8 @@ class Settings:
 
 
 def share_without_noise(slice_hu: np.ndarray) -> float:
-    """The share of the body that gets no noise, because it lies outside of what parallel beams see from all sides: the
-    circle inscribed in the square around a slice.
+    """The share of the body that gets no noise, because it lies outside of
+    :func:`~ctclip.simulation.calibration.inside_circle`.
 
     Args:
         slice_hu: (rows, columns).
@@ -114,8 +115,5 @@ def share_without_noise(slice_hu: np.ndarray) -> float:
     Returns:
         0 to 1; 0 without a body.
     """
-    rows, columns = slice_hu.shape
-    from_middle = [np.arange(length) - (length - 1) / 2 for length in (rows, columns)]
-    outside = np.hypot(from_middle[0][:, None], from_middle[1][None, :]) > max(rows, columns) / 2
     body = slice_hu > BODY_HU
-    return float((body & outside).sum() / max(1, body.sum()))
+    return float((body & ~inside_circle(slice_hu.shape)).sum() / max(1, body.sum()))

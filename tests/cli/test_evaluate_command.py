@@ -239,6 +239,27 @@ def test_a_wrong_value_is_told_from_wrong_data(
     assert message in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "typo", "--output", "out"],
+        ["matrix", "typo", "--output", "out", "--model", "none"],
+        ["simulate", "typo", "out", "--dose", "0.5"],
+        ["simulate", "typo.nii.gz", "out.nii.gz", "--dose", "0.5"],
+        ["denoise", "typo", "out"],
+        ["denoise", "typo.nii.gz", "out.nii.gz"],
+    ],
+)
+def test_a_missing_input_has_one_exit_code_in_all_commands(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1, result.output
+    assert re.search("no such file|does not exist", " ".join(result.output.split()))
+    assert not list(tmp_path.glob("out*"))
+
+
 @pytest.mark.parametrize("command", ["evaluate", "matrix"])
 def test_only_an_earlier_result_is_replaced(tmp_path: Path, command: str) -> None:
     """``--overwrite`` removes a folder: never one that holds anything else, such as the scans."""

@@ -337,7 +337,7 @@ def test_options_and_inputs_without_effect_are_refused(tmp_path: Path) -> None:
     with_series = _run("simulate", source, tmp_path / "low.nii.gz", "--photons", 1e5, "--series", "1.2.3")
     assert (with_series.exit_code, "no effect on a volume: --series" in with_series.output) == (2, True)
     missing = _run("simulate", tmp_path / "typo.nii.gz", tmp_path / "low.nii.gz", "--dose", 0.5)
-    assert (missing.exit_code, "the input does not exist" in " ".join(missing.output.split())) == (2, True)
+    assert (missing.exit_code, "the input does not exist" in " ".join(missing.output.split())) == (1, True)
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["ct.nii.gz"]
 
 

@@ -268,6 +268,26 @@ def test_list_entries_are_patients_of_their_own_unless_they_name_one(tmp_path: P
     assert [pair.patient for pair in pairs] == [hashlib.sha256(b"x").hexdigest()[:16]] * 2
 
 
+def test_a_pair_that_is_listed_twice_counts_once_and_is_reported(tmp_path: Path) -> None:
+    _pair_of_series(tmp_path / "a", tmp_path / "b")
+    _scan(tmp_path / "c", Z, 50, series="1.2.3.7")
+    for name in ("low", "full"):
+        _volume(tmp_path / f"v/{name}.nii", -50)
+    (tmp_path / "link.nii").symlink_to(tmp_path / "v/low.nii")
+    once = [{"low": "a", "full": "b"}, {"low": "c", "full": "b"}, {"low": "v/low.nii", "full": "v/full.nii"}]
+    again = [
+        {"low": "a", "full": "v/../b", "low_series": "1.2.3.2"},
+        {"low": "link.nii", "full": "v/full.nii", "patient": "other"},
+    ]
+    pairs, problems = find_pairs(_list_of(tmp_path / "pairs.json", *once, *again))
+    assert len(pairs) == 3
+    assert [problem.split("/", 1)[1] for problem in problems] == [
+        f"{number} left out: its two scans are those of pair {pairs[place].name}, expected each pair once; "
+        "remove one entry"
+        for number, place in ((4, 0), (5, 2))
+    ]
+
+
 @pytest.mark.parametrize("kind", ["json", "csv"])
 def test_a_list_may_begin_with_a_byte_order_mark(kind: str, tmp_path: Path) -> None:
     """As Excel and PowerShell write it."""

@@ -60,9 +60,18 @@ def test_the_noise_that_sets_the_filters_is_measured_or_refused() -> None:
     assert noise_of_volume_hu(NOISY_HU) == pytest.approx(27, abs=3)
     with pytest.raises(DataError, match="no slice holds enough soft tissue"):
         baseline("nlm").denoise(np.full((2, 64, 64), -1000, np.float32))
+    with pytest.raises(DataError, match="enough soft tissue, or it holds no noise; leave out the baseline"):
+        baseline("nlm").denoise(np.full((2, 64, 64), 40, np.float32))
     organs_hu = np.where(np.indices((2, 64, 64))[2] < 32, 0.0, 60.0)
     with pytest.raises(DataError, match="has no noise"):
         baseline("tv").denoise(organs_hu)
+
+
+@pytest.mark.parametrize("value_hu", [-1000, 40])
+@pytest.mark.parametrize("name", ["identity", "median"])
+def test_what_the_noise_does_not_set_needs_no_noise(name: str, value_hu: int) -> None:
+    scan = np.full((2, 64, 64), value_hu, np.float32)
+    np.testing.assert_array_equal(baseline(name).denoise(scan), scan)
 
 
 def test_wrong_names_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:  # type: ignore[no-untyped-def]

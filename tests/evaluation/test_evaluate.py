@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ctclip.data.pairs import find_pairs
+from ctclip.data.pairs import ScanPair, find_pairs
 from ctclip.evaluation.bench import bench_methods, run_bench
 from ctclip.evaluation.evaluate import evaluate
 from ctclip.evaluation.measures import measure_slices, windowed
@@ -156,6 +157,86 @@ def test_results_of_another_tool_are_judged_alike_and_missing_ones_reported(data
     assert {name: counts[PSNR] for name, counts in summary.counts.items()} == {"identity": (4, 8), "prediction": (3, 6)}
     (problem,) = found.problems
     assert "low3.nii.gz" in problem or "expected one prediction" in problem
+
+
+def _pairs_of(folder: Path, *scans: tuple[np.ndarray, np.ndarray]) -> list[ScanPair]:
+    """Low and full dose of each, in files."""
+    for number, (low, full) in enumerate(scans):
+        _write(folder / f"low{number}.nii.gz", low)
+        _write(folder / f"full{number}.nii.gz", full)
+    entries = [{"low": f"low{number}.nii.gz", "full": f"full{number}.nii.gz"} for number in range(len(scans))]
+    (folder / "pairs.json").write_text(json.dumps(entries))
+    return find_pairs(folder / "pairs.json")[0]
+
+
+def test_scans_that_are_not_both_in_hu_are_left_out_though_they_reach_below_0(tmp_path: Path) -> None:
+    """Values without their intercept do so by noise, and by padding; with it twice they do anyway."""
+    full = low_dose(body_phantom_hu(1, SIZE), 10, seed=1)
+    low = low_dose(full, 25, seed=2)
+    assert (low + 1000).min() < 0
+    padded = low + 1024
+    padded[:, :8] = -2000
+    scans = [(low + 1000, full), (padded, full), (low, full + 1024), (low - 1024, full), (low, full)]
+    pairs = _pairs_of(tmp_path, *scans)
+    found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW])
+    assert [each.scan for each in found.slices] == [pairs[4].name]
+    offsets = []
+    for pair, problem in zip(pairs, found.problems, strict=False):
+        (offset,) = re.findall(
+            f"^pair {pair.name} left out: inside the patient its low dose differs from the full dose by (.*) HU "
+            r"\(median\), expected 100 HU at most: .* apply RescaleSlope and RescaleIntercept",
+            problem,
+        )
+        offsets.append(float(offset))
+    assert offsets == pytest.approx([1000, 1024, -1024, -1024], abs=2)
+
+
+def test_air_does_not_decide_whether_scans_are_in_hu(tmp_path: Path) -> None:
+    """Filled in one of the scans, or beside the body that is not in HU; lungs alone, with noise, are no patient."""
+    full = low_dose(body_phantom_hu(1, SIZE), 10, seed=1)
+    low = low_dose(full, 25, seed=2)
+    air = ndimage.uniform_filter(full, (0, 9, 9)) < -800
+    assert air.mean() > 0.5
+    filled, body = np.where(air, 0, low), np.where(air, low, low + 1024)
+    lung = low_dose(np.full_like(full, -850), 20, seed=3)
+    noisy_lung = low_dose(lung, 200, seed=4)
+    pairs = _pairs_of(tmp_path, (filled, full), (low, np.where(air, 0, full)), (noisy_lung, lung), (body, full))
+    found = evaluate(pairs, [baseline("identity")], [MODEL_HU_WINDOW])
+    assert [each.scan for each in found.slices] == [pair.name for pair in pairs[:3]]
+    (problem,) = found.problems
+    assert re.search(r"by \+102[2-6] HU", problem)
+
+
+def test_predictions_that_are_not_in_hu_are_left_out(data: Path, tmp_path: Path) -> None:
+    pairs, _ = find_pairs(data / "pairs.json")
+    low = np.asarray(nib.load(data / "low0.nii.gz").dataobj).T
+    _write(tmp_path / "low0.nii.gz", low + 1000)
+    methods = [baseline("identity"), prediction_of(tmp_path)]
+    found = evaluate(pairs[:1], methods, [SOFT_TISSUE_HU_WINDOW])
+    assert {each.method for each in found.slices} == {"identity"}
+    (problem,) = found.problems
+    assert "prediction left out: inside the patient the prediction differs from the full dose by +1" in problem
+
+
+def test_a_result_that_equals_the_full_dose_is_no_result(data: Path, tmp_path: Path) -> None:
+    """Its PSNR would be infinite, if only in one slice."""
+    pairs, _ = find_pairs(data / "pairs.json")
+    low, full = (np.asarray(nib.load(data / f"{dose}0.nii.gz").dataobj).T for dose in ("low", "full"))
+    for name, result in (("all", full), ("one", np.stack([low[0], full[1]])), ("window", full - 1000 * (full < -500))):
+        (tmp_path / name).mkdir()
+        _write(tmp_path / name / "low0.nii.gz", result)
+    methods = [
+        baseline("identity"),
+        *(replace(prediction_of(tmp_path / name), name=name) for name in ("all", "one", "window")),
+    ]
+    found = evaluate(pairs[:1], methods, [SOFT_TISSUE_HU_WINDOW])
+    assert {each.method for each in found.slices} == {"identity"}
+    counts = [
+        re.findall("(.*) left out: its result equals the full dose .* in ([12]) of 2 slices", problem.split(", ", 1)[1])
+        for problem in found.problems
+    ]
+    assert counts == [[("all", "2")], [("one", "1")], [("window", "2")]]
+    assert np.isfinite([row[PSNR] for _, row in found.of_method("identity")]).all()
 
 
 def test_slices_that_show_nothing_in_a_window_are_no_part_of_its_figures() -> None:

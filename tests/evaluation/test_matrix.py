@@ -62,6 +62,16 @@ def test_a_scan_without_soft_tissue_is_a_problem_but_not_the_end(tmp_path: Path)
     assert {cell.scan for cell in cells} == {"scan 1"}
 
 
+def test_a_crop_with_soft_tissue_in_its_corners_alone_is_a_problem_but_not_the_end() -> None:
+    axis = np.arange(128) - 63.5
+    lung = np.hypot(axis[:, None], axis[None, :]) < 60
+    crop = TestScan("scan 2", np.where(lung, -850, low_dose(np.full((2, 128, 128), 40, np.float32), 10)), 1.5)
+    found = conditions(["image", "projection"], ["standard"], [0.5])
+    cells, problems = run_matrix([crop, SCAN], [baseline("identity")], found, MODEL_HU_WINDOW, [0])
+    assert [cell.scan for cell in cells] == ["scan 1"] * 2
+    assert ["scan 2" in each and "within its inscribed circle" in each for each in problems] == [True] * 2
+
+
 def test_a_result_of_another_shape_is_a_problem_but_not_the_end() -> None:
     methods = [Method("crop", "loses a column", lambda volume_hu: volume_hu[..., 1:]), baseline("identity")]
     cells, (problem,) = run_matrix([SCAN], methods, conditions(["white"], [], [1]), MODEL_HU_WINDOW, [0])

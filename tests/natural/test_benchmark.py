@@ -146,6 +146,9 @@ def test_what_cannot_be_measured_shows_before_anything_is_measured(
     pair = _real_pair(tmp_path / "pair", picture[:32, :32], picture[:32, :48])
     with pytest.raises(DataError, match="expected equal sizes"):
         run_cells([Cell(IDENTITY, pair, None)], tmp_path / "cells")
+    pair = _real_pair(tmp_path / "equal", picture[:32, :32], picture[:32, :32])
+    with pytest.raises(DataError, match=r"a_mean\.png equals its noisy partner in every pixel, expected noise"):
+        run_cells([Cell(IDENTITY, pair, None)], tmp_path / "cells")
     assert not (tmp_path / "cells").exists()
 
 

@@ -10,7 +10,8 @@ from ctclip.errors import ConfigError, DataError
 from ctclip.metrics.noise import local_mean_and_sd, soft_tissue
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.simulation import NoiseSimulator
-from ctclip.simulation.calibration import flat_slice, noise_at_hu
+from ctclip.simulation.calibration import WINDOW_REACH_PX, flat_slice, inside_circle, noise_at_hu
+from ctclip.simulation.correlated import correlated_noise
 from ctclip.simulation.projection_domain import MU_WATER_PER_MM, line_integrals, photon_noise_hu
 from ctclip.simulation.settings import share_without_noise
 from ctclip.simulation.simulator import require_known
@@ -258,6 +259,43 @@ def test_what_lies_outside_the_circle_is_told_and_has_no_noise() -> None:
     assert share_without_noise(oblong) == pytest.approx(np.mean(noise_hu == 0), abs=0.02)
     assert share_without_noise(body_phantom_hu(1, 96)[0]) == 0
     assert share_without_noise(np.full((20, 20), -1000.0)) == 0
+
+
+def _crop(lung_px: int) -> np.ndarray:
+    """(3, 192, 192): soft tissue up to the corners, with 10 HU of noise, around a lung of a radius."""
+    own_hu = 10 * correlated_noise((3, 192, 192), generator=torch.Generator().manual_seed(1)).numpy()
+    return own_hu + np.where(inside_circle((192, 192), 96 - lung_px), -850, 40).astype(np.float32)
+
+
+@pytest.mark.parametrize("lung_px", [0, 70])
+@pytest.mark.parametrize("domain", ["projection", "image"])
+def test_tissue_in_the_corners_does_not_raise_the_noise_in_the_circle(domain: str, lung_px: int) -> None:
+    """Where no noise is made, none can be missing."""
+    crop = _crop(lung_px)
+    noise_hu = NoiseSimulator(domain, "standard", 0.8).for_dose(list(crop), 0.25).noise_hu(crop)
+    tissue = inside_circle((192, 192), WINDOW_REACH_PX) & ~inside_circle((192, 192), 96 - lung_px - 6)
+    assert noise_hu[:, tissue].std() == pytest.approx(10 * np.sqrt(1 / 0.25 - 1), rel=0.06)
+
+
+@pytest.mark.parametrize("domain", ["projection", "image", "white"])
+def test_soft_tissue_in_the_corners_alone_is_none(domain: str) -> None:
+    crop, simulator = _crop(90), NoiseSimulator(domain, "standard", 0.8)
+    with pytest.raises(DataError, match="no slice holds enough soft tissue within its inscribed circle"):
+        simulator.for_dose(list(crop), 0.25)
+    with pytest.raises(DataError, match="within its inscribed circle"):
+        simulator.for_sd(list(crop), 20)
+
+
+def test_places_that_are_measured_lie_in_the_circle_of_oblong_slices_too() -> None:
+    for shape in ((192, 192), (151, 192), (192, 120)):
+        found = flat_slice(_crop(0)[0, : shape[0], : shape[1]])
+        assert not found.places[~inside_circle(shape, WINDOW_REACH_PX)].any()
+
+
+def test_the_circle_is_that_in_which_noise_is_made() -> None:
+    for shape in ((64, 64), (50, 64), (64, 41), (33, 65)):
+        noise_hu = NoiseSimulator("white", "standard", 2, level=20).noise_hu(np.zeros((1, *shape), np.float32))
+        np.testing.assert_array_equal(noise_hu[0] != 0, inside_circle(shape))
 
 
 def test_noise_of_two_levels_has_the_mean_of_their_variances() -> None:
