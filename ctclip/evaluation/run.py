@@ -25,7 +25,7 @@ class EvaluationSettings:
         legacy: also by the convention of the published code.
         physics: also NPS, TTF and detectability, on a phantom with the noise of the low-dose scans.
         panels: for how many pairs the middle slice is shown.
-        seed: of the phantom's noise and the bootstrap.
+        seed: of the phantom's noise.
     """
 
     windows: Sequence[HUWindow] = (SOFT_TISSUE_HU_WINDOW, MODEL_HU_WINDOW)
@@ -81,7 +81,7 @@ def evaluate_pairs(
     used = {each.method for each in found.slices}
     return make_report(
         found,
-        summarise(found, bench.results, seed=settings.seed),
+        summarise(found, bench.results),
         bench.results,
         [each for each in methods if each.name in used],
         stated,

@@ -52,22 +52,21 @@ class Summary:
     judgements: list[Judgement]
 
 
-def summarise(evaluation: Evaluation, bench: Mapping[str, BenchResult], *, seed: int = 0) -> Summary:
+def summarise(evaluation: Evaluation, bench: Mapping[str, BenchResult]) -> Summary:
     """Put the results of all methods together.
 
     Args:
         evaluation: the measures of all slices, with those of "identity", which all others are compared with.
         bench: results on the phantom by method, empty when it was left out.
-        seed: of the bootstrap.
     """
     methods = list(dict.fromkeys(each.method for each in evaluation.slices))
     patients = {name: patient_means(evaluation.of_method(name)) for name in methods}
-    means = {name: _intervals(rows, seed) for name, rows in patients.items()}
+    means = {name: _intervals(rows) for name, rows in patients.items()}
     counts = {
         name: {measure: _counts(evaluation.of_method(name), measure) for measure in means[name]} for name in methods
     }
     others = [name for name in methods if IDENTITY in patients and name != IDENTITY]
-    compared = {name: _compare_with_identity(evaluation, name, list(means[name]), seed) for name in others}
+    compared = {name: _compare_with_identity(evaluation, name, list(means[name])) for name in others}
     differences = [(name, IDENTITY, measure, found) for name in others for measure, found in compared[name].items()]
     judgements = [
         each
@@ -78,9 +77,9 @@ def summarise(evaluation: Evaluation, bench: Mapping[str, BenchResult], *, seed:
     return Summary(patients, means, counts, differences, judgements)
 
 
-def _intervals(rows: dict[str, Row], seed: int) -> dict[Measure, Interval]:
+def _intervals(rows: dict[str, Row]) -> dict[Measure, Interval]:
     measures = next(iter(rows.values()))
-    return {measure: interval([row[measure] for row in rows.values()], seed) for measure in measures}
+    return {measure: interval([row[measure] for row in rows.values()]) for measure in measures}
 
 
 def _counts(slices: Sequence[tuple[str, Row]], measure: Measure) -> tuple[int, int]:
@@ -89,9 +88,7 @@ def _counts(slices: Sequence[tuple[str, Row]], measure: Measure) -> tuple[int, i
     return len(set(of_patients)), len(of_patients)
 
 
-def _compare_with_identity(
-    evaluation: Evaluation, name: str, measures: Sequence[Measure], seed: int
-) -> dict[Measure, Difference]:
+def _compare_with_identity(evaluation: Evaluation, name: str, measures: Sequence[Measure]) -> dict[Measure, Difference]:
     """Over the slices that both have: results may be missing for a patient, or for one of a patient's scans."""
     mine, its_input = (
         {(each.scan, each.index): each for each in evaluation.slices if each.method == method}
@@ -101,10 +98,7 @@ def _compare_with_identity(
     patients, others = (
         patient_means((rows[key].patient, rows[key].values) for key in shared) for rows in (mine, its_input)
     )
-    return {
-        measure: compare(_by_patient(patients, measure), _by_patient(others, measure), seed=seed)
-        for measure in measures
-    }
+    return {measure: compare(_by_patient(patients, measure), _by_patient(others, measure)) for measure in measures}
 
 
 def _by_patient(rows: dict[str, Row], measure: Measure) -> dict[str, float]:
