@@ -148,6 +148,7 @@ class AcceptanceRow:
         value: NaN when it could not be measured.
         limit: in words, such as "-30 to -50 %".
         passed: whether the value is within the limit.
+        place: where it was found, such as "soft tissue"; "" where there is nothing to say.
     """
 
     method: str
@@ -156,6 +157,7 @@ class AcceptanceRow:
     value: float
     limit: str
     passed: bool
+    place: str = ""
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def _report(**changes: object) -> Report:
         "ttf": [Curve(name, "rod of 300 HU", frequency, 1 - frequency) for name in values],
         "acceptance": [
             AcceptanceRow(EVIL, "noise change", "%", -41.26, "-30 to -50 %", True),
+            AcceptanceRow(EVIL, "largest bias by tissue", "HU", 0.42, "at most 1 HU", True, "soft tissue"),
             AcceptanceRow(EVIL, "MTF50 change", "%", math.nan, "at most 5 %", False),
         ],
         "panels": [Panel("a1/1", "slice 1", (-160, 240), {"input": ramp, EVIL: ramp.T, "reference": ramp})],
@@ -136,7 +137,8 @@ def test_json_is_the_same_without_nan(folder: Path) -> None:
     content = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert content["summary"][3]["mean"] == 33.5
     assert content["summary"][3]["window"] == "[-160,240] HU"
-    assert content["acceptance"][1]["value"] is None
+    assert [row["place"] for row in content["acceptance"]] == ["", "soft tissue", ""]
+    assert content["acceptance"][2]["value"] is None
     assert content["nps"][0]["y"] == pytest.approx([0, 17.5, 35, 52.5, 70])
     assert content["methods"][0]["sha256"] == "ab" * 32
     assert content["comparisons"][0]["p_value"] == 0.0005
@@ -152,6 +154,7 @@ def test_the_page_says_the_same(folder: Path) -> None:
         "+3.25",
         "p < 0.001",
         "−41.3 % passed",  # noqa: RUF001
+        "0.42 HU (soft tissue) passed",
         "not measured",
         "[−160,240] HU, data range 400 HU",  # noqa: RUF001
         "[−1024,3072] HU, data range 4096 HU",  # noqa: RUF001
@@ -170,7 +173,7 @@ def test_the_best_mean_of_a_column_is_marked(folder: Path) -> None:
 @pytest.mark.parametrize(("noise_hu", "phantom"), [(33.04, "a phantom with 33.0 HU of noise"), (math.nan, "")])
 def test_the_acceptance_says_what_its_figures_are(noise_hu: float, phantom: str) -> None:
     text = " ".join(_Page(render_page(_report(phantom_noise_hu=noise_hu))).text.split())
-    assert "Bias is what a method adds to that of its input" in text
+    assert "Bias is what a method adds to the absolute bias of its input" in text
     assert ("phantom with" in text) == bool(phantom)
     assert phantom in text
 
