@@ -31,6 +31,7 @@ from ctclip.report.content import (
     SummaryRow,
 )
 from ctclip.report.html import render_page
+from ctclip.report.images import png_data_uri
 from ctclip.report.tables import summary_tables
 
 PSNR = Measure("psnr_db", "dB", "[-160,240] HU", 400.0)
@@ -79,7 +80,7 @@ def _report(**changes: object) -> Report:
             AcceptanceRow(EVIL, "largest bias by tissue", "HU", 0.42, "at most 1 HU", True, "soft tissue"),
             AcceptanceRow(EVIL, "MTF50 change", "%", math.nan, "at most 5 %", False),
         ],
-        "panels": [Panel("a1/1", "slice 1", (-160, 240), {"input": ramp, EVIL: ramp.T, "reference": ramp})],
+        "panels": [Panel("a1/1", "slice 1", (-160, 240), ramp, ramp, {EVIL: ramp.T})],
     }
     return Report(**{**content, **changes})
 
@@ -248,6 +249,18 @@ def test_ids_are_unique(folder: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_pictures_are_what_their_labels_say_whatever_methods_are_called() -> None:
+    """A model file may be called reference.pt."""
+    images = {
+        name: np.full((2, 2), hu) for name, hu in (("low", 0.0), ("full", 40.0), ("input", 80.0), ("reference", 120.0))
+    }
+    outputs = {name: images[name] for name in ("input", "reference")}
+    page = render_page(_report(panels=[Panel("a1/1", "slice 1", (-160, 240), images["low"], images["full"], outputs)]))
+    shown = [(each["alt"], each["src"]) for tag, each in _Page(page).tags if tag == "img"]
+    expected = {"input (low dose)": "low", "input": "input", "reference": "reference", "reference (full dose)": "full"}
+    assert shown == [(label, png_data_uri(images[name], (-160, 240))) for label, name in expected.items()]
+
+
 def test_rows_of_unknown_methods_are_refused() -> None:
     with pytest.raises(DataError, match="rows of stranger"):
         _report(nps=[Curve("stranger", "noise", [0, 1], [0, 1])])
@@ -299,4 +312,4 @@ def test_a_browser_shows_it_without_errors(folder: Path, tmp_path: Path) -> None
     page = _Page(shown.stdout)
     canvas = next(attributes for tag, attributes in page.tags if tag == "canvas")
     assert (canvas["width"], canvas["height"]) == ("64", "64")
-    assert f"{EVIL} − input, −50 to 50 HU" in page.text  # noqa: RUF001
+    assert f"{EVIL} − input (low dose), −50 to 50 HU" in page.text  # noqa: RUF001
