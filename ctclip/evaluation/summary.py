@@ -155,7 +155,7 @@ def _largest_added_bias(mine: PatientRows, its_input: PatientRows) -> tuple[floa
 
     Signs of one patient must not cancel those of another, and a bias that becomes smaller is none: it counts as 0 and
     makes up for no other patient's. The noise of the low dose gives it a bias by chance, which a method can add to or
-    lessen: where that is larger than what a method adds to all patients, no more than half of the latter may show.
+    lessen: where that is larger than what a method adds to all patients, only half of the latter shows on average.
     Hence the mean over all slices of a patient is taken before the absolute value, and slices with little of a tissue
     have no bias at all (see :data:`~ctclip.metrics.tissue.MIN_PX`).
     """
