@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from scipy import ndimage
 
 from ctclip.dicom import CTSlice
 from ctclip.errors import ConfigError
+from ctclip.metrics.tissue import TissueChange
 from ctclip.phantom import body_phantom_hu
 from ctclip.qc import MEASURED_SLICES, SHOWN_SLICES, QCSummary, QualityControl, evenly_spread
+from ctclip.report.qc import QCReport, qc_page
 
 SIZE, SD_HU, PIXEL_MM, SLICES = 384, 12.0, 0.7, 3
 NAME = "1.2.826.0.1.99"
@@ -224,7 +227,35 @@ def test_what_cannot_be_measured_is_null(tmp_path: Path, slices: int) -> None:
     assert content["tissues"]["soft tissue"]["bias_hu"] is None
     assert content["edges_hu_per_mm"]["1000 HU"]["change_percent"] is None
     assert content["nps_mean_frequency_per_mm"] == {"before": None, "after": None, "ratio": None}
+    assert (content["limits"], content["limits_checked"]) == (9, min(slices, 1)), "the bias of air"
     assert "not measured" in page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("level_hu", "text", "fine"),
+    [
+        (-1000, "1 of 9 limits could be checked and are kept.", True),
+        (-3000, "<strong>Nothing could be measured</strong>: none of the 9 limits was checked.", False),
+    ],
+)
+def test_the_page_says_how_much_could_be_checked(tmp_path: Path, level_hu: float, text: str, fine: bool) -> None:
+    """Air has a bias and nothing else; below it, there is no tissue."""
+    empty = np.full((2, 40, 40), level_hu, dtype=np.float32)
+    run(tmp_path, empty, empty)
+    assert text in page(tmp_path)
+    assert ('class="fine"' in page(tmp_path)) == fine
+
+
+def test_limits_that_could_not_be_checked_are_counted(tmp_path: Path, noisy_hu: np.ndarray) -> None:
+    """The phantom has no lung, and no bone of 200 flat pixels."""
+    for added_hu, text in (
+        (0, "7 of 9 limits could be checked and are kept."),
+        (5, "7 of 9 limits could be checked.<"),
+    ):
+        found = run(tmp_path, noisy_hu, noisy_hu + added_hu)
+        assert text in page(tmp_path)
+    tissues = dict.fromkeys(found.tissues, TissueChange(10.0, 6.0, 0.2))
+    assert "All 9 limits are kept." in qc_page(QCReport(FACTS, replace(found, tissues=tissues), [], []))
 
 
 @pytest.mark.parametrize("spacing", [(0.7, 0.9), (0, 0), ()])

@@ -42,7 +42,7 @@ def evaluate(
     legacy: bool = typer.Option(False, "--legacy", help="Also the figures by the published code's convention."),
     physics: bool = typer.Option(True, help="NPS, TTF and detectability on a phantom with the noise of the data."),
     panels: int = typer.Option(4, min=0, help="Scans whose middle slice is shown."),
-    seed: int = typer.Option(0, min=0, help="Of the phantom's noise and the bootstrap."),
+    seed: int = typer.Option(0, min=0, help="Of the phantom's noise."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     precision: str = typer.Option("auto", help="auto (bf16 where the device is faster with it), fp32 or bf16."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier evaluation."),

@@ -97,6 +97,7 @@ def make_report(
                 each.value,
                 each.criterion.limit,
                 each.passed,
+                each.place,
             )
             for each in summary.judgements
         ],

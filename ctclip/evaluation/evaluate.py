@@ -18,8 +18,6 @@ from ctclip.metrics.noise import MIN_TISSUE_PX, WINDOW_PX, median_of_known, volu
 from ctclip.report.content import IDENTITY, Panel, SliceRow
 from ctclip.units import AIR_HU, SOFT_TISSUE_HU_WINDOW, HUWindow
 
-INPUT, REFERENCE = "input", "reference"
-
 PATIENT_HU = AIR_HU / 2
 """A scan whose local mean is higher shows patient there, or is not in HU; lungs are not needed."""
 
@@ -100,7 +98,7 @@ def evaluate(
         ]
         found.noise_of_scans_hu.append(volume_noise_sd_hu(scan.low_hu))
         middle = len(scan.low_hu) // 2
-        images_hu = {INPUT: scan.low_hu[middle].copy()}
+        outputs_hu = {}
         for place, method in enumerate(methods):
             report = _progress_of_slices(progress, f"{pair.name} {method.name}", number * len(methods) + place, work)
             report(0, len(scan.low_hu))
@@ -115,10 +113,11 @@ def evaluate(
                 SliceRow(method.name, pair.patient, pair.name, index, row) for index, row in enumerate(rows)
             ]
             if method.name != IDENTITY:
-                images_hu[method.name] = output_hu[middle].copy()
-        images_hu[REFERENCE] = scan.full_hu[middle].copy()
+                outputs_hu[method.name] = output_hu[middle].copy()
         if len(found.panels) < panels:
-            found.panels.append(Panel(pair.name, f"slice {middle + 1}", SOFT_TISSUE_HU_WINDOW, images_hu))
+            low_hu, full_hu = scan.low_hu[middle].copy(), scan.full_hu[middle].copy()
+            label = f"slice {middle + 1}"
+            found.panels.append(Panel(pair.name, label, SOFT_TISSUE_HU_WINDOW, low_hu, full_hu, outputs_hu))
     if progress:
         progress("measured", work, work)
     return found

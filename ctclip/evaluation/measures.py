@@ -48,9 +48,10 @@ def bias_in(tissue: str) -> Measure:
     return Measure(f"{BIAS} {tissue}", "HU")
 
 
-def is_bias(measure: Measure) -> bool:
-    """Whether a measure is that of the bias, in whichever tissue."""
-    return measure.metric.startswith(BIAS)
+def tissue_of(measure: Measure) -> str:
+    """The tissue whose bias a measure is; "" for any other measure."""
+    first, *rest = measure.metric.split()
+    return " ".join(rest) if first == BIAS else ""
 
 
 def measure_slices(

@@ -12,7 +12,7 @@ from ctclip.evaluation.document import make_report
 from ctclip.evaluation.evaluate import Progress, evaluate
 from ctclip.evaluation.methods import Method
 from ctclip.evaluation.summary import summarise
-from ctclip.report.content import Report
+from ctclip.report.content import IDENTITY, Report
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW, HUWindow
 
 
@@ -25,7 +25,7 @@ class EvaluationSettings:
         legacy: also by the convention of the published code.
         physics: also NPS, TTF and detectability, on a phantom with the noise of the low-dose scans.
         panels: for how many pairs the middle slice is shown.
-        seed: of the phantom's noise and the bootstrap.
+        seed: of the phantom's noise.
     """
 
     windows: Sequence[HUWindow] = (SOFT_TISSUE_HU_WINDOW, MODEL_HU_WINDOW)
@@ -77,12 +77,22 @@ def evaluate_pairs(
     if settings.physics:
         bench = bench_methods(methods, found.noise_sd_hu, seed=settings.seed, progress=phantom_progress)
         stated["physics"] = bench.remark
-    found = replace(found, problems=[*problems, *found.problems, *bench.problems])
+    found = replace(found, problems=[*problems, *found.problems, *bench.problems, *_without_identity(methods)])
     used = {each.method for each in found.slices}
     return make_report(
         found,
-        summarise(found, bench.results, seed=settings.seed),
+        summarise(found, bench.results),
         bench.results,
         [each for each in methods if each.name in used],
         stated,
     )
+
+
+def _without_identity(methods: Sequence[Method]) -> list[str]:
+    """What cannot be said when methods are chosen without the input that they are compared with."""
+    if any(each.name == IDENTITY for each in methods):
+        return []
+    return [
+        f"comparisons and acceptance left out, but for the change of noise: no method is called {IDENTITY!r}, whose "
+        f"results are the low dose; add ctclip.evaluation.methods.baseline({IDENTITY!r})"
+    ]

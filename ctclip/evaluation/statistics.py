@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,11 +14,9 @@ from scipy import stats
 from ctclip.evaluation.measures import Row
 
 CONFIDENCE = 0.95
-RESAMPLES = 2000
-"""Bootstrap samples: enough for two digits of a 95 % interval."""
 
 MIN_PATIENTS = 3
-"""A bootstrap over fewer patients says nothing about others; the interval is left empty."""
+"""With two, the interval would reach six times as far to either side as they lie apart; it is left empty."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ class Difference:
 
     Args:
         interval: of the differences.
-        p_value: of Wilcoxon's signed-rank test, two-sided; NaN with fewer than three patients.
+        p_value: of Wilcoxon's signed-rank test, two-sided; NaN with fewer than three patients. It is exact for few of
+            them and cannot be less than 2 / 2^patients: below .05 from six on.
         patients: how many.
     """
 
@@ -65,44 +65,37 @@ def patient_means(slices: Iterable[tuple[str, Row]]) -> dict[str, Row]:
     }
 
 
-def interval(values: Sequence[float], seed: int = 0) -> Interval:
-    """Mean, SD and bootstrap interval (percentile method, over patients).
+def interval(values: Sequence[float]) -> Interval:
+    """Mean, SD and Student's t interval over patients.
+
+    Of normal values it covers the mean in 95 % of all samples, however few the patients are. Resampling few finds too
+    little spread (a percentile bootstrap over three patients covers it in 74 %).
 
     Args:
         values: one per patient; NaN ones are left out.
-        seed: of the resampling.
     """
     known = np.asarray([value for value in values if not np.isnan(value)])
     mean = _mean(known)
     if len(known) < MIN_PATIENTS or not np.isfinite(known).all():
         return Interval(mean, float("nan"), float("nan"), float("nan"))
-    if np.ptp(known) == 0:
-        return Interval(mean, mean, mean, 0.0)
-    found = stats.bootstrap(
-        (known,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high), float(known.std(ddof=1)))
+    sd = float(known.std(ddof=1))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(known) - 1)) * sd / math.sqrt(len(known))
+    return Interval(mean, mean - half, mean + half, sd)
 
 
-def compare(values: dict[str, float], others: dict[str, float], seed: int = 0) -> Difference:
+def compare(values: dict[str, float], others: dict[str, float]) -> Difference:
     """Paired comparison over the patients that both have.
 
     Args:
         values: of a method, by patient.
         others: of the method that it is compared with.
-        seed: of the bootstrap.
     """
     shared = [name for name in values if np.isfinite([values[name], others.get(name, np.nan)]).all()]
     differences = np.array([values[name] - others[name] for name in shared])
     p_value = float("nan")
     if len(shared) >= MIN_PATIENTS:
         p_value = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
-    return Difference(interval(differences.tolist(), seed), p_value, len(shared))
+    return Difference(interval(differences.tolist()), p_value, len(shared))
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

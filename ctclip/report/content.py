@@ -148,6 +148,7 @@ class AcceptanceRow:
         value: NaN when it could not be measured.
         limit: in words, such as "-30 to -50 %".
         passed: whether the value is within the limit.
+        place: where it was found, such as "soft tissue"; "" where there is nothing to say.
     """
 
     method: str
@@ -156,6 +157,7 @@ class AcceptanceRow:
     value: float
     limit: str
     passed: bool
+    place: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,13 +185,17 @@ class Panel:
         scan: label of the scan.
         slice_label: such as "slice 20 of 40".
         window_hu: in which it is shown.
-        images_hu: by label ("input", "reference", methods), (rows, columns) each; the page begins with the first two.
+        input_hu: (rows, columns); apart from the methods, one of which may be called "input".
+        reference_hu: the same shape.
+        outputs_hu: by method, the same shape each; the page begins with the input and the first of them.
     """
 
     scan: str
     slice_label: str
     window_hu: tuple[float, float]
-    images_hu: dict[str, np.ndarray]
+    input_hu: np.ndarray
+    reference_hu: np.ndarray
+    outputs_hu: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)

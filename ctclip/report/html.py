@@ -16,6 +16,9 @@ from ctclip.report.tables import acceptance_table, comparison_tables, summary_ta
 
 NPS_LABEL, TTF_LABEL = "NPS, HU² mm²", "TTF"
 
+INPUT, REFERENCE = "input (low dose)", "reference (full dose)"
+"""Labels of pictures, beside the names of methods."""
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -25,13 +28,13 @@ class Pictures:
         title: scan and slice.
         window: in which it is shown, in words.
         gain: grey levels of the difference per grey level of the images.
-        uris: pictures by label.
+        images: label and picture of each; two may have the same label.
     """
 
     title: str
     window: str
     gain: float
-    uris: dict[str, str]
+    images: list[tuple[str, str]]
 
 
 def environment() -> Environment:
@@ -71,9 +74,10 @@ def render_page(report: Report) -> str:
 
 def _pictures(panel: Panel) -> Pictures:
     low, high = panel.window_hu
+    images_hu = [(INPUT, panel.input_hu), *panel.outputs_hu.items(), (REFERENCE, panel.reference_hu)]
     return Pictures(
         title=f"{panel.scan}, {panel.slice_label}",
         window=signed(f"{low:g} to {high:g} HU"),
         gain=(high - low) / (2 * DIFFERENCE_HU),
-        uris={label: png_data_uri(image, panel.window_hu) for label, image in panel.images_hu.items()},
+        images=[(label, png_data_uri(image, panel.window_hu)) for label, image in images_hu],
     )

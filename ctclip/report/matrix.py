@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ctclip.report.content import IDENTITY, Method
 from ctclip.report.html import environment
-from ctclip.report.labels import number, signed
+from ctclip.report.labels import count, number, signed
 
 MATRIX_FILES = ("matrix.html", "matrix.csv")
 
@@ -122,41 +122,57 @@ def write_matrix(
 def heat_maps(cells: Sequence[Cell]) -> list[HeatMap]:
     """Of the identity its PSNR, of the other methods their gain over it, in dB; at full dose the RMSE in HU.
 
-    Values are means over seeds with their SD; so is the last row, whose value for each seed is the mean over scans.
+    Values are means over seeds with their SD; so is the last row, whose value for each seed is the mean over scans. It
+    takes the seeds that all of its scans have. A field of fewer scans or seeds than the condition has says so.
     """
     conditions, scans, methods = (
         list(dict.fromkeys(get(each) for each in cells))
         for get in (lambda cell: cell.condition, lambda cell: cell.scan, lambda cell: cell.method)
     )
     values = {(c.method, c.scan, c.condition, c.seed): c.quality for c in cells}
-    seeds = list(dict.fromkeys(each.seed for each in cells))
+    seeds = {each: sorted({cell.seed for cell in cells if cell.condition == each}) for each in conditions}
 
-    def of_seeds(method: str, scan: str, condition: Condition) -> list[float]:
-        """One number per seed."""
-        found = []
-        for seed in seeds:
+    def of_seeds(method: str, scan: str, condition: Condition) -> dict[int, float]:
+        """One number by seed."""
+        found = {}
+        for seed in seeds[condition]:
             mine, its_input = (values.get((name, scan, condition, seed)) for name in (method, IDENTITY))
             if mine and its_input:
-                found.append(_value(mine, its_input, condition, method))
+                found[seed] = _value(mine, its_input, condition, method)
         return found
 
-    return [HeatMap(method, _rows(method, scans, conditions, of_seeds)) for method in methods]
+    return [
+        HeatMap(method, _rows(method, scans, {each: len(seeds[each]) for each in conditions}, of_seeds))
+        for method in methods
+    ]
 
 
 def _rows(
     method: str,
     scans: Sequence[str],
-    conditions: Sequence[Condition],
-    of_seeds: Callable[[str, str, Condition], list[float]],
+    conditions: Mapping[Condition, int],
+    of_seeds: Callable[[str, str, Condition], dict[int, float]],
 ) -> list[tuple[str, list[Field]]]:
+    """Rows of a heat map, by conditions and the number of their seeds."""
     found = {(scan, each): of_seeds(method, scan, each) for scan in scans for each in conditions}
-    rows = [(scan, [_field(found[scan, each], each, method) for each in conditions]) for scan in scans]
+    rows = [
+        (scan, [_field(found[scan, each], each, method, seeds) for each, seeds in conditions.items()]) for scan in scans
+    ]
     if len(scans) > 1:
-        known = [[found[scan, each] for scan in scans if found[scan, each]] for each in conditions]
-        # zip: of the seeds that all scans have
-        means = [[float(np.mean(of_seed)) for of_seed in zip(*of_scans, strict=False)] for of_scans in known]
-        rows.append(("mean over scans", [_field(v, each, method) for v, each in zip(means, conditions, strict=True)]))
+        means = [
+            _mean_field([found[scan, each] for scan in scans], each, method, seeds)
+            for each, seeds in conditions.items()
+        ]
+        rows.append(("mean over scans", means))
     return rows
+
+
+def _mean_field(of_scans: Sequence[dict[int, float]], condition: Condition, method: str, seeds: int) -> Field:
+    """The mean over the scans that have a value, of each seed that all of these have."""
+    known = [each for each in of_scans if each]
+    shared = sorted(set.intersection(*map(set, known))) if known else []
+    means = {seed: float(np.mean([each[seed] for each in known])) for seed in shared}
+    return _field(means, condition, method, seeds, _fewer(len(known), len(of_scans), "scan"))
 
 
 def _value(mine: dict[str, float], its_input: dict[str, float], condition: Condition, method: str) -> float:
@@ -165,15 +181,36 @@ def _value(mine: dict[str, float], its_input: dict[str, float], condition: Condi
     return mine["psnr_db"] if method == IDENTITY else mine["psnr_db"] - its_input["psnr_db"]
 
 
-def _field(values: Sequence[float], condition: Condition, method: str) -> Field:
-    if not values:
+def _field(
+    of_seeds: dict[int, float], condition: Condition, method: str, seeds: int, fewer: Sequence[str] = ()
+) -> Field:
+    """Mean and SD over seeds, with what is missing.
+
+    Args:
+        of_seeds: numbers by seed.
+        condition: of the field.
+        method: likewise.
+        seeds: number of seeds of the condition.
+        fewer: what else is missing.
+    """
+    if not of_seeds:
         return Field(number(float("nan"), ""))
+    values = list(of_seeds.values())
     mean = float(np.mean(values))
     gain = bool(condition.domain) and method != IDENTITY
-    sd = number(float(np.std(values, ddof=1)), "dB") if len(values) > 1 else ""
+    sd = ["± " + number(float(np.std(values, ddof=1)), "dB")] if len(values) > 1 else []
     text = ("+" if gain and mean > 0 else "") + number(mean, "dB")
     unit = "dB" if condition.domain else "HU"
-    return Field(f"{text} {unit}", f"± {sd}" if sd else "", _colour(mean) if gain else "transparent")
+    return Field(
+        f"{text} {unit}",
+        ", ".join([*sd, *fewer, *_fewer(len(values), seeds, "seed")]),
+        _colour(mean) if gain else "transparent",
+    )
+
+
+def _fewer(found: int, expected: int, what: str) -> list[str]:
+    """Such as ["1 of 2 scans"] where some are missing."""
+    return [f"{found} of {count(expected, what)}"] if found < expected else []
 
 
 def _colour(gain_db: float) -> str:

@@ -80,9 +80,19 @@ class QCSummary:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is beyond the limits, one sentence each; empty when nothing is, or nothing could be measured."""
-        return tuple(text for passed, text in self._findings() if not passed)
+        return tuple(each.text for each in self._findings() if each.known and not each.passed)
 
-    def _findings(self) -> list[tuple[bool, str]]:
+    @property
+    def limits(self) -> int:
+        """How many limits there are."""
+        return len(self._findings())
+
+    @property
+    def limits_checked(self) -> int:
+        """How many of them could be checked; the others need what the series does not show, such as bone."""
+        return sum(each.known for each in self._findings())
+
+    def _findings(self) -> list[_Finding]:
         ratio = self.nps_mean_frequency_per_mm.ratio
         structure = (
             f"anatomy shows in what was removed: residual structure {self.structure_worst:.2f} in slice "
@@ -90,23 +100,42 @@ class QCSummary:
         )
         texture = f"noise is blotchier: NPS mean frequency {ratio:.2f} of that before ({TEXTURE.limit})"
         return [
-            (_passes(STRUCTURE, self.structure_worst), structure),
+            _Finding(STRUCTURE, self.structure_worst, structure),
             *(
-                (
-                    _passes(BIAS, abs(each.bias_hu)),
+                _Finding(
+                    BIAS,
+                    abs(each.bias_hu),
                     f"CT numbers of {tissue} changed by {each.bias_hu:+.2f} HU ({BIAS.limit})",
                 )
                 for tissue, each in self.tissues.items()
             ),
             *(
-                (
-                    _passes(EDGE_SLOPE, each.percent),
+                _Finding(
+                    EDGE_SLOPE,
+                    each.percent,
                     f"edges of {contrast} changed in steepness by {each.percent:.1f} % ({EDGE_SLOPE.limit})",
                 )
                 for contrast, each in self.edges_hu_per_mm.items()
             ),
-            (_passes(TEXTURE, ratio), texture),
+            _Finding(TEXTURE, ratio, texture),
         ]
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """A value against its limit, and what to say when it is beyond."""
+
+    criterion: Criterion
+    value: float
+    text: str
+
+    @property
+    def known(self) -> bool:
+        return not np.isnan(self.value)
+
+    @property
+    def passed(self) -> bool:
+        return self.criterion.passes(self.value)
 
 
 @dataclass(frozen=True)
@@ -163,6 +192,8 @@ def qc_json(report: QCReport) -> str:
         "nps_mean_frequency_per_mm": asdict(found.nps_mean_frequency_per_mm)
         | {"ratio": found.nps_mean_frequency_per_mm.ratio},
         "nps_hu2_mm2": {each.method: {"frequency_per_mm": each.x, "nps_hu2_mm2": each.y} for each in report.nps},
+        "limits": found.limits,
+        "limits_checked": found.limits_checked,
         "warnings": found.warnings,
         "shown": [each.slice_number for each in report.shown],
     }
@@ -185,11 +216,6 @@ def qc_page(report: QCReport) -> str:
         difference_hu=DIFFERENCE_HU,
         facts={name.replace("_", " "): _text(value) for name, value in report.facts.items()},
     )
-
-
-def _passes(criterion: Criterion, value: float) -> bool:
-    """An unknown value passes: it is shown as unknown."""
-    return bool(np.isnan(value) or criterion.passes(value))
 
 
 def _noise(tissue: TissueChange) -> Change:

@@ -168,7 +168,8 @@ def _judged_cell(row: AcceptanceRow | None) -> Cell:
     if row is None or math.isnan(row.value):
         return Cell(MISSING, ("not measured",))
     verdict = "passed" if row.passed else "failed"
-    return Cell(f"{number(row.value, row.unit)} {row.unit}".strip(), (verdict,), verdict)
+    place = f"({row.place})" if row.place else ""
+    return Cell(" ".join(_notes(number(row.value, row.unit), row.unit, place)), (verdict,), verdict)
 
 
 def _notes(*lines: str) -> tuple[str, ...]:

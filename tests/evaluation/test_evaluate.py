@@ -59,7 +59,7 @@ def test_identity_shift_and_filters_show_what_they_are(data: Path) -> None:
     assert found.problems == []
     assert len(found.slices) == 4 * 2 * 3
     assert steps[-1] == ("measured", 12, 12)
-    assert list(found.panels[0].images_hu) == ["input", "shift", "nlm", "reference"]
+    assert list(found.panels[0].outputs_hu) == ["shift", "nlm"]
     summary = summarise(found, {})
     bias = summary.means["shift"][Measure("bias_hu soft tissue", "HU")]
     assert bias.mean == pytest.approx(20, abs=0.5)
@@ -89,7 +89,7 @@ def test_results_that_cannot_be_measured_are_listed_and_the_others_counted(data:
     crop, nan = found.problems
     assert f"crop left out: the result has shape (2, {SIZE}, {SIZE - 1}), expected that of the volume" in crop
     assert re.search("nan left out: [0-9]+ processed pixels are not finite", nan)
-    assert list(found.panels[0].images_hu) == ["input", "shift", "reference"]
+    assert list(found.panels[0].outputs_hu) == ["shift"]
     bench = bench_methods(wrong, 25.0)
     assert bench.results == {}
     assert [problem.split(":")[0] for problem in bench.problems] == [
@@ -99,12 +99,16 @@ def test_results_that_cannot_be_measured_are_listed_and_the_others_counted(data:
 
 def test_input_and_reference_are_shown_as_they_are_and_noise_is_that_of_the_low_dose(data: Path) -> None:
     pairs, _ = find_pairs(data / "pairs.json")
-    found = evaluate(pairs, [baseline("identity")], [SOFT_TISSUE_HU_WINDOW], panels=2)
+    methods = [
+        baseline("identity"),
+        *(Method(name, "20 HU more", lambda hu: hu + 20) for name in ("input", "reference")),
+    ]
+    found = evaluate(pairs, methods, [SOFT_TISSUE_HU_WINDOW], panels=2)
     assert [panel.scan for panel in found.panels] == [pair.name for pair in pairs[:2]]
     for pair, panel in zip(pairs, found.panels, strict=False):
-        for name, paths in (("input", pair.low), ("reference", pair.full)):
+        for shown_hu, paths in ((panel.input_hu, pair.low), (panel.reference_hu, pair.full)):
             stored = np.asarray(nib.load(paths[0]).dataobj).T
-            np.testing.assert_array_equal(panel.images_hu[name], stored[int(panel.slice_label.split()[1]) - 1])
+            np.testing.assert_array_equal(shown_hu, stored[int(panel.slice_label.split()[1]) - 1])
     assert found.noise_sd_hu == pytest.approx(np.hypot(25, 11.5), rel=0.15)
 
 

@@ -17,6 +17,7 @@ from ctclip.evaluation.document import described, versions
 from ctclip.evaluation.matrix import TestScan, conditions, find_scans, run_matrix
 from ctclip.evaluation.methods import Method, baseline
 from ctclip.phantom import body_phantom_hu, low_dose
+from ctclip.report.content import IDENTITY
 from ctclip.report.matrix import Cell, Condition, heat_maps, write_matrix
 from ctclip.units import MODEL_HU_WINDOW, SOFT_TISSUE_HU_WINDOW
 from tests.dicom.fake import fake_slice, write
@@ -101,6 +102,38 @@ def test_the_mean_over_scans_has_the_sd_of_the_seeds_means() -> None:
     (heat_map,) = heat_maps(cells)
     (name, (field,)) = heat_map.rows[-1]
     assert (name, field.text, field.note) == ("mean over scans", "41.50 dB", "± 2.12")
+
+
+def _gains(missing: tuple[str, int]) -> list[tuple[str, str, str]]:
+    """Texts and small print of a method that gains 1, 2 and 3 dB with seeds 0, 1 and 2 on one scan, 11, 12 and 13 dB on
+    the other, without one of its results ("one" or "two" and the seed, -1 for all)."""
+    (condition,) = conditions(["white"], ["standard"], [0.5])
+    cells = [
+        Cell(method, scan, condition, seed, {"psnr_db": 30.0 + gain})
+        for scan, more in (("one", 1.0), ("two", 11.0))
+        for seed in range(3)
+        for method, gain in ((IDENTITY, 0.0), ("net", more + seed))
+        if not (method == "net" and scan == missing[0] and missing[1] in (seed, -1))
+    ]
+    net = next(each for each in heat_maps(cells) if each.method == "net")
+    return [(name, field.text, field.note) for name, (field,) in net.rows]
+
+
+def test_seeds_are_paired_by_number() -> None:
+    """Without seed 0 of one scan, the mean over scans is that of seeds 1 and 2: 7 and 8 dB."""
+    assert _gains(("one", 0)) == [
+        ("one", "+2.50 dB", "± 0.71, 2 of 3 seeds"),
+        ("two", "+12.00 dB", "± 1.00"),
+        ("mean over scans", "+7.50 dB", "± 0.71, 2 of 3 seeds"),
+    ]
+
+
+def test_a_mean_over_fewer_scans_says_so() -> None:
+    assert _gains(("two", -1)) == [
+        ("one", "+2.00 dB", "± 1.00"),
+        ("two", "\N{EN DASH}", ""),
+        ("mean over scans", "+2.00 dB", "± 1.00, 1 of 2 scans"),
+    ]
 
 
 def test_every_seed_adds_other_noise() -> None:

@@ -71,6 +71,17 @@ def test_settings_are_shown_as_stated_with_a_word_on_the_phantom(listing: Path) 
     assert report.phantom_noise_hu == stated_hu
 
 
+def test_methods_without_the_identity_say_what_is_missing(listing: Path) -> None:
+    report = evaluate_pairs(find_pairs(listing)[0], [baseline("median")], NO_PHYSICS)
+    (problem,) = report.problems
+    assert "comparisons and acceptance left out, but for the change of noise: no method is called 'identity'" in problem
+    assert report.comparisons == []
+    assert {row.criterion: math.isnan(row.value) for row in report.acceptance} == {
+        "noise change": False,
+        "largest bias by tissue": True,
+    }
+
+
 def test_strengths_are_shares() -> None:
     with pytest.raises(ConfigError, match="strength must be low, medium, high or a number from 0 to 1, found 2.0"):
         methods_of(models=["ct-compact"], strengths=[2.0], baselines=[], prediction=None)

@@ -25,14 +25,25 @@ def test_missing_values_are_left_out_and_nothing_at_all_is_nan() -> None:
     assert np.isnan(means["b"][bias])
 
 
-def test_the_interval_is_that_of_the_normal_distribution_for_many_patients() -> None:
-    values = np.random.default_rng(0).normal(30, 2, 200)
-    found = interval(values.tolist())
-    half = 1.96 * values.std(ddof=1) / np.sqrt(200)
-    assert found.mean == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - half, abs=0.1 * half)
-    assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
-    assert found == interval(values.tolist())
+@pytest.mark.parametrize("patients", [3, 10])
+def test_the_interval_covers_the_mean_as_often_as_it_says(patients: int) -> None:
+    samples = np.random.default_rng(0).normal(30, 2, (4000, patients))
+    found = [interval(sample) for sample in samples.tolist()]
+    covered = np.mean([each.low <= 30 <= each.high for each in found])
+    assert covered == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / len(samples)))
+
+
+def test_the_interval_is_students() -> None:
+    """Of three patients, half of it is 4.30265 (t with 2 degrees of freedom, from tables) standard errors."""
+    found = interval([1.0, np.nan, 2.0, 3.0])
+    assert (found.mean, found.sd) == pytest.approx((2, 1))
+    assert (2 - found.low, found.high - 2) == pytest.approx((4.30265 / np.sqrt(3),) * 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(("patients", "smallest"), [(2, np.nan), (3, 0.25), (5, 0.0625), (6, 0.03125)])
+def test_few_patients_cannot_have_a_small_p_value(patients: int, smallest: float) -> None:
+    better = {f"p{number}": 1 + 0.1 * number for number in range(patients)}
+    assert compare(better, dict.fromkeys(better, 0.0)).p_value == pytest.approx(smallest, nan_ok=True)
 
 
 def test_two_patients_give_no_interval() -> None:

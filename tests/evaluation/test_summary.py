@@ -40,10 +40,11 @@ BENCH = {IDENTITY: bench(0.25, 0.5, 0.4, 2.0), "mine": bench(0.2, 0.45, 0.3, 1.9
 
 def test_a_method_is_judged_against_its_input() -> None:
     judged = {each.criterion.name: each for each in summarise(MEASURED, BENCH).judgements}
-    expected = {NOISE: -40, BIAS: 4, TEXTURE: 0.8, EDGE_SHARPNESS: -10, SHARPNESS: -25, LESIONS: 0.95}
+    expected = {NOISE: -40, BIAS: 2, TEXTURE: 0.8, EDGE_SHARPNESS: -10, SHARPNESS: -25, LESIONS: 0.95}
     for criterion, value in expected.items():
         assert judged[criterion.name].value == pytest.approx(value), criterion.name
     assert {name for name, each in judged.items() if each.passed} == {NOISE.name, LESIONS.name}
+    assert {name: each.place for name, each in judged.items() if each.place} == {BIAS.name: "bone"}
 
 
 def test_without_the_bench_only_patients_count() -> None:
@@ -70,6 +71,40 @@ def test_differences_are_those_from_the_other_method() -> None:
     assert set(found) == {("mine", IDENTITY, measure) for measure in (CHANGE, FAT, BONE)}
     assert found["mine", IDENTITY, BONE].interval.mean == -4
     assert found["mine", IDENTITY, BONE].patients == 3
+
+
+@pytest.mark.parametrize(
+    ("of_input", "of_method", "expected", "place"),
+    [
+        pytest.param((0.1, 0.1, 0.1, 0.1), (6, -6, 6, -6), 5.9, "fat", id="signs of patients do not cancel"),
+        pytest.param((4, 4, 4, 4), (0.01, 0.01, 0.01, 0.01), 0, "", id="a bias that is removed is none"),
+        pytest.param((0, 0, 8, 8), (3, 3, 0, 0), 1.5, "fat", id="nor does it make up for another patient's"),
+        pytest.param((-2, -2, -2, -2), (2.5, 2.5, 2.5, 2.5), 0.5, "fat", id="beyond that of the input"),
+        pytest.param((1, np.nan, 1, 1), (2, 9, np.nan, 4), 2, "fat", id="patients without a value are left out"),
+        pytest.param((np.nan,) * 4, (2,) * 4, np.nan, "", id="nothing known"),
+    ],
+)
+def test_bias_adds_up_over_patients(
+    of_input: tuple[float, ...], of_method: tuple[float, ...], expected: float, place: str
+) -> None:
+    slices = [
+        SliceRow(name, f"p{number}", f"scan{number}", 0, {CHANGE: -40.0, FAT: bias, BONE: 0.0 * bias})
+        for name, values in ((IDENTITY, of_input), ("mine", of_method))
+        for number, bias in enumerate(values)
+    ]
+    _, bias = summarise(Evaluation(slices), {}).judgements
+    assert (bias.value, bias.place) == (pytest.approx(expected, nan_ok=True), place)
+    assert bias.passed == (expected <= 1)
+
+
+def test_noise_of_slices_is_averaged_before_the_sign_is_taken_away() -> None:
+    slices = [
+        SliceRow(name, "p", "scan", index, {CHANGE: -40.0, FAT: bias})
+        for name, values in ((IDENTITY, (0.0, 0.0)), ("mine", (3.0, -2.0)))
+        for index, bias in enumerate(values)
+    ]
+    _, bias = summarise(Evaluation(slices), {}).judgements
+    assert bias.value == 0.5
 
 
 def test_bias_is_what_a_method_adds_where_it_has_results() -> None:

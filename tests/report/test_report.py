@@ -31,6 +31,7 @@ from ctclip.report.content import (
     SummaryRow,
 )
 from ctclip.report.html import render_page
+from ctclip.report.images import png_data_uri
 from ctclip.report.tables import summary_tables
 
 PSNR = Measure("psnr_db", "dB", "[-160,240] HU", 400.0)
@@ -76,9 +77,10 @@ def _report(**changes: object) -> Report:
         "ttf": [Curve(name, "rod of 300 HU", frequency, 1 - frequency) for name in values],
         "acceptance": [
             AcceptanceRow(EVIL, "noise change", "%", -41.26, "-30 to -50 %", True),
+            AcceptanceRow(EVIL, "largest bias by tissue", "HU", 0.42, "at most 1 HU", True, "soft tissue"),
             AcceptanceRow(EVIL, "MTF50 change", "%", math.nan, "at most 5 %", False),
         ],
-        "panels": [Panel("a1/1", "slice 1", (-160, 240), {"input": ramp, EVIL: ramp.T, "reference": ramp})],
+        "panels": [Panel("a1/1", "slice 1", (-160, 240), ramp, ramp, {EVIL: ramp.T})],
     }
     return Report(**{**content, **changes})
 
@@ -136,7 +138,8 @@ def test_json_is_the_same_without_nan(folder: Path) -> None:
     content = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
     assert content["summary"][3]["mean"] == 33.5
     assert content["summary"][3]["window"] == "[-160,240] HU"
-    assert content["acceptance"][1]["value"] is None
+    assert [row["place"] for row in content["acceptance"]] == ["", "soft tissue", ""]
+    assert content["acceptance"][2]["value"] is None
     assert content["nps"][0]["y"] == pytest.approx([0, 17.5, 35, 52.5, 70])
     assert content["methods"][0]["sha256"] == "ab" * 32
     assert content["comparisons"][0]["p_value"] == 0.0005
@@ -152,6 +155,7 @@ def test_the_page_says_the_same(folder: Path) -> None:
         "+3.25",
         "p < 0.001",
         "−41.3 % passed",  # noqa: RUF001
+        "0.42 HU (soft tissue) passed",
         "not measured",
         "[−160,240] HU, data range 400 HU",  # noqa: RUF001
         "[−1024,3072] HU, data range 4096 HU",  # noqa: RUF001
@@ -170,7 +174,7 @@ def test_the_best_mean_of_a_column_is_marked(folder: Path) -> None:
 @pytest.mark.parametrize(("noise_hu", "phantom"), [(33.04, "a phantom with 33.0 HU of noise"), (math.nan, "")])
 def test_the_acceptance_says_what_its_figures_are(noise_hu: float, phantom: str) -> None:
     text = " ".join(_Page(render_page(_report(phantom_noise_hu=noise_hu))).text.split())
-    assert "Bias is what a method adds to that of its input" in text
+    assert "Bias is what a method adds to the absolute bias of its input" in text
     assert ("phantom with" in text) == bool(phantom)
     assert phantom in text
 
@@ -245,6 +249,18 @@ def test_ids_are_unique(folder: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_pictures_are_what_their_labels_say_whatever_methods_are_called() -> None:
+    """A model file may be called reference.pt."""
+    images = {
+        name: np.full((2, 2), hu) for name, hu in (("low", 0.0), ("full", 40.0), ("input", 80.0), ("reference", 120.0))
+    }
+    outputs = {name: images[name] for name in ("input", "reference")}
+    page = render_page(_report(panels=[Panel("a1/1", "slice 1", (-160, 240), images["low"], images["full"], outputs)]))
+    shown = [(each["alt"], each["src"]) for tag, each in _Page(page).tags if tag == "img"]
+    expected = {"input (low dose)": "low", "input": "input", "reference": "reference", "reference (full dose)": "full"}
+    assert shown == [(label, png_data_uri(images[name], (-160, 240))) for label, name in expected.items()]
+
+
 def test_rows_of_unknown_methods_are_refused() -> None:
     with pytest.raises(DataError, match="rows of stranger"):
         _report(nps=[Curve("stranger", "noise", [0, 1], [0, 1])])
@@ -296,4 +312,4 @@ def test_a_browser_shows_it_without_errors(folder: Path, tmp_path: Path) -> None
     page = _Page(shown.stdout)
     canvas = next(attributes for tag, attributes in page.tags if tag == "canvas")
     assert (canvas["width"], canvas["height"]) == ("64", "64")
-    assert f"{EVIL} − input, −50 to 50 HU" in page.text  # noqa: RUF001
+    assert f"{EVIL} − input (low dose), −50 to 50 HU" in page.text  # noqa: RUF001
