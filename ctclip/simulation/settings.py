@@ -11,7 +11,7 @@ import torch
 
 from ctclip.errors import ConfigError
 from ctclip.sampling import evenly_spread
-from ctclip.simulation.calibration import inside_circle
+from ctclip.simulation.calibration import flat_slice, inside_circle
 from ctclip.simulation.simulator import (
     MOST_PHOTONS,
     MOST_SD_HU,
@@ -99,6 +99,8 @@ class Settings:
         if share > MOST_WITHOUT_NOISE:
             logger.warning("%.0f %% of the body lies outside the inscribed circle and gets no noise", 100 * share)
         if self.amount.dose is not None:
+            if not any(each.shows_noise_alone for each in map(flat_slice, slices_hu) if each):
+                logger.warning("soft tissue is nowhere flat: anatomy may count as noise, and too much noise be made")
             return simulator.for_dose(slices_hu, self.amount.dose, indices)
         if self.amount.sd_hu is not None:
             return simulator.for_sd(slices_hu, self.amount.sd_hu, indices)

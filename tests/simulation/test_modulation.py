@@ -13,6 +13,7 @@ from ctclip.simulation.calibration import flat_slice
 from ctclip.simulation.correlated import correlated_noise
 from ctclip.simulation.modulation import SAME_EVERYWHERE, Modulation, running_median
 from ctclip.simulation.projection_domain import photons_with
+from ctclip.simulation.settings import Amount, Settings
 
 SIDE, PIXEL_MM = 128, 2.5
 RADII_PX = np.linspace(40, 56, 12)
@@ -88,7 +89,7 @@ def test_odd_slices_do_not_get_a_spike(odd: slice) -> None:
     assert with_odd == pytest.approx(as_it_is, rel=0.1)
 
 
-def test_anatomy_is_not_taken_for_noise() -> None:
+def test_anatomy_is_not_taken_for_noise(caplog: pytest.LogCaptureFixture) -> None:
     """Four slices in which no soft tissue is flat: what varies there is not the noise of the scanner."""
     scan = _scan()
     muscle_and_fat = 60 * np.sin(AXIS / 4)[:, None] * np.sin(AXIS / 4)
@@ -98,7 +99,11 @@ def test_anatomy_is_not_taken_for_noise() -> None:
     assert [flat_slice(each).shows_noise_alone for each in scan] == [False] * 4 + [True] * 8
     levels = _levels(NoiseSimulator("image", "standard", PIXEL_MM).for_dose(list(scan), 0.25))
     assert levels[:4] == pytest.approx(levels[4])
-    NoiseSimulator("image", "standard", PIXEL_MM).for_dose(list(scan[:4]), 0.25)  # better than nothing
+    settings = Settings(Amount(dose=0.25), domain="image")
+    settings.simulator(list(scan), PIXEL_MM)
+    assert "nowhere flat" not in caplog.text
+    settings.simulator(list(scan[:4]), PIXEL_MM)  # better than nothing
+    assert "soft tissue is nowhere flat: anatomy may count as noise" in caplog.text
 
 
 def test_metal_in_some_slices_does_not_give_them_more_photons() -> None:
