@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ctclip.errors import ConfigError, DataError
+from ctclip.files import folders_below
 
 AUTO, MAYO, TCIA, LIST = "auto", "mayo2016", "tcia", "pairs"
 
@@ -137,7 +138,7 @@ def _tcia(root: Path) -> list[Folders]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(Path(above, name) for above, names, _ in os.walk(root) for name in names)
+    return sorted(folder for folder, _ in folders_below(root) if folder != root)
 
 
 FOLDER_LAYOUTS: dict[str, Callable[[Path], list[Folders]]] = {MAYO: _mayo2016, TCIA: _tcia}

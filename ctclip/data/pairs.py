@@ -24,6 +24,7 @@ from ctclip.data.volumes import Volume, is_volume, read_volume
 from ctclip.dicom import Series, SliceFile, scan
 from ctclip.dicom.contents import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
+from ctclip.files import files_below
 from ctclip.hu_window import require_hu
 from ctclip.units import AIR_HU, PADDING_HU
 
@@ -210,7 +211,7 @@ class Predictions:
         if any(DUPLICATE in reason or SHARED_UID in reason for reason in reasons):
             raise DataError("predicted slices repeat a SOPInstanceUID; give the results of one tool only")
         self.folder = folder
-        self.volumes = sorted(path for path in folder.rglob("*") if is_volume(path) and path.is_file())
+        self.volumes = [path for path in files_below(folder) if is_volume(path)]
         self.stacks = [stack for series in found.series if series.selectable for stack in series.stacks]
 
     def read(self, pair: ScanPair) -> np.ndarray:

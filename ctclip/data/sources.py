@@ -17,6 +17,7 @@ from ctclip.data.volumes import is_volume
 from ctclip.dicom import SliceFile, patient_key, scan
 from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.errors import DataError, SeriesError
+from ctclip.files import files_below
 from ctclip.settings import is_number
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     ======================  =======================================================================================
 
     Args:
-        dataset_dir: folder, searched recursively, a list, or a single scan.
+        dataset_dir: folder, searched recursively, links included; a list, or a single scan.
         section: of a decathlon list.
 
     Returns:
@@ -178,7 +179,7 @@ def _from_volumes_or_dicom(root: Path) -> list[Item]:
 
 def _from_volumes(root: Path) -> list[Item]:
     items = []
-    for path in sorted(path for path in root.rglob("*") if is_volume(path) and path.is_file()):
+    for path in filter(is_volume, files_below(root)):
         inside = path.relative_to(root).parts
         items.append({"image": str(path), "patient": hashed(inside[0])})
     return items

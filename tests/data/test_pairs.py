@@ -278,6 +278,15 @@ def test_a_list_may_begin_with_a_byte_order_mark(kind: str, tmp_path: Path) -> N
     assert len(find_pairs(tmp_path / f"pairs.{kind}")[0]) == 1
 
 
+def test_predictions_in_a_linked_folder_are_found(tmp_path: Path) -> None:
+    for name in ("low.nii", "full.nii", "store/low.nii"):
+        _volume(tmp_path / name, -50)
+    ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / tmp_path.name).symlink_to(tmp_path / "store")
+    assert Predictions(tmp_path / "results").read(pair).max() == -50
+
+
 def test_a_volume_and_a_folder_are_no_pair(tmp_path: Path) -> None:
     _volume(tmp_path / "low.nii", -50)
     _scan(tmp_path / "full", Z, 100)

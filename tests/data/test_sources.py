@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ctclip.checks import or_exit
 from ctclip.data.images import find_images
@@ -69,6 +71,61 @@ def test_mayo_pairs_are_matched_by_position_not_by_name(tmp_path: Path) -> None:
     low, full = (LoadImageCTd("image")({"image": item[key]})["image"] for key in ("image", "label"))
     np.testing.assert_allclose(low.affine, full.affine)
     assert normal_dose([item])[0]["image"] == item["label"]
+
+
+def _volume_scans(folder: Path, _: str) -> None:
+    _volume(folder / "a.nii.gz")
+
+
+def _dicom_scans(folder: Path, series: str) -> None:
+    write_stack(folder / "study", [0.0, 2.0], series=series, PatientID=folder.name)
+
+
+def _mayo_scans(folder: Path, series: str) -> None:
+    write_stack(folder / "quarter_1mm", [0.0, 2.0])
+    write_stack(folder / "full_1mm", [0.0, 2.0], series=series)
+
+
+def _tcia_scans(folder: Path, series: str) -> None:
+    write_stack(folder / "12-23-2021" / "1.000000-Low Dose Images-39", [0.0, 2.0])
+    write_stack(folder / "12-23-2021" / "1.000000-Full dose images-71", [0.0, 2.0], series=series)
+
+
+@pytest.mark.parametrize("make", [_volume_scans, _dicom_scans, _mayo_scans, _tcia_scans])
+def test_links_to_the_folders_of_patients_are_followed_in_every_layout(
+    tmp_path: Path, make: Callable[[Path, str], None]
+) -> None:
+    """A low-dose scan whose pair is not found would count as one of normal dose."""
+    store, data = tmp_path / "store", tmp_path / "data"
+    for name, series in (("L067", "1.2.3.8"), ("L506", "1.2.3.9")):
+        make(store / name, series)
+        data.mkdir(exist_ok=True)
+        (data / name).symlink_to(store / name)
+    (data / "again").symlink_to(data)
+    stored, linked = find_items(store), find_items(data)
+    assert len(linked) == 2
+    assert [item["patient"] for item in linked] == [item["patient"] for item in stored]
+    assert [set(item) for item in linked] == [set(item) for item in stored]
+    assert str(normal_dose(linked)).replace(str(data), str(store)) == str(normal_dose(stored))
+
+
+def test_links_to_folders_of_photographs_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "store" / "a.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "store")
+    (tmp_path / "data" / "twice").symlink_to(tmp_path / "store")
+    (item,) = find_images(tmp_path / "data")
+    assert item["image"] == str(tmp_path / "data" / "more" / "a.png"), "each folder once, by its first name"
+
+
+def test_what_the_system_leaves_beside_files_is_no_scan_and_no_image(tmp_path: Path) -> None:
+    _volume(tmp_path / "A.nii.gz")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for name in ("._A.nii.gz", "._a.png"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert [Path(item["image"]).name for item in find_items(tmp_path)] == ["A.nii.gz"]
+    assert [Path(item["image"]).name for item in find_images(tmp_path)] == ["a.png"]
 
 
 def test_series_without_common_positions_are_no_pair(tmp_path: Path) -> None:
