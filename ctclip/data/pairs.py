@@ -319,7 +319,7 @@ def _only_series(folder: Path, uid: str) -> Series:
         which = "with the listed SeriesInstanceUID in its folder" if uid else "in each folder of a pair"
         raise DataError(
             f"expected one axial CT series {which}, found {len(usable)}; low_series and full_series in a list choose "
-            "one"
+            "one, and pairs of volumes need a list"
         )
     return usable[0]
 

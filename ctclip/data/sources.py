@@ -31,7 +31,7 @@ LAYOUTS = (
 
 
 def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]:
-    """The scans in a data folder, whatever its layout.
+    """The scans in a data folder, whatever its layout; the log says how many, and how many pairs.
 
     ======================  =======================================================================================
     layout                  items
@@ -71,6 +71,13 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
         items = _from_decathlon(root, section) if root.suffix.lower() == ".json" else _from_dicom(root)
     if not items:
         raise DataError(f"nothing to use in {root}: expected {LAYOUTS}")
+    logger.info(
+        "%s: %d scans of %d patients; pairs of low and full dose among them: %d",
+        root,
+        len(items),
+        len({item["patient"] for item in items}),
+        sum("label" in item for item in items),
+    )
     return sorted(items, key=lambda item: (item["patient"], str(item["image"])))
 
 

@@ -38,6 +38,8 @@ LAYOUTS = {
     "mayo2016": ("L506/quarter_1mm", "L506/full_1mm"),
     "mayo2016 unpacked": ("3mm B30/quarter_3mm/L506/quarter_3mm", "3mm B30/full_3mm/L506/full_3mm"),
     "mayo2016 archive": ("3mm B30/QD_3mm/L506/quarter_3mm", "3mm B30/FD_3mm/L506/full_3mm"),
+    "mayo2016 sorted": ("L506/quarterdose", "L506/fulldose"),
+    "mayo2016 of one's own": ("L506/Low_Dose_1mm", "L506/Normal_Dose_1mm"),
     "tcia": ("L506/12-23-2021/1.000000-Low Dose Images-39", "L506/12-23-2021/1.000000-Full dose images-71"),
 }
 
@@ -217,7 +219,7 @@ def test_empty_folders_and_two_series_are_reported(tmp_path: Path) -> None:
     assert [": ".join(problem.split(": ")[1:3]) for problem in problems] == [
         "low dose: The input folder is empty",
         "full dose: expected one axial CT series in each folder of a pair, found 2; low_series and full_series in a "
-        "list choose one",
+        "list choose one, and pairs of volumes need a list",
     ]
 
 

@@ -128,6 +128,18 @@ def test_what_the_system_leaves_beside_files_is_no_scan_and_no_image(tmp_path: P
     assert [Path(item["image"]).name for item in find_images(tmp_path)] == ["a.png"]
 
 
+def test_the_log_says_how_many_scans_and_pairs_were_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, series in (("L067", "1.2.3.8"), ("L506", "1.2.3.9")):
+        _mayo_scans(tmp_path / name, series)
+    with caplog.at_level("INFO", "ctclip"):
+        find_items(tmp_path)
+        find_items(tmp_path / "L067" / "quarter_1mm")
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}: 2 scans of 2 patients; pairs of low and full dose among them: 2",
+        f"{tmp_path}/L067/quarter_1mm: 1 scans of 1 patients; pairs of low and full dose among them: 0",
+    ]
+
+
 def test_series_without_common_positions_are_no_pair(tmp_path: Path) -> None:
     write_stack(tmp_path / "L067" / "quarter_1mm", [100.0, 102.0])
     write_stack(tmp_path / "L067" / "full_1mm", [0.0, 2.0], series="1.2.3.9")
