@@ -81,9 +81,9 @@ def find_layout(data: Path, layout: str = AUTO) -> tuple[list[FoundPair], list[s
     tcia        ``<patient>/<study>/1.000000-Low Dose Images-07574`` and, in the same study, ``1.000000-Full dose
                 images-67226``
     pairs       a JSON list of objects, or a CSV file with a header line; ``low`` and ``full`` are paths relative to the
-                list file, of DICOM folders or volumes; ``patient`` is optional: without it an entry counts as a
-                patient of its own; ``low_series`` and ``full_series``, SeriesInstanceUIDs, choose from folders with
-                several series
+                list file, of DICOM folders or volumes; ``patient`` is optional: without it every path of a full
+                dose counts as a patient, whose low doses may be several; ``low_series`` and ``full_series``,
+                SeriesInstanceUIDs, choose from folders with several series
     ==========  ===================================================================================================
 
     Args:
@@ -173,8 +173,14 @@ def _read_list(path: Path) -> tuple[list[FoundPair], list[str]]:
             problems.append(f"entry {number}: the {missing[0]}-dose path does not exist; left out")
         else:
             series = [str(entry.get(key) or "") for key in ("low_series", "full_series")]
-            pairs.append(FoundPair(hashed(str(entry.get("patient") or entry["low"])), low, full, *series))
+            pairs.append(FoundPair(hashed(_patient_of(entry)), low, full, *series))
     return pairs, problems
+
+
+def _patient_of(entry: dict[str, Any]) -> str:
+    """The patient that is stated (0 may be a number), else one for all low doses of a full-dose scan."""
+    stated = entry.get("patient")
+    return str(entry["full"] if stated in (None, "") else stated)
 
 
 def _entries(path: Path) -> list[dict[str, Any]]:

@@ -30,6 +30,10 @@ LAYOUTS = (
 )
 
 
+PARTS_OF_A_SET = ("imagestr", "imagests", "imagesval")
+"""Folders of the Medical Segmentation Decathlon and of nnU-Net, in lower case: each holds a file per patient."""
+
+
 def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]:
     """The scans in a data folder, whatever its layout; the log says how many, and how many pairs.
 
@@ -41,7 +45,8 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     list of pairs           JSON or CSV, see :func:`~ctclip.data.pairs.find_pairs`
     AAPM-Mayo 2016, TCIA    each pair of low-dose and full-dose folders: image and label, paired by position, see
                             :func:`~ctclip.data.pairs.find_pairs`
-    volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name
+    volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name;
+                            ``imagesTr``, ``imagesTs`` and ``imagesVal`` are no patients, but what lies in them
     DICOM                   each axial CT series (its largest group of slices) whose slices lie at different
                             places; the patient is the PatientID, or else the study
     ======================  =======================================================================================
@@ -185,11 +190,15 @@ def _from_volumes_or_dicom(root: Path) -> list[Item]:
 
 
 def _from_volumes(root: Path) -> list[Item]:
-    items = []
-    for path in filter(is_volume, files_below(root)):
-        inside = path.relative_to(root).parts
-        items.append({"image": str(path), "patient": hashed(inside[0])})
-    return items
+    paths = [path for path in files_below(root) if is_volume(path)]
+    return [{"image": str(path), "patient": hashed(_patient_of_volume(path.relative_to(root)))} for path in paths]
+
+
+def _patient_of_volume(path: Path) -> str:
+    """The first name on the way to a file, or the first one below the part of a set that it lies in."""
+    folders = [name.lower() for name in path.parts[:-1]]
+    depths = [depth for depth, name in enumerate(folders, start=1) if name in PARTS_OF_A_SET]
+    return path.parts[max(depths, default=0)]
 
 
 def _from_pairs(root: Path) -> list[Item]:

@@ -255,7 +255,7 @@ def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
     assert differences == {100.0, 20.0}
 
 
-def _list_of(path: Path, *entries: dict[str, str]) -> Path:
+def _list_of(path: Path, *entries: dict[str, Any]) -> Path:
     path.write_text(json.dumps(entries))
     return path
 
@@ -266,8 +266,19 @@ def test_list_entries_are_patients_of_their_own_unless_they_name_one(tmp_path: P
     entries = [{"low": "a.nii", "full": "b.nii"}, {"low": "c.nii", "full": "d.nii"}]
     pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *entries))
     assert len({pair.patient for pair in pairs}) == 2
-    pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *[{**entry, "patient": "x"} for entry in entries]))
-    assert [pair.patient for pair in pairs] == [hashlib.sha256(b"x").hexdigest()[:16]] * 2
+    for patient in ("x", 0):
+        pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *[{**each, "patient": patient} for each in entries]))
+        assert [pair.patient for pair in pairs] == [hashed(str(patient))] * 2
+
+
+@pytest.mark.parametrize("unnamed", [{}, {"patient": ""}])
+def test_two_low_doses_of_one_full_dose_are_one_patient(tmp_path: Path, unnamed: dict[str, Any]) -> None:
+    """A split by patient would else hold out what it trains on: training takes the full dose alone."""
+    for name in ("quarter", "tenth", "full"):
+        _volume(tmp_path / f"{name}.nii", -50)
+    entries = [{"low": f"{name}.nii", "full": "full.nii", **unnamed} for name in ("quarter", "tenth")]
+    pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *entries))
+    assert [pair.patient for pair in pairs] == [hashed("full.nii")] * 2
 
 
 @pytest.mark.parametrize("kind", ["json", "csv"])

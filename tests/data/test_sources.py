@@ -37,6 +37,16 @@ def test_volumes_of_one_folder_are_one_patient(tmp_path: Path) -> None:
     assert sorted(patient_weights(items)) == [0.5, 0.5, 1.0]
 
 
+def test_volumes_of_the_decathlon_and_of_nnunet_are_patients_of_their_own(tmp_path: Path) -> None:
+    for name in ("imagesTr/a_1.nii.gz", "imagesTr/a_2.nii.gz", "imagesTs/a_3.nii.gz", "Task09/imagesVal/a_4.nii.gz"):
+        _volume(tmp_path / name)
+    for name in ("imagesTr/anna/1.nii.gz", "imagesTr/anna/2.nii.gz"):
+        _volume(tmp_path / name)
+    items = find_items(tmp_path)
+    assert sorted(patient_weights(items)) == [0.5, 0.5, 1, 1, 1, 1]
+    assert {item["patient"] for item in find_items(tmp_path / "imagesTr")} < {item["patient"] for item in items}
+
+
 def test_a_dicom_series_is_one_item_in_the_order_of_its_positions(tmp_path: Path) -> None:
     write_stack(tmp_path / "export", [6.0, 4.0, 2.0, 0.0])
     (item,) = find_items(tmp_path)
