@@ -13,7 +13,7 @@ import numpy as np
 
 from ctclip.data.layouts import find_layout, hashed
 from ctclip.data.pairs import find_pairs
-from ctclip.data.volumes import is_volume
+from ctclip.data.volumes import how_to_convert, is_volume
 from ctclip.dicom import SliceFile, patient_key, scan
 from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.errors import DataError, SeriesError
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 Item = dict[str, Any]
 
 LAYOUTS = (
-    "NIfTI, NRRD or MetaImage volumes, DICOM series, the layouts of AAPM-Mayo 2016 and TCIA LDCT, "
+    "NIfTI, NRRD or MetaImage (.mha) volumes, DICOM series, the layouts of AAPM-Mayo 2016 and TCIA LDCT, "
     "a list of pairs (JSON or CSV), or a decathlon-style JSON list"
 )
 
@@ -75,7 +75,8 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     else:
         items = _from_decathlon(root, section) if root.suffix.lower() == ".json" else _from_dicom(root)
     if not items:
-        raise DataError(f"nothing to use in {root}: expected {LAYOUTS}")
+        remedy = how_to_convert(files_below(root) if root.is_dir() else [root])
+        raise DataError(f"nothing to use in {root}: expected {LAYOUTS}" + (f"; {remedy}" if remedy else ""))
     logger.info(
         "%s: %d scans of %d patients; pairs of low and full dose among them: %d",
         root,
@@ -190,8 +191,11 @@ def _from_volumes_or_dicom(root: Path) -> list[Item]:
 
 
 def _from_volumes(root: Path) -> list[Item]:
-    paths = [path for path in files_below(root) if is_volume(path)]
-    return [{"image": str(path), "patient": hashed(_patient_of_volume(path.relative_to(root)))} for path in paths]
+    files = files_below(root)
+    if how_to_convert(files):
+        logger.warning(how_to_convert(files))
+    volumes = [path for path in files if is_volume(path)]
+    return [{"image": str(path), "patient": hashed(_patient_of_volume(path.relative_to(root)))} for path in volumes]
 
 
 def _patient_of_volume(path: Path) -> str:

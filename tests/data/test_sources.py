@@ -278,11 +278,28 @@ def test_nothing_usable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         find_items(tmp_path / "gone")
     for _ in range(2):
-        with pytest.raises(DataError, match="nothing to use in .*: expected NIfTI, NRRD or MetaImage volumes, D"):
+        with pytest.raises(DataError, match=r"nothing to use in .*: expected NIfTI, NRRD or MetaImage \(\.mha\) vol"):
             find_items(tmp_path)
         (tmp_path / "readme.txt").write_text("no images")
     with pytest.raises(DataError, match="no images"):
         find_images(tmp_path)
+
+
+def test_headers_that_name_another_file_are_not_followed_but_answered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.MHD").write_text("ElementDataFile = /etc/passwd")
+    (tmp_path / "a.raw").touch()
+    remedy = r"\.mhd files are not read: convert them to \.mha, \.nrrd or \.nii\.gz"
+    for place in (tmp_path, tmp_path / "a.MHD"):
+        with pytest.raises(DataError, match=f"nothing to use in .*; {remedy}$"):
+            find_items(place)
+    with pytest.raises(SystemExit, match=f"^ctclip: a.MHD is neither a DICOM file nor a volume: .*; {remedy}$"):
+        or_exit(LoadImageCTd("image"), {"image": str(tmp_path / "a.MHD")})
+    caplog.clear()
+    _volume(tmp_path / "b.nii.gz")
+    assert len(find_items(tmp_path)) == 1
+    assert caplog.messages == [remedy.replace("\\", "")]
 
 
 def test_real_exports_load_with_padding_below_every_window(shared_data: Path) -> None:
