@@ -88,10 +88,10 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
 
 
 def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> tuple[list[Item], list[Item]]:
-    """Part the items so that no patient is on both sides.
+    """Part the items so that no patient is on both sides; of photographs each is a patient of its own.
 
     Args:
-        items: from :func:`find_items`.
+        items: from :func:`find_items` or :func:`~ctclip.data.images.find_images`.
         held_out: share of the patients in the second part; with more than 0 it holds at least one patient.
         seed: of the choice.
 
@@ -102,12 +102,12 @@ def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> t
         DataError: when the share is no number from 0 to below 1, or no patient would be left to train on.
     """
     if not is_number(held_out) or not 0 <= held_out < 1:
-        raise DataError(f"the share of patients to hold out must be a number from 0 to below 1, found {held_out!r}")
+        raise DataError(f"the share to hold out must be a number from 0 to below 1, found {held_out!r}")
     patients = sorted({item["patient"] for item in items})
     count = 0 if held_out == 0 else max(1, round(held_out * len(patients)))
     if count >= len(patients):
         raise DataError(
-            f"cannot hold out {held_out:g} of {len(patients)} patients: at least one must be left to train on"
+            f"cannot hold out {held_out:g} of {len(patients)} patients or images: at least one must be left to train on"
         )
     chosen = set(np.random.RandomState(seed).permutation(patients)[:count])
     return (

@@ -242,11 +242,13 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
     assert split_by_patient(items, 0.0)[1] == []
     assert len(split_by_patient(items, 0.001)[1]) == 3, "one patient at least"
     assert len({split_by_patient(items, 0.1, seed)[1][0]["patient"] for seed in range(20)}) > 5
-    with pytest.raises(DataError, match="cannot hold out"):
+    with pytest.raises(DataError, match="cannot hold out 0.5 of 1 patients or images: at least one"):
         split_by_patient(items[:3], 0.5)
     assert split_by_patient(items, np.float32(0.5)) == split_by_patient(items, 0.5)  # type: ignore[arg-type]
     for share in ("abc", float("nan"), 1, -0.1, True):  # options on the command line
-        with pytest.raises(DataError, match=f"must be a number from 0 to below 1, found {share!r}"):
+        with pytest.raises(
+            DataError, match=f"^the share to hold out must be a number from 0 to below 1, found {share!r}"
+        ):
             split_by_patient(items, share)  # type: ignore[arg-type]
 
 
