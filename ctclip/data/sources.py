@@ -78,8 +78,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
         remedy = how_to_convert(files_below(root) if root.is_dir() else [root])
         raise DataError(f"nothing to use in {root}: expected {LAYOUTS}" + (f"; {remedy}" if remedy else ""))
     logger.info(
-        "%s: %d scans of %d patients; pairs of low and full dose among them: %d",
-        root,
+        "found %d scans of %d patients; pairs of low and full dose among them: %d",
         len(items),
         len({item["patient"] for item in items}),
         sum("label" in item for item in items),

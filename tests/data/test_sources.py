@@ -145,8 +145,8 @@ def test_the_log_says_how_many_scans_and_pairs_were_found(tmp_path: Path, caplog
         find_items(tmp_path)
         find_items(tmp_path / "L067" / "quarter_1mm")
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path}: 2 scans of 2 patients; pairs of low and full dose among them: 2",
-        f"{tmp_path}/L067/quarter_1mm: 1 scans of 1 patients; pairs of low and full dose among them: 0",
+        "found 2 scans of 2 patients; pairs of low and full dose among them: 2",
+        "found 1 scans of 1 patients; pairs of low and full dose among them: 0",
     ]
 
 
