@@ -25,7 +25,7 @@ def cache_folder() -> Path:
 
 
 def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and all below it, each once, with the names of their files; links are followed."""
+    """A folder and all below it, each once, with the names of their files, in their order; links are followed."""
     visited = set()
     for folder, below, names in os.walk(top, followlinks=True):
         place = os.path.realpath(folder)
@@ -33,7 +33,14 @@ def folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
             below.clear()  # a link may lead back to a folder above
             continue
         visited.add(place)
-        yield Path(folder), names
+        below.sort()  # so that of two names of one folder it is always the same one that is walked
+        yield Path(folder), sorted(names)
+
+
+def files_below(top: Path) -> list[Path]:
+    """The files in a folder and below it, sorted, without what the system leaves there; links are followed."""
+    found = (folder / name for folder, names in folders_below(top) for name in names if not is_of_the_system(name))
+    return sorted(path for path in found if path.is_file())
 
 
 def is_of_the_system(name: str) -> bool:

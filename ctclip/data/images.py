@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ctclip.data.layouts import hashed
 from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
-from ctclip.files import folders_below, is_of_the_system
+from ctclip.files import files_below, folders_below, is_of_the_system
 
 if TYPE_CHECKING:
     from ctclip.data.sources import Item
@@ -46,12 +46,12 @@ def holds_images_only(folder: Path) -> bool:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder and below it, sorted by name.
+    """The image files in a folder and below it, sorted by name; links are followed.
 
     Raises:
         DataError: when there is none.
     """
-    files = sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())
+    files = [path for path in files_below(folder) if is_image(path)]
     if not files:
         raise DataError(f"no images in {folder}: expected {', '.join(IMAGE_SUFFIXES)}")
     return files

@@ -25,6 +25,7 @@ from ctclip.data.volumes import Volume, is_volume_file, read_volume
 from ctclip.dicom import Series, SliceFile, scan
 from ctclip.dicom.contents import DUPLICATE, SHARED_UID
 from ctclip.errors import DataError, SeriesError
+from ctclip.files import files_below
 from ctclip.hu_window import require_hu
 from ctclip.units import AIR_HU, PADDING_HU
 
@@ -221,7 +222,7 @@ class Predictions:
         if any(DUPLICATE in reason or SHARED_UID in reason for reason in reasons):
             raise DataError("predicted slices repeat a SOPInstanceUID; give the results of one tool only")
         self.folder = folder
-        self.volumes = sorted(path for path in folder.rglob("*") if is_volume_file(path) and path.is_file())
+        self.volumes = [path for path in files_below(folder) if is_volume_file(path)]
         self.stacks = [stack for series in found.series if series.selectable for stack in series.stacks]
 
     def read(self, pair: ScanPair) -> np.ndarray:
@@ -329,7 +330,7 @@ def _only_series(folder: Path, uid: str) -> Series:
         which = "with the listed SeriesInstanceUID in its folder" if uid else "in each folder of a pair"
         raise DataError(
             f"expected one axial CT series {which}, found {len(usable)}; low_series and full_series in a list choose "
-            "one"
+            "one, and pairs of volumes need a list"
         )
     return usable[0]
 

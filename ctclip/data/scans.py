@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctclip.data.series import read_series
-from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, is_volume_file, read_volume
+from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, how_to_convert, is_volume_file, read_volume
 from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
 from ctclip.hu_window import require_hu
@@ -45,9 +45,10 @@ def read_scan(paths: Sequence[Path], *, name_in_errors: bool = False) -> Volume:
             "of one DICOM series; give each volume as an item of its own"
         )
     if len(paths) == 1 and os.access(paths[0], os.R_OK) and not is_dicom_file(paths[0]):
+        remedy = how_to_convert(paths)
         raise DataError(
             f"{paths[0].name if name_in_errors else 'the file'} is neither a DICOM file nor a volume: expected "
-            f"{', '.join(VOLUME_SUFFIXES)}, or the files of one DICOM series"
+            f"{', '.join(VOLUME_SUFFIXES)}, or the files of one DICOM series" + (f"; {remedy}" if remedy else "")
         )
     return read_series(paths)
 

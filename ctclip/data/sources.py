@@ -13,10 +13,11 @@ import numpy as np
 
 from ctclip.data.layouts import find_layout, hashed
 from ctclip.data.pairs import find_pairs
-from ctclip.data.volumes import is_volume_file
+from ctclip.data.volumes import how_to_convert, is_volume_file
 from ctclip.dicom import SliceFile, patient_key, scan
 from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.errors import DataError, SeriesError
+from ctclip.files import files_below
 from ctclip.settings import is_number
 
 logger = logging.getLogger(__name__)
@@ -24,13 +25,17 @@ logger = logging.getLogger(__name__)
 Item = dict[str, Any]
 
 LAYOUTS = (
-    "NIfTI, NRRD or MetaImage volumes, DICOM series, the layouts of AAPM-Mayo 2016 and TCIA LDCT, "
+    "NIfTI, NRRD or MetaImage (.mha) volumes, DICOM series, the layouts of AAPM-Mayo 2016 and TCIA LDCT, "
     "a list of pairs (JSON or CSV), or a decathlon-style JSON list"
 )
 
 
+PARTS_OF_A_SET = ("imagestr", "imagests", "imagesval")
+"""Folders of the Medical Segmentation Decathlon and of nnU-Net, in lower case: each holds a file per patient."""
+
+
 def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]:
-    """The scans in a data folder, whatever its layout.
+    """The scans in a data folder, whatever its layout; the log says how many, and how many pairs.
 
     ======================  =======================================================================================
     layout                  items
@@ -40,13 +45,14 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     list of pairs           JSON or CSV, see :func:`~ctclip.data.pairs.find_pairs`
     AAPM-Mayo 2016, TCIA    each pair of low-dose and full-dose folders: image and label, paired by position, see
                             :func:`~ctclip.data.pairs.find_pairs`
-    volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name
+    volumes                 each file; the patient is the folder below ``dataset_dir``, or else the file name;
+                            ``imagesTr``, ``imagesTs`` and ``imagesVal`` are no patients, but what lies in them
     DICOM                   each axial CT series (its largest group of slices) whose slices lie at different
                             places; the patient is the PatientID, or else the study
     ======================  =======================================================================================
 
     Args:
-        dataset_dir: folder, searched recursively, a list, or a single scan.
+        dataset_dir: folder, searched recursively, links included; a list, or a single scan.
         section: of a decathlon list.
 
     Returns:
@@ -69,15 +75,22 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     else:
         items = _from_decathlon(root, section) if root.suffix.lower() == ".json" else _from_dicom(root)
     if not items:
-        raise DataError(f"nothing to use in {root}: expected {LAYOUTS}")
+        remedy = how_to_convert(files_below(root) if root.is_dir() else [root])
+        raise DataError(f"nothing to use in {root}: expected {LAYOUTS}" + (f"; {remedy}" if remedy else ""))
+    logger.info(
+        "found %d scans of %d patients; pairs of low and full dose among them: %d",
+        len(items),
+        len({item["patient"] for item in items}),
+        sum("label" in item for item in items),
+    )
     return sorted(items, key=lambda item: (item["patient"], str(item["image"])))
 
 
 def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> tuple[list[Item], list[Item]]:
-    """Part the items so that no patient is on both sides.
+    """Part the items so that no patient is on both sides; of photographs each is a patient of its own.
 
     Args:
-        items: from :func:`find_items`.
+        items: from :func:`find_items` or :func:`~ctclip.data.images.find_images`.
         held_out: share of the patients in the second part; with more than 0 it holds at least one patient.
         seed: of the choice.
 
@@ -88,12 +101,12 @@ def split_by_patient(items: Sequence[Item], held_out: float, seed: int = 0) -> t
         DataError: when the share is no number from 0 to below 1, or no patient would be left to train on.
     """
     if not is_number(held_out) or not 0 <= held_out < 1:
-        raise DataError(f"the share of patients to hold out must be a number from 0 to below 1, found {held_out!r}")
+        raise DataError(f"the share to hold out must be a number from 0 to below 1, found {held_out!r}")
     patients = sorted({item["patient"] for item in items})
     count = 0 if held_out == 0 else max(1, round(held_out * len(patients)))
     if count >= len(patients):
         raise DataError(
-            f"cannot hold out {held_out:g} of {len(patients)} patients: at least one must be left to train on"
+            f"cannot hold out {held_out:g} of {len(patients)} patients or images: at least one must be left to train on"
         )
     chosen = set(np.random.RandomState(seed).permutation(patients)[:count])
     return (
@@ -177,11 +190,18 @@ def _from_volumes_or_dicom(root: Path) -> list[Item]:
 
 
 def _from_volumes(root: Path) -> list[Item]:
-    items = []
-    for path in sorted(path for path in root.rglob("*") if is_volume_file(path) and path.is_file()):
-        inside = path.relative_to(root).parts
-        items.append({"image": str(path), "patient": hashed(inside[0])})
-    return items
+    files = files_below(root)
+    if how_to_convert(files):
+        logger.warning(how_to_convert(files))
+    volumes = [path for path in files if is_volume_file(path)]
+    return [{"image": str(path), "patient": hashed(_patient_of_volume(path.relative_to(root)))} for path in volumes]
+
+
+def _patient_of_volume(path: Path) -> str:
+    """The first name on the way to a file, or the first one below the part of a set that it lies in."""
+    folders = [name.lower() for name in path.parts[:-1]]
+    depths = [depth for depth, name in enumerate(folders, start=1) if name in PARTS_OF_A_SET]
+    return path.parts[max(depths, default=0)]
 
 
 def _from_pairs(root: Path) -> list[Item]:

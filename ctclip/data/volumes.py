@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from ctclip.errors import DataError
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+
+DETACHED_SUFFIXES = (".mhd", ".nhdr")
+"""Headers of MetaImage and NRRD that name the file with the values. That may be any file, so they are not read."""
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK counts x and y towards left and posterior, NIfTI towards right and anterior."""
@@ -61,6 +64,12 @@ class Volume:
 def is_volume(path: Path) -> bool:
     """Whether the name says that this is a volume that ctclip reads and writes."""
     return path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def how_to_convert(paths: Iterable[Path]) -> str:
+    """What to do about the volumes among some files whose values lie in a file of their own; "" without any."""
+    found = sorted({path.suffix.lower() for path in paths} & set(DETACHED_SUFFIXES))
+    return f"{' and '.join(found)} files are not read: convert them to .mha, .nrrd or .nii.gz" if found else ""
 
 
 def is_volume_file(path: Path) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctclip.data.scans import paths_of, read_scan
 from ctclip.data.sources import find_items
-from ctclip.data.volumes import Volume, is_volume
+from ctclip.data.volumes import Volume, is_volume_file
 from ctclip.dicom import acquisition_of, printable_kernel
 from ctclip.errors import DataError, SeriesError
 from ctclip.evaluation.methods import Method
@@ -80,7 +80,7 @@ def find_scans(data: Path, slices: int) -> tuple[list[TestScan], list[str]]:
 
 
 def _read(paths: Sequence[Path], number: int, slices: int) -> TestScan:
-    if is_volume(paths[0]):
+    if is_volume_file(paths[0]):
         volume = read_scan(paths)
         hu, parts = volume.hu[_middle(len(volume.hu), slices)], [_step(volume)]
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from ctclip.data.images import IMAGE_SUFFIXES
 from ctclip.errors import ConfigError, DataError
 from ctclip.features.study import AddNoise
+from ctclip.files import files_below
 from ctclip.hu_window import hu_to_unit
 from ctclip.natural.noise import parse_noise
 from ctclip.natural.sets import read_image
@@ -32,7 +33,7 @@ def holds_images(source: Path) -> bool:
     """
     if source.is_file():
         return source.suffix.lower() in IMAGE_SUFFIXES
-    files = [path for path in source.rglob("*") if path.is_file()]
+    files = files_below(source)
     images = sum(path.suffix.lower() in IMAGE_SUFFIXES for path in files)
     ct = sum(_is_ct(path) for path in files) if images else 0
     if ct:

@@ -11,7 +11,7 @@ import numpy as np
 from ctclip.atomic import atomic_path
 from ctclip.data.images import IMAGE_SUFFIXES, is_image
 from ctclip.errors import ConfigError, DataError
-from ctclip.files import require_new_file
+from ctclip.files import is_of_the_system, require_new_file
 from ctclip.natural.methods import RGB_CHANNELS, ImageMethod
 from ctclip.natural.sets import DEEP_MODES, read_image
 
@@ -39,7 +39,8 @@ def image_jobs(source: Path, target: Path, *, overwrite: bool = False) -> list[t
     elif is_image(target) and not target.is_dir():
         raise ConfigError(f"the input is a folder, so the output must be one too, found {target.name}")
     else:
-        jobs = [(path, target / path.name) for path in sorted(source.iterdir()) if path.is_file() and is_image(path)]
+        images = [path for path in sorted(source.iterdir()) if is_image(path) and not is_of_the_system(path.name)]
+        jobs = [(path, target / path.name) for path in images if path.is_file()]
     if source.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise ConfigError("the output lies inside the input, which is never modified; choose another folder")
     if target.is_file() and not is_image(target):

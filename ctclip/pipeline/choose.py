@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ctclip.data.images import IMAGE_SUFFIXES, other_formats
-from ctclip.data.volumes import is_volume
+from ctclip.data.volumes import how_to_convert, is_volume
 from ctclip.dicom import Scan, Series
 from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.errors import ConfigError, SeriesError
@@ -47,6 +47,9 @@ def choose_series(found: Scan, wanted: Sequence[str]) -> list[Series]:
         reasons += [f"series of {series.slice_count} slices: {series.skip_reason}" for series in found.series]
         if any(is_volume(item.path) for item in found.skipped):
             reasons.append("volumes are taken one at a time: give the file")
+        remedy = how_to_convert(item.path for item in found.skipped)
+        if remedy:
+            reasons.append(remedy)
         if any(item.path.suffix.lower() in IMAGE_SUFFIXES for item in found.skipped):
             reasons.append("photographs are taken from a folder that holds nothing else, or give the file")
         others = other_formats(item.path for item in found.skipped)

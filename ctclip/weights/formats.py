@@ -21,6 +21,9 @@ VISUAL_PREFIX, PARALLEL_PREFIX = "visual.", "module."
 
 ENCODER_ONLY = "an encoder only; give it with --encoder-weights"
 
+NO_DENOISER = "no denoiser is read in that format; if it holds the encoder of one, give it with --encoder-weights"
+"""Of formats whose files may hold CLIP, but any other network as well."""
+
 
 def without_prefix(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """The same without a prefix that all names have."""
@@ -61,14 +64,14 @@ def read_checkpoint_dict(path: Path) -> dict[str, Any]:
     """The mapping in a PyTorch file, read with ``weights_only`` so that no code in it can run.
 
     Raises:
-        WeightsError: when the file is missing, damaged, holds code, holds no mapping, or is of a format in which only
-            encoders come.
+        WeightsError: when the file is missing, damaged, holds code, holds no mapping, or is of a format in which no
+            denoiser is read.
     """
     _require_file(path)
     if _is_safetensors(path):
-        raise WeightsError(f"{path.name} is a safetensors file: {ENCODER_ONLY}")
+        raise WeightsError(f"{path.name} is a safetensors file: {NO_DENOISER}")
     if _is_torchscript(path):
-        raise WeightsError(f"{path.name} is a TorchScript archive, such as OpenAI's CLIP: {ENCODER_ONLY}")
+        raise WeightsError(f"{path.name} is a TorchScript archive, such as OpenAI's CLIP: {NO_DENOISER}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for damaged files

@@ -313,7 +313,7 @@ def test_a_mistake_in_the_command_ends_in_one_line(tmp_path: Path, ct_folder: Pa
         (
             4,
             {"held_out_patients": "abc"},
-            "the share of patients to hold out must be a number from 0 to below 1, found 'abc'",
+            "the share to hold out must be a number from 0 to below 1, found 'abc'",
         ),
     ],
 )

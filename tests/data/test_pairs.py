@@ -38,6 +38,8 @@ LAYOUTS = {
     "mayo2016": ("L506/quarter_1mm", "L506/full_1mm"),
     "mayo2016 unpacked": ("3mm B30/quarter_3mm/L506/quarter_3mm", "3mm B30/full_3mm/L506/full_3mm"),
     "mayo2016 archive": ("3mm B30/QD_3mm/L506/quarter_3mm", "3mm B30/FD_3mm/L506/full_3mm"),
+    "mayo2016 sorted": ("L506/quarterdose", "L506/fulldose"),
+    "mayo2016 of one's own": ("L506/Low_Dose_1mm", "L506/Normal_Dose_1mm"),
     "tcia": ("L506/12-23-2021/1.000000-Low Dose Images-39", "L506/12-23-2021/1.000000-Full dose images-71"),
 }
 
@@ -217,7 +219,7 @@ def test_empty_folders_and_two_series_are_reported(tmp_path: Path) -> None:
     assert [": ".join(problem.split(": ")[1:3]) for problem in problems] == [
         "low dose: The input folder is empty",
         "full dose: expected one axial CT series in each folder of a pair, found 2; low_series and full_series in a "
-        "list choose one",
+        "list choose one, and pairs of volumes need a list",
     ]
 
 
@@ -253,7 +255,7 @@ def test_a_list_names_folders_and_volumes(kind: str, tmp_path: Path) -> None:
     assert differences == {100.0, 20.0}
 
 
-def _list_of(path: Path, *entries: dict[str, str]) -> Path:
+def _list_of(path: Path, *entries: dict[str, Any]) -> Path:
     path.write_text(json.dumps(entries))
     return path
 
@@ -264,8 +266,19 @@ def test_list_entries_are_patients_of_their_own_unless_they_name_one(tmp_path: P
     entries = [{"low": "a.nii", "full": "b.nii"}, {"low": "c.nii", "full": "d.nii"}]
     pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *entries))
     assert len({pair.patient for pair in pairs}) == 2
-    pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *[{**entry, "patient": "x"} for entry in entries]))
-    assert [pair.patient for pair in pairs] == [hashlib.sha256(b"x").hexdigest()[:16]] * 2
+    for patient in ("x", 0):
+        pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *[{**each, "patient": patient} for each in entries]))
+        assert [pair.patient for pair in pairs] == [hashed(str(patient))] * 2
+
+
+@pytest.mark.parametrize("unnamed", [{}, {"patient": ""}])
+def test_two_low_doses_of_one_full_dose_are_one_patient(tmp_path: Path, unnamed: dict[str, Any]) -> None:
+    """A split by patient would else hold out what it trains on: training takes the full dose alone."""
+    for name in ("quarter", "tenth", "full"):
+        _volume(tmp_path / f"{name}.nii", -50)
+    entries = [{"low": f"{name}.nii", "full": "full.nii", **unnamed} for name in ("quarter", "tenth")]
+    pairs, _ = find_pairs(_list_of(tmp_path / "pairs.json", *entries))
+    assert [pair.patient for pair in pairs] == [hashed("full.nii")] * 2
 
 
 def test_a_pair_that_is_listed_twice_counts_once_and_is_reported(tmp_path: Path) -> None:
@@ -296,6 +309,15 @@ def test_a_list_may_begin_with_a_byte_order_mark(kind: str, tmp_path: Path) -> N
     content = {"json": '[{"low": "low.nii", "full": "full.nii"}]', "csv": "low,full\nlow.nii,full.nii\n"}[kind]
     (tmp_path / f"pairs.{kind}").write_text(content, "utf-8-sig")
     assert len(find_pairs(tmp_path / f"pairs.{kind}")[0]) == 1
+
+
+def test_predictions_in_a_linked_folder_are_found(tmp_path: Path) -> None:
+    for name in ("low.nii", "full.nii", "store/low.nii"):
+        _volume(tmp_path / name, -50)
+    ((pair,), _) = find_pairs(_list_of(tmp_path / "pairs.json", {"low": "low.nii", "full": "full.nii"}))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / tmp_path.name).symlink_to(tmp_path / "store")
+    assert Predictions(tmp_path / "results").read(pair).max() == -50
 
 
 def test_a_volume_and_a_folder_are_no_pair(tmp_path: Path) -> None:

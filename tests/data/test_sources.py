@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ctclip.checks import or_exit
 from ctclip.data.images import find_images
@@ -34,6 +36,16 @@ def test_volumes_of_one_folder_are_one_patient(tmp_path: Path) -> None:
     assert len({item["patient"] for item in items}) == 2
     assert not any("anna" in item["patient"] for item in items), "hashes, not names"
     assert sorted(patient_weights(items)) == [0.5, 0.5, 1.0]
+
+
+def test_volumes_of_the_decathlon_and_of_nnunet_are_patients_of_their_own(tmp_path: Path) -> None:
+    for name in ("imagesTr/a_1.nii.gz", "imagesTr/a_2.nii.gz", "imagesTs/a_3.nii.gz", "Task09/imagesVal/a_4.nii.gz"):
+        _volume(tmp_path / name)
+    for name in ("imagesTr/anna/1.nii.gz", "imagesTr/anna/2.nii.gz"):
+        _volume(tmp_path / name)
+    items = find_items(tmp_path)
+    assert sorted(patient_weights(items)) == [0.5, 0.5, 1, 1, 1, 1]
+    assert {item["patient"] for item in find_items(tmp_path / "imagesTr")} < {item["patient"] for item in items}
 
 
 def test_a_dicom_series_is_one_item_in_the_order_of_its_positions(tmp_path: Path) -> None:
@@ -83,6 +95,73 @@ def test_mayo_pairs_are_matched_by_position_not_by_name(tmp_path: Path) -> None:
     low, full = (LoadImageCTd("image")({"image": item[key]})["image"] for key in ("image", "label"))
     np.testing.assert_allclose(low.affine, full.affine)
     assert normal_dose([item])[0]["image"] == item["label"]
+
+
+def _volume_scans(folder: Path, _: str) -> None:
+    _volume(folder / "a.nii.gz")
+
+
+def _dicom_scans(folder: Path, series: str) -> None:
+    write_stack(folder / "study", [0.0, 2.0], series=series, PatientID=folder.name)
+
+
+def _mayo_scans(folder: Path, series: str) -> None:
+    write_stack(folder / "quarter_1mm", [0.0, 2.0])
+    write_stack(folder / "full_1mm", [0.0, 2.0], series=series)
+
+
+def _tcia_scans(folder: Path, series: str) -> None:
+    write_stack(folder / "12-23-2021" / "1.000000-Low Dose Images-39", [0.0, 2.0])
+    write_stack(folder / "12-23-2021" / "1.000000-Full dose images-71", [0.0, 2.0], series=series)
+
+
+@pytest.mark.parametrize("make", [_volume_scans, _dicom_scans, _mayo_scans, _tcia_scans])
+def test_links_to_the_folders_of_patients_are_followed_in_every_layout(
+    tmp_path: Path, make: Callable[[Path, str], None]
+) -> None:
+    """A low-dose scan whose pair is not found would count as one of normal dose."""
+    store, data = tmp_path / "store", tmp_path / "data"
+    for name, series in (("L067", "1.2.3.8"), ("L506", "1.2.3.9")):
+        make(store / name, series)
+        data.mkdir(exist_ok=True)
+        (data / name).symlink_to(store / name)
+    (data / "again").symlink_to(data)
+    stored, linked = find_items(store), find_items(data)
+    assert len(linked) == 2
+    assert [item["patient"] for item in linked] == [item["patient"] for item in stored]
+    assert [set(item) for item in linked] == [set(item) for item in stored]
+    assert str(normal_dose(linked)).replace(str(data), str(store)) == str(normal_dose(stored))
+
+
+def test_links_to_folders_of_photographs_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "store" / "a.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "store")
+    (tmp_path / "data" / "twice").symlink_to(tmp_path / "store")
+    (item,) = find_images(tmp_path / "data")
+    assert item["image"] == str(tmp_path / "data" / "more" / "a.png"), "each folder once, by its first name"
+
+
+def test_what_the_system_leaves_beside_files_is_no_scan_and_no_image(tmp_path: Path) -> None:
+    _volume(tmp_path / "A.nii.gz")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    for name in ("._A.nii.gz", "._a.png"):
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert [Path(item["image"]).name for item in find_items(tmp_path)] == ["A.nii.gz"]
+    assert [Path(item["image"]).name for item in find_images(tmp_path)] == ["a.png"]
+
+
+def test_the_log_says_how_many_scans_and_pairs_were_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, series in (("L067", "1.2.3.8"), ("L506", "1.2.3.9")):
+        _mayo_scans(tmp_path / name, series)
+    with caplog.at_level("INFO", "ctclip"):
+        find_items(tmp_path)
+        find_items(tmp_path / "L067" / "quarter_1mm")
+    assert [record.message for record in caplog.records] == [
+        "found 2 scans of 2 patients; pairs of low and full dose among them: 2",
+        "found 1 scans of 1 patients; pairs of low and full dose among them: 0",
+    ]
 
 
 def test_series_without_common_positions_are_no_pair(tmp_path: Path) -> None:
@@ -177,11 +256,13 @@ def test_no_patient_is_on_both_sides_of_a_split() -> None:
     assert split_by_patient(items, 0.0)[1] == []
     assert len(split_by_patient(items, 0.001)[1]) == 3, "one patient at least"
     assert len({split_by_patient(items, 0.1, seed)[1][0]["patient"] for seed in range(20)}) > 5
-    with pytest.raises(DataError, match="cannot hold out"):
+    with pytest.raises(DataError, match="cannot hold out 0.5 of 1 patients or images: at least one"):
         split_by_patient(items[:3], 0.5)
     assert split_by_patient(items, np.float32(0.5)) == split_by_patient(items, 0.5)  # type: ignore[arg-type]
     for share in ("abc", float("nan"), 1, -0.1, True):  # options on the command line
-        with pytest.raises(DataError, match=f"must be a number from 0 to below 1, found {share!r}"):
+        with pytest.raises(
+            DataError, match=f"^the share to hold out must be a number from 0 to below 1, found {share!r}"
+        ):
             split_by_patient(items, share)  # type: ignore[arg-type]
 
 
@@ -213,11 +294,28 @@ def test_nothing_usable(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         find_items(tmp_path / "gone")
     for _ in range(2):
-        with pytest.raises(DataError, match="nothing to use in .*: expected NIfTI, NRRD or MetaImage volumes, D"):
+        with pytest.raises(DataError, match=r"nothing to use in .*: expected NIfTI, NRRD or MetaImage \(\.mha\) vol"):
             find_items(tmp_path)
         (tmp_path / "readme.txt").write_text("no images")
     with pytest.raises(DataError, match="no images"):
         find_images(tmp_path)
+
+
+def test_headers_that_name_another_file_are_not_followed_but_answered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.MHD").write_text("ElementDataFile = /etc/passwd")
+    (tmp_path / "a.raw").touch()
+    remedy = r"\.mhd files are not read: convert them to \.mha, \.nrrd or \.nii\.gz"
+    for place in (tmp_path, tmp_path / "a.MHD"):
+        with pytest.raises(DataError, match=f"nothing to use in .*; {remedy}$"):
+            find_items(place)
+    with pytest.raises(SystemExit, match=f"^ctclip: a.MHD is neither a DICOM file nor a volume: .*; {remedy}$"):
+        or_exit(LoadImageCTd("image"), {"image": str(tmp_path / "a.MHD")})
+    caplog.clear()
+    _volume(tmp_path / "b.nii.gz")
+    assert len(find_items(tmp_path)) == 1
+    assert caplog.messages == [remedy.replace("\\", "")]
 
 
 def test_real_exports_load_with_padding_below_every_window(shared_data: Path) -> None:

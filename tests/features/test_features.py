@@ -93,6 +93,16 @@ def test_photographs_of_a_relative_folder_are_those_in_it(tmp_path: Path, monkey
     assert len(read_photographs(Path("in"), 5)) == 2
 
 
+def test_photographs_in_a_linked_folder_count_and_files_of_the_system_do_not(tmp_path: Path) -> None:
+    for folder in ("store", "in"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "store" / "a.png")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "store")
+    (tmp_path / "in" / "._a.nii.gz").touch()
+    assert holds_images(tmp_path / "in")
+    assert list(read_photographs(tmp_path / "in", 5)) == ["more/a.png"]
+
+
 def test_one_photograph_is_not_enough(tmp_path: Path) -> None:
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     command = ["features", str(tmp_path / "a.png"), "--output", str(tmp_path / "out"), "--encoder", "random"]

@@ -703,6 +703,7 @@ def test_where_photographs_go_and_where_they_must_not(tmp_path: Path) -> None:
     (source / "folder.png").mkdir(parents=True)
     for name in ("b.png", "a.jpg"):
         Image.new("L", (4, 3)).save(source / name)
+    (source / "._a.jpg").write_text("of a Mac")
     assert image_jobs(source, out) == [(source / "a.jpg", out / "a.jpg"), (source / "b.png", out / "b.png")]
     assert image_jobs(source / "b.png", out) == [(source / "b.png", out / "b.png")]
     assert image_jobs(source / "b.png", out / "c.png") == [(source / "b.png", out / "c.png")]
