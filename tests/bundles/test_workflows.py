@@ -411,11 +411,12 @@ def test_a_damaged_image_ends_a_training_in_one_line(image_folder: Path, tmp_pat
 
 
 def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) -> None:
+    """Of three scans of two patients: means over slices or scans are others."""
     entries = []
-    for number in range(2):
-        full = low_dose(body_phantom_hu(3, 96), 8, seed=number).round()
-        entry = {"patient": f"p{number}"}
-        for key, volume in (("full", full), ("low", low_dose(full, 30, seed=9 + number).round())):
+    for number, (patient, slices, sd_hu) in enumerate([("one", 2, 15), ("one", 3, 30), ("two", 9, 60)]):
+        full = low_dose(body_phantom_hu(slices, 96), 8, seed=number).round()
+        entry = {"patient": patient}
+        for key, volume in (("full", full), ("low", low_dose(full, sd_hu, seed=9 + number).round())):
             entry[key] = f"{key}{number}.nii.gz"
             image = nib.Nifti1Image(volume.astype(np.int16).T, np.diag([-0.7, -0.7, 3, 1]))
             nib.save(image, tmp_path / entry[key])
@@ -426,22 +427,22 @@ def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) ->
 
     places = {"dataset_dir": str(tmp_path / "decathlon.json"), "output_dir": str(tmp_path / "bundle")}
     _run(_workflow("train", COMPACT.name, ["train", "evaluate"], **places))
-    by_bundle = dict(
-        line.replace(",", "\t").split("\t")[:2]
-        for line in (tmp_path / "bundle" / "metrics.csv").read_text().splitlines()
-    )
+    by_bundle = dict(line.split(",") for line in (tmp_path / "bundle" / "metrics.csv").read_text().splitlines())
+    settings = json.loads((tmp_path / "bundle" / "settings.json").read_text())
+    assert (settings["window_hu"], settings["data_range_hu"]) == ([-160, 240], 400)
+    assert (settings["noise"], settings["patients"], settings["volumes"]) == ("that of the pairs", 2, 3)
 
     options = ["--strength", "1", "--baseline", "identity", "--no-physics", "--quiet"]
     result = CliRunner().invoke(
         app, ["evaluate", str(tmp_path / "pairs.json"), "--output", str(tmp_path / "cli"), *options]
     )
     assert result.exit_code == 0, result.output
-    summary = json.loads((tmp_path / "cli" / "results.json").read_text())["summary"]
-    by_command = {(r["method"], r["metric"]): r["mean"] for r in summary if r["window"] == "[-160,240] HU"}
+    document = json.loads((tmp_path / "cli" / "results.json").read_text())
+    assert settings["model_sha256"] in json.dumps(document["methods"])
+    by_command = {(r["method"], r["metric"]): r["mean"] for r in document["summary"] if r["window"] == "[-160,240] HU"}
     for method, suffix in (("ct-compact", ""), ("identity", "_of_input")):
-        for metric in ("psnr_db", "rmse_hu"):
-            assert float(by_bundle[metric + suffix]) == pytest.approx(by_command[method, metric], abs=2e-3)
-    assert float(by_bundle["ssim"]) == pytest.approx(by_command["ct-compact", "ssim"], abs=1e-4)
+        for metric, tolerance in (("psnr_db", 2e-3), ("rmse_hu", 2e-3), ("ssim", 1e-4)):
+            assert float(by_bundle[metric + suffix]) == pytest.approx(by_command[method, metric], abs=tolerance)
 
 
 def _patches_hu(folder: Path, volume_hu: np.ndarray, **settings: Any) -> list[dict[str, np.ndarray]]:
