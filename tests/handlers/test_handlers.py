@@ -22,6 +22,7 @@ from ctclip.handlers import (
     ResumableCheckpointHandler,
     SettingsSaver,
 )
+from ctclip.handlers.resumable_checkpoint import refuse_to_overwrite
 
 
 def _state(**values: object) -> SimpleNamespace:
@@ -310,10 +311,10 @@ class TestResumableCheckpoints:
 
     def test_a_new_run_does_not_overwrite_an_old_one(self, tmp_path: Path) -> None:
         parts = self._run(tmp_path)
-        parts[0].refuse_to_overwrite()
+        refuse_to_overwrite(tmp_path)
         self._epoch(parts, 1, 20.0, 1, weight=1.0)
         with pytest.raises(DataError, match="--resume True"):
-            parts[0].refuse_to_overwrite()
+            refuse_to_overwrite(tmp_path)
 
 
 class TestDivergence:
