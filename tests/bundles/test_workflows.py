@@ -19,13 +19,14 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
+from PIL import Image
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
 from ctclip.networks import PeerConfig, PeerDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.weights import save_checkpoint
-from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, WIDTH, command_line, small
+from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, WIDTH, command_line, data_of, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
 TWO_CHANNELS = {"network_config#in_channels": 2}
@@ -261,6 +262,9 @@ def test_mistakes_with_natural_images_end_in_one_line(
         (["train", "train_paper"], {"epochs": 500}, "constant_steps must be below the 50000 steps .*, found 92000"),
         (["train", "train_paper"], {"constant_steps": 300000}, "constant_steps must be below the 300000 steps"),
         (["train"], {"noise": 5}, "noise must be a random transform such as .*, found 5"),
+        (["train"], {"noise#sd": 0.1}, "noise cannot be made: sd needs 0 <= lower <= upper, found 0.1"),
+        (["train", "train_paper"], {"noise#sd_hu": 30}, "noise has no setting 'sd_hu'; those of RandWhiteNoise are"),
+        (["train", "evaluate"], {"noise#sd": [2, 1]}, r"noise cannot be made: .*, found \(2, 1\)"),
         (["train"], {"augmentation_gamma": -1}, "augmentation_gamma must be a finite number of at least 0, found -1"),
         (["train"], {"network_config": 5}, "network_config must be a mapping of the network's fields, found 5"),
         (["train", "evaluate"], {"network_config": 5}, "network_config must be a mapping of the network's .*, found 5"),
@@ -306,6 +310,13 @@ def test_a_mistake_in_the_command_ends_in_one_line(tmp_path: Path, ct_folder: Pa
         (4, {"accumulation_steps": 0}, "accumulation_steps must be a whole number"),
         (4, {"val_interval": 3}, "val_interval 3 is more than the 2 epochs"),
         (4, {"resume": "no"}, "resume must be True or False, found 'no'"),
+        (4, {"compile": "yes"}, "compile must be True or False, found 'yes'"),
+        (4, {"noise#sd_hu": [50, 20]}, "noise cannot be made: sd_hu needs 0 < lower <= upper, found .50, 20.;"),
+        (4, {"noise#nonsense": 2}, "noise has no setting 'nonsense'; those of RandCorrelatedNoise are prob, sd_hu"),
+        (4, {"noise#prob": 2}, "noise cannot be made: prob must be a number from 0 to 1, found 2"),
+        (4, {"projection_noise_sd_hu": [0, 10]}, "projection_noise_sd_hu needs 0 < lower <= upper, found .0, 10."),
+        (4, {"neighbor_distance": 1.5}, "neighbor_distance must be a whole number of at least 1, found 1.5"),
+        (4, {"cached_volumes": "x"}, "cached_volumes must be a whole number of at least 0, found 'x'"),
         (4, {"seed": "abc"}, "seed must be a whole number of at least 0, found 'abc'"),
         (4, {"workers": -1}, "workers must be a whole number of at least 0, found -1"),
         (4, {"learning_rate": -1}, "learning_rate must be a finite number above 0, found -1"),
@@ -332,6 +343,59 @@ def test_data_and_settings_that_cannot_train(
     workflow = ConfigWorkflow(configs, workflow_type="train", **small(**places, projection_noise=0.0, **settings))
     with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
         workflow.initialize()
+
+
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_an_earlier_run_is_noticed_before_the_data_are_looked_at(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    for files in (["train"], ["train", "train_paper"]):
+        with pytest.raises(SystemExit, match="^ctclip: [^\n]*model.pt exists: give --resume True[^\n]*$"):
+            _workflow("train", name, files, dataset_dir="nowhere", output_dir=str(tmp_path)).initialize()
+
+
+@pytest.mark.parametrize("files", [["train"], ["train", "evaluate"]])
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_a_folder_that_cannot_be_written_is_noticed_first(name: str, files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(SystemExit, match="^ctclip: output_dir is a file, expected a folder, found [^\n]*out;[^\n]*$"):
+        _workflow("train", name, files, dataset_dir="nowhere", output_dir=str(tmp_path / "out")).initialize()
+
+
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_training_by_several_processes_needs_torchrun(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SystemExit, match="^ctclip: training by several processes needs torchrun[^\n]*$"):
+        _workflow("train", name, ["train", "multi_gpu_train"]).initialize()
+
+
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_results_are_never_the_input_of_the_next_run(name: str, tmp_path: Path) -> None:
+    places = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(SystemExit, match="^ctclip: the output lies inside the input, which is never modified[^\n]*$"):
+        _workflow("infer", name, ["inference"], **places, overwrite=True).initialize()
+
+
+@pytest.mark.parametrize("name", ["ct_compact_denoising", "natural_clip_denoising"])
+def test_existing_results_are_noticed_before_the_network_runs(
+    name: str, ct_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    data = data_of(name, ct_folder, image_folder)
+    last = sorted(data.iterdir())[-1].name
+    (tmp_path / last).touch()
+    workflow = _workflow(
+        "infer", name, ["inference"], dataset_dir=str(data), output_dir=str(tmp_path), evaluator="$1 / 0"
+    )
+    workflow.initialize()
+    with pytest.raises(SystemExit, match=f"^ctclip: [^\n]*{last} exists; give --overwrite True to replace it$"):
+        workflow.run()
+
+
+def test_photographs_of_any_size_fill_a_patch(tmp_path: Path) -> None:
+    Image.fromarray(np.full((5, 3, 3), 128, np.uint8)).save(tmp_path / "tiny.png")
+    workflow = _workflow("train", "natural_clip_denoising", ["train"], patch_size=64)
+    patches = workflow.parser.get_parsed_content("train#preprocessing")({"image": str(tmp_path / "tiny.png")})
+    for patch in patches:
+        assert torch.equal(patch["label"], torch.full((3, 64, 64), 128 / 255))
 
 
 @pytest.mark.parametrize("bundle", CT_BUNDLES)
