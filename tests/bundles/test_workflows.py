@@ -434,7 +434,8 @@ def test_a_mistake_that_shows_during_a_run_is_one_line_too(
         ("infer", ["inference"], "no_hu.nii.gz", "no_hu.nii.gz: these values are not HU"),
     ):
         configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]
-        places = {"dataset_dir": str(tmp_path / data), "output_dir": str(tmp_path), "bundle_root": str(COMPACT)}
+        output_dir = str(tmp_path / "out")
+        places = {"dataset_dir": str(tmp_path / data), "output_dir": output_dir, "bundle_root": str(COMPACT)}
         workflow = ConfigWorkflow(configs, workflow_type=kind, device="cpu", **places)
         workflow.initialize()
         with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
