@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ctclip.errors import AlreadyDoneError, ConfigError, CtclipError
-from ctclip.settings import is_number, is_range_of_counts, require_above_0
+from ctclip.files import require_no_file_above
+from ctclip.settings import require_above_0, require_count, require_flag
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -81,85 +82,13 @@ def or_nothing(function: Callable[..., list], *args: Any) -> list:
         return []
 
 
-def require_training_plan(
-    *,
-    epochs: int,
-    val_interval: int,
-    resume: bool,
-    seed: int,
-    workers: int,
-    learning_rate: float,
-    max_gradient_norm: float,
-    shares: Mapping[str, float],
-    noise: object,
-    augmentation_gamma: float,
-    lesions: Sequence[int] = (0, 0),
-    **counts: int,
-) -> None:
-    """Refuse settings with which a training fails late, or ends without a model.
-
-    Args:
-        epochs: of the training.
-        val_interval: epochs from one validation, which chooses the model, to the next.
-        resume: whether an earlier run goes on.
-        seed: of the random numbers.
-        workers: processes that load data; 0 for none beside the training's own.
-        learning_rate: the largest.
-        max_gradient_norm: to which gradients are clipped.
-        shares: settings that must lie in [0, 1], by name.
-        noise: what makes training images noisy, a random transform.
-        augmentation_gamma: strength of the feature augmentation.
-        lesions: least and greatest number of lesions per slice.
-        counts: other settings that must be whole numbers of at least 1, by name.
-
-    Raises:
-        ConfigError: with the setting's name.
-    """
-    for name, value in {"epochs": epochs, "val_interval": val_interval, **counts}.items():
-        _require_count(name, value, least=1)
-    for name, value in {"seed": seed, "workers": workers}.items():
-        _require_count(name, value, least=0)
-    for name, size in {"learning_rate": learning_rate, "max_gradient_norm": max_gradient_norm}.items():
-        require_above_0(name, size, f"; give --{name}")
-    if not is_number(augmentation_gamma) or not 0 <= augmentation_gamma < math.inf:
-        raise ConfigError(
-            f"augmentation_gamma must be a finite number of at least 0, found {augmentation_gamma!r}; give "
-            "--augmentation_gamma"
-        )
-    if not is_range_of_counts(lesions):
-        raise ConfigError(
-            f"lesions must be two whole numbers, 0 <= least <= greatest, found {lesions!r}; give --lesions '[0, 24]'"
-        )
-    if not callable(noise):
-        raise ConfigError(
-            f"noise must be a random transform such as ctclip.transforms.RandWhiteNoise, found {noise!r}; give a "
-            "setting, such as --noise#prob 1, or another kind with its settings: "
-            "--noise \"{'_target_': 'ctclip.transforms.RandWhiteNoise', 'sd': [LOWEST, HIGHEST]}\""
-        )
-    for name, share in shares.items():
-        if not is_number(share) or not 0 <= share <= 1:
-            raise ConfigError(f"{name} must be a number from 0 to 1, found {share!r}; give --{name}")
-    if not isinstance(resume, bool):  # any text would count as true
-        raise ConfigError(f"resume must be True or False, found {resume!r}; give --resume True, or leave it out")
-    if val_interval > epochs:
-        raise ConfigError(
-            f"val_interval {val_interval} is more than the {epochs} epochs: no model would be chosen; give "
-            f"--val_interval {epochs} or less"
-        )
-
-
-def _require_count(name: str, value: object, *, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{name} must be a whole number of at least {least}, found {value!r}; give --{name}")
-
-
 def require_batch_size(batch_size: object) -> None:
     """Refuse a number of slices per pass of the network that cannot be.
 
     Raises:
         ConfigError: with the setting's name.
     """
-    _require_count("batch_size", batch_size, least=1)
+    require_count("batch_size", batch_size, least=1, remedy="; give --batch_size")
 
 
 def require_simulated_sd(simulated_sd_hu: object) -> None:
@@ -171,35 +100,40 @@ def require_simulated_sd(simulated_sd_hu: object) -> None:
     require_above_0("simulated_sd_hu", simulated_sd_hu, "; give --simulated_sd_hu")
 
 
-def cosine_steps(*, epochs: int, batches_per_epoch: int, constant_steps: int) -> int:
-    """Steps that are left for the learning rate to fall in, after those in which it stays constant.
-
-    Raises:
-        ConfigError: when none is left, or there is no such number of steps.
-    """
-    steps = epochs * batches_per_epoch
-    _require_count("constant_steps", constant_steps, least=1)
-    if constant_steps >= steps:
-        raise ConfigError(
-            f"constant_steps must be below the {steps} steps of the training (epochs x batches_per_epoch), found "
-            f"{constant_steps}: the learning rate would never fall; give --constant_steps {max(1, steps * 92 // 300)}, "
-            "the published share"
-        )
-    return steps - constant_steps
-
-
-def require_held_out(items: Sequence[Any], setting: str) -> None:
-    """Refuse a training without anything to choose its model on.
+def require_result_folder(dataset_dir: str | Path, output_dir: str | Path, *, overwrite: bool) -> None:
+    """Refuse to write results where they would be input of the next run, as ``ctclip denoise`` does.
 
     Args:
-        items: the held-out ones.
-        setting: that asks for them.
+        dataset_dir: what is denoised; it need not be there.
+        output_dir: for the results.
+        overwrite: whether they may replace earlier ones.
 
     Raises:
-        ConfigError: when there is none.
+        ConfigError: when the output lies inside the input, or is no folder, or ``overwrite`` is neither True nor False.
     """
-    if not items:
-        raise ConfigError(f"nothing is held out, so no model would be chosen; give --{setting} above 0, such as 0.05")
+    from ctclip.data.folders import require_folders
+
+    require_flag("overwrite", overwrite)
+    require_folders(Path(dataset_dir), Path(output_dir))
+
+
+def require_writable(output_dir: str | Path) -> None:
+    """Refuse a folder that nothing can be written into; make it when it is missing.
+
+    Raises:
+        ConfigError: when it is a file, or cannot be made or written into.
+    """
+    folder = Path(output_dir)
+    require_no_file_above(folder, "output_dir")
+    if folder.is_file():
+        raise ConfigError(f"output_dir is a file, expected a folder, found {folder}; give another --output_dir")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # rights alone do not tell: there are disks that cannot be written
+            pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"output_dir {folder} cannot be written: {reason}; give another --output_dir") from error
 
 
 def bundle_root(name: str) -> str:

@@ -111,6 +111,18 @@ def require_above_0(name: str, value: object, remedy: str = "") -> None:
         raise ConfigError(f"{name} must be a finite number above 0, found {value!r}{remedy}")
 
 
+def require_count(name: str, value: object, *, least: int, remedy: str = "") -> None:
+    """Refuse what is no whole number, or too small a one."""
+    if not is_whole(value) or value < least:
+        raise ConfigError(f"{name} must be a whole number of at least {least}, found {value!r}{remedy}")
+
+
+def require_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False; any text would count as true."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be True or False, found {value!r}; give --{name} True, or leave it out")
+
+
 def is_whole(number: object) -> TypeGuard[int]:
     """Whether it is a whole number, of Python or NumPy."""
     return isinstance(number, Integral) and not isinstance(number, bool)

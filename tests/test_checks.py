@@ -9,16 +9,14 @@ from ignite.engine import Engine
 
 from ctclip.checks import (
     bundle_root,
-    cosine_steps,
     or_exit,
     or_nothing,
     require_batch_size,
-    require_held_out,
-    require_training_plan,
+    require_result_folder,
+    require_writable,
     run_or_exit,
 )
 from ctclip.errors import AlreadyDoneError, ConfigError, DataError
-from ctclip.transforms import RandWhiteNoise
 
 
 def _fails(message: str) -> list:
@@ -87,68 +85,37 @@ def test_missing_data_may_be_an_empty_list() -> None:
         or_nothing(sorted, [2, "not a number"])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, found 0; give --epochs"),
-        ({"accumulation_steps": 0}, "accumulation_steps must be"),
-        ({"batches_per_epoch": "many"}, "batches_per_epoch must be a whole number of at least 1, found 'many'"),
-        ({"epochs": True}, "epochs must be a whole number of at least 1, found True"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, found -1"),
-        ({"seed": "abc"}, "seed must be a whole number of at least 0, found 'abc'"),
-        ({"workers": -1}, "workers must be a whole number of at least 0, found -1"),
-        ({"learning_rate": "abc"}, "learning_rate must be a finite number above 0, found 'abc'; give --learning_rate"),
-        ({"learning_rate": -1}, "learning_rate must be a finite number above 0, found -1"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, found nan"),
-        ({"max_gradient_norm": 0}, "max_gradient_norm must be a finite number above 0, found 0"),
-        ({"max_gradient_norm": float("inf")}, "max_gradient_norm must be a finite number above 0, found inf"),
-        ({"shares": {"phantoms": 1.5}}, "phantoms must be a number from 0 to 1, found 1.5; give --phantoms"),
-        ({"shares": {"mixup_prob": -0.1}}, "mixup_prob must be a number from 0 to 1, found -0.1"),
-        ({"shares": {"phantoms": "half"}}, "phantoms must be a number from 0 to 1, found 'half'"),
-        ({"shares": {"phantoms": float("nan")}}, "phantoms must be a number from 0 to 1, found nan"),
-        ({"lesions": [3]}, r"lesions must be two whole numbers, 0 <= least <= greatest, found \[3\]; give --lesions"),
-        ({"lesions": [5, 2]}, r"lesions must be two whole numbers, 0 <= least <= greatest, found \[5, 2\]"),
-        ({"lesions": 3}, "lesions must be two whole numbers, 0 <= least <= greatest, found 3"),
-        ({"noise": 5}, "noise must be a random transform .*, found 5; give a setting, .*, or another kind with its s"),
-        ({"augmentation_gamma": -1}, "augmentation_gamma must be a finite number of at least 0, found -1; give --aug"),
-        ({"augmentation_gamma": "x"}, "augmentation_gamma must be a finite number of at least 0, found 'x'"),
-        ({"resume": "no"}, "resume must be True or False, found 'no'; give --resume True, or leave it out"),
-        ({"val_interval": 4}, "val_interval 4 is more than the 3 epochs: no model would be chosen"),
-    ],
-)
-def test_trainings_that_would_give_no_model(change: dict, message: str) -> None:
-    plan = {"epochs": 3, "val_interval": 3, "accumulation_steps": 1, "batches_per_epoch": 5}
-    plan |= {"resume": False, "seed": 0, "workers": 0, "learning_rate": 1e-3, "max_gradient_norm": 1}
-    plan |= {"shares": {"phantoms": 0, "projection_noise": 1}}
-    plan |= {"noise": RandWhiteNoise(), "augmentation_gamma": 0.025, "lesions": [0, 24]}
-    require_training_plan(**plan)
-    with pytest.raises(ConfigError, match=message):
-        require_training_plan(**{**plan, **change})
-    with pytest.raises(ConfigError, match="give --held_out_images above 0"):
-        require_held_out([], "held_out_images")
-
-
-@pytest.mark.parametrize(
-    ("constant", "message"),
-    [
-        (20, "constant_steps must be below the 20 steps .*, found 20: .* never fall; give --constant_steps 6, "),
-        (92000, "constant_steps must be below the 20 steps .*, found 92000: .* give --constant_steps 6"),
-        (0, "constant_steps must be a whole number of at least 1, found 0; give --constant_steps"),
-        (2.5, "constant_steps must be a whole number of at least 1, found 2.5"),
-    ],
-)
-def test_a_learning_rate_that_would_never_fall(constant: float, message: str) -> None:
-    assert cosine_steps(epochs=3000, batches_per_epoch=100, constant_steps=92000) == 208000
-    assert cosine_steps(epochs=4, batches_per_epoch=5, constant_steps=19) == 1
-    with pytest.raises(ConfigError, match=message):
-        cosine_steps(epochs=4, batches_per_epoch=5, constant_steps=constant)
-
-
 @pytest.mark.parametrize("size", [0, -1, 1.5, "many", True])
 def test_batches_that_cannot_be(size: object) -> None:
     require_batch_size(1)
     with pytest.raises(ConfigError, match="batch_size must be a whole number of at least 1, found .*; give --batch"):
         require_batch_size(size)
+
+
+def test_results_are_never_written_into_the_data(tmp_path: Path) -> None:
+    """As by ``ctclip denoise``: the next run with --overwrite would denoise its own results."""
+    data = tmp_path / "data"
+    data.mkdir()
+    require_result_folder(data, tmp_path / "out", overwrite=False)
+    require_result_folder(tmp_path / "nowhere", tmp_path / "out", overwrite=True)
+    for output in (data, data / "out", tmp_path / "other" / ".." / "data" / "out"):
+        with pytest.raises(ConfigError, match="the output lies inside the input, which is never modified"):
+            require_result_folder(str(data), str(output), overwrite=True)
+    with pytest.raises(ConfigError, match="overwrite must be True or False, found 'yes'; give --overwrite True"):
+        require_result_folder(data, tmp_path / "out", overwrite="yes")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_cannot_be_written(tmp_path: Path) -> None:
+    require_writable(str(tmp_path / "new" / "out"))
+    assert not list((tmp_path / "new" / "out").iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="output_dir is a file, expected a folder, found .*file; give another"):
+        require_writable(tmp_path / "file")
+    with pytest.raises(ConfigError, match="output_dir lies below a file, expected a folder"):
+        require_writable(tmp_path / "file" / "out")
+    with pytest.raises(ConfigError, match="output_dir /proc/x cannot be written: .*; give another --output_dir"):
+        require_writable("/proc/x")
 
 
 def test_a_bundle_is_found_from_anywhere(

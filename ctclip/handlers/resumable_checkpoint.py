@@ -87,13 +87,10 @@ class ResumableCheckpointHandler:
             AlreadyDoneError: when that run has finished, by its last epoch or by early stopping.
             DataError: when there is none, it is damaged, or belongs to a run of other settings or another network.
         """
-        saved = self._read_last()
+        saved = read_last(self.folder)
         self._require_same_settings(saved["settings"], self._settings(engine))
         if saved["finished"]:
-            raise AlreadyDoneError(
-                f"the run in {self.folder} has already finished, after epoch {saved['epoch']} of at most "
-                f"{engine.state.max_epochs}; nothing to do"
-            )
+            raise AlreadyDoneError(already_finished(self.folder, saved))
         try:
             for name, part in {**self.model, **self.training}.items():
                 part.load_state_dict(saved[name])
@@ -104,18 +101,6 @@ class ResumableCheckpointHandler:
         engine.state.epoch, engine.state.iteration = saved["epoch"], saved["iteration"]
         self.best.best_metric = saved["best_metric"]
         self.best.best_metric_epoch = saved["best_metric_epoch"]
-
-    def refuse_to_overwrite(self) -> None:
-        """End a new run that would replace the results of an earlier one.
-
-        Raises:
-            DataError: when the output folder holds checkpoints.
-        """
-        for name in (LAST_FILE, BEST_FILE):
-            if (self.folder / name).exists():
-                raise DataError(
-                    f"{self.folder / name} exists: give --resume True to go on with that run, or another --output_dir"
-                )
 
     def _require_finite_loss(self, engine: Engine) -> None:
         loss = float(from_engine([CommonKeys.LOSS], first=True)(engine.state.output))
@@ -132,20 +117,6 @@ class ResumableCheckpointHandler:
             f"{found}: training has diverged in epoch {engine.state.epoch}; what {self.folder} holds is of earlier "
             "epochs; start a new run with a smaller --learning_rate, or with --precision fp32"
         )
-
-    def _read_last(self) -> dict[str, Any]:
-        path = self.folder / LAST_FILE
-        if not path.is_file():
-            raise DataError(f"nothing to resume: {path} does not exist; leave out --resume to start a new run")
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds for damaged files
-            raise DataError(f"{path} is damaged; start a new run") from error
-        if not isinstance(saved, dict) or not set(PROGRESS) <= saved.keys():
-            raise DataError(
-                f"{path} is no training state of this version of ctclip, such as a model's file; start a new run"
-            )
-        return saved
 
     def _settings(self, engine: Engine) -> dict[str, Any]:
         """What the learning rate of every step depends on, by option where there is one."""
@@ -167,6 +138,47 @@ class ResumableCheckpointHandler:
     def _save(self, name: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.folder / name) as partial:
             torch.save(dict(content), partial)
+
+
+def refuse_to_overwrite(folder: Path) -> None:
+    """End a new run that would replace the results of an earlier one.
+
+    Raises:
+        DataError: when the output folder holds checkpoints.
+    """
+    for name in (LAST_FILE, BEST_FILE):
+        if (folder / name).exists():
+            raise DataError(
+                f"{folder / name} exists: give --resume True to go on with that run, or another --output_dir"
+            )
+
+
+def read_last(folder: Path) -> dict[str, Any]:
+    """What ``last.pt`` of a run holds.
+
+    Raises:
+        DataError: when there is none, or it is damaged or no training state.
+    """
+    path = folder / LAST_FILE
+    if not path.is_file():
+        raise DataError(f"nothing to resume: {path} does not exist; leave out --resume to start a new run")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise DataError(f"{path} is damaged; start a new run") from error
+    if not isinstance(saved, dict) or not set(PROGRESS) <= saved.keys():
+        raise DataError(
+            f"{path} is no training state of this version of ctclip, such as a model's file; start a new run"
+        )
+    return saved
+
+
+def already_finished(folder: Path, saved: Mapping[str, Any]) -> str:
+    """Why nothing is left to do for a run whose ``last.pt`` says that it has finished."""
+    return (
+        f"the run in {folder} has already finished, after epoch {saved['epoch']} of at most "
+        f"{saved['settings']['epochs']}; nothing to do"
+    )
 
 
 def _states(parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,28 @@ class SavePhotographd(MapTransform):
         self.root, self.folder = Path(os.path.abspath(data_root_dir)), Path(output_dir)
         self.source_key, self.overwrite = source_key, overwrite
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        source = Path(data[self.source_key])
+    def require_new(self, sources: Iterable[str | os.PathLike]) -> None:
+        """Refuse, before a network has run, images whose results could not be written.
+
+        Args:
+            sources: their file names.
+
+        Raises:
+            ConfigError: when the result of one of them exists and is not to be replaced, or cannot be.
+        """
+        for source in sources:
+            self._new_file(Path(source))
+
+    def _new_file(self, source: Path) -> Path:
         target = self.folder / self._below_root(source)
         if self.folder.resolve().is_relative_to(self.root.resolve()):
             raise ConfigError("the output lies inside the input, which is never modified; choose another output_dir")
         require_new_file(source, target, overwrite=self.overwrite, another="output_dir", option="--overwrite True")
+        return target
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        source = Path(data[self.source_key])
+        target = self._new_file(source)
         for key in self.key_iterator(dict(data)):
             image = torch.as_tensor(data[key]).detach().cpu().float().numpy()
             _require_shape_of(source, image)

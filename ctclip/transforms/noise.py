@@ -15,6 +15,8 @@ from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from monai.utils import convert_to_tensor
 from monai.utils.enums import TransformBackends
 
+from ctclip.settings import is_number
+
 Range = tuple[float, float]
 
 MAX_SEED = 2**31 - 1
@@ -44,6 +46,16 @@ def require_range(
     raise ValueError(f"{name} needs {lower} <= {upper}, found {found!r}")
 
 
+def require_probability(prob: object) -> None:
+    """Refuse what is no probability; MONAI's transforms take 2 for 1.
+
+    Raises:
+        ValueError: with what was found.
+    """
+    if not is_number(prob) or not 0 <= prob <= 1:
+        raise ValueError(f"prob must be a number from 0 to 1, found {prob!r}")
+
+
 def _numbers(ends: Any) -> tuple[float, float] | None:
     """Both ends, from any pair of finite numbers, such as an array; ``None`` for what is none."""
     try:
@@ -67,12 +79,13 @@ class RandNoise(RandomizableTransform):
         ranges: lower and upper end of each parameter, drawn uniformly.
 
     Raises:
-        ValueError: when a range is empty, or no range of finite numbers.
+        ValueError: when a range is empty, or no range of finite numbers, and for what is no probability.
     """
 
     backend = [TransformBackends.TORCH]
 
     def __init__(self, prob: float, **ranges: Range) -> None:
+        require_probability(prob)
         super().__init__(prob)
         for name, ends in ranges.items():
             require_range(name, ends)

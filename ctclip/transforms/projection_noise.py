@@ -14,7 +14,7 @@ from monai.utils.enums import TransformBackends
 
 from ctclip.simulation import BATCH, TEXTURES, NoiseSimulator
 from ctclip.transforms.load import require_meta_data
-from ctclip.transforms.noise import MAX_SEED, Range, normal, require_range
+from ctclip.transforms.noise import MAX_SEED, Range, normal, require_probability, require_range
 
 PHOTONS: Range = (5e4, 1e6)
 """Range of photons per ray, log-uniform: from streaks of photon starvation to even noise."""
@@ -125,7 +125,8 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
         allow_missing_keys: do not raise when a key is missing.
 
     Raises:
-        ValueError: when a range is empty or out of bounds, or noise and image differ in their number of channels.
+        ValueError: when a range is empty or out of bounds, ``prob`` is none, or noise and image differ in their number
+            of channels.
     """
 
     backend = [TransformBackends.TORCH]
@@ -139,6 +140,7 @@ class RandNoiseFieldd(RandomizableTransform, MapTransform):
         white_fraction: Range = (0.0, 0.3),
         allow_missing_keys: bool = False,
     ) -> None:
+        require_probability(prob)
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
         require_range("sd_hu", sd_hu, above=0)

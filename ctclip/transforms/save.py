@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import torch
 from monai.config import KeysCollection
 from monai.config.type_definitions import NdarrayOrTensor
@@ -16,7 +17,7 @@ from monai.transforms import MapTransform
 from monai.utils.enums import TransformBackends
 
 from ctclip import __version__
-from ctclip.atomic import atomic_folder
+from ctclip.atomic import atomic_folder, require_replaceable
 from ctclip.backend import pixel_settings
 from ctclip.data.scans import paths_of
 from ctclip.data.volumes import is_volume_file, read_volume, write_volume
@@ -31,7 +32,7 @@ from ctclip.dicom import (
 )
 from ctclip.dicom.lenient import int_of
 from ctclip.dicom.write import SLICE_FILES
-from ctclip.errors import ConfigError, DataError
+from ctclip.errors import ConfigError, DataError, SeriesError
 from ctclip.files import require_new_file
 from ctclip.hu_window import require_finite_result
 from ctclip.settings import EAGER
@@ -95,7 +96,7 @@ class SaveImageCTd(MapTransform):
             )
         self.source_key, self.folder, self.overwrite = source_key, Path(output_dir), overwrite
         self.root = None if data_root_dir is None else _folder(Path(data_root_dir))
-        self.sources: dict[Path, Path] = {}  # of the volumes written so far
+        self.sources: dict[Path, Path] = {}  # of the files written so far, or to be written
         self.derivation = Denoising(
             model_name=model_name,
             model_sha256=model_sha256,
@@ -109,15 +110,50 @@ class SaveImageCTd(MapTransform):
         sources = paths_of(data[self.source_key])
         for key in self.key_iterator(dict(data)):
             volume_hu = _slices_of(data[key])
-            if len(sources) == 1 and is_volume_file(sources[0]):
+            if _is_one_volume(sources):
                 self._save_volume(volume_hu, sources[0])
             else:
                 self._save_series(volume_hu, sources)
         return dict(data)
 
-    def _save_volume(self, volume_hu: np.ndarray, source: Path) -> None:
+    def require_new(self, scans: Iterable[Sequence[str | os.PathLike] | str | os.PathLike]) -> None:
+        """Refuse, before a network has run, scans whose results could not be written.
+
+        Args:
+            scans: for each the file name, or the file names of its DICOM slices.
+
+        Raises:
+            ConfigError: when the result of one of them exists and is not to be replaced, or cannot be.
+            DataError: when two volumes would be written to one file.
+        """
+        for paths in map(paths_of, scans):
+            if _is_one_volume(paths):
+                self._new_file(paths[0])
+            else:
+                self._require_new_folder(paths)
+
+    def _new_file(self, source: Path) -> Path:
         target = self._target(source)
         require_new_file(source, target, overwrite=self.overwrite, another="output_dir", option="--overwrite True")
+        self.sources[target] = source
+        return target
+
+    def _require_new_folder(self, paths: Sequence[Path]) -> None:
+        try:
+            first = read_slice(paths[0]).header
+        except SeriesError:  # which the run tells when it comes to this series
+            return
+        folder = self._folder_of(first)
+        if self.overwrite:
+            require_replaceable(folder, SLICE_FILES)
+        elif folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+            raise ConfigError(f"{folder} exists; give --overwrite True to replace it")
+
+    def _folder_of(self, first: pydicom.Dataset) -> Path:
+        return self.folder / derived_series_uid(source_series_uid(first), self.derivation)
+
+    def _save_volume(self, volume_hu: np.ndarray, source: Path) -> None:
+        target = self._new_file(source)
         # Read again: type, order of axes and header are nothing that MONAI's meta data hold.
         original = read_volume(source)
         if volume_hu.shape != original.hu.shape:
@@ -128,7 +164,6 @@ class SaveImageCTd(MapTransform):
         require_finite_result(volume_hu)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_volume(target, replace(original, hu=volume_hu))
-        self.sources[target] = source
 
     def _target(self, source: Path) -> Path:
         place = Path(os.path.abspath(source))
@@ -147,12 +182,15 @@ class SaveImageCTd(MapTransform):
         if len(volume_hu) != len(sources):
             raise DataError(f"the volume has {len(volume_hu)} slices, its series {len(sources)}")
         first = read_slice(sources[0]).header
-        uid = derived_series_uid(source_series_uid(first), self.derivation)
         number = derived_series_number(int_of(first, "SeriesNumber"))
-        with atomic_folder(self.folder / uid, replaces=SLICE_FILES if self.overwrite else None) as folder:
+        with atomic_folder(self._folder_of(first), replaces=SLICE_FILES if self.overwrite else None) as folder:
             slices = _with_source(sources, volume_hu)
             for _ in write_derived_slices(slices, folder, self.derivation, series_number=number):
                 pass
+
+
+def _is_one_volume(paths: Sequence[Path]) -> bool:
+    return len(paths) == 1 and is_volume_file(paths[0])
 
 
 def _slices_of(image: NdarrayOrTensor) -> np.ndarray:

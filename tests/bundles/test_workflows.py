@@ -19,13 +19,14 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigWorkflow
+from PIL import Image
 from typer.testing import CliRunner
 
 from ctclip.cli.main import app
 from ctclip.networks import PeerConfig, PeerDenoiser
 from ctclip.phantom import body_phantom_hu, low_dose
 from ctclip.weights import save_checkpoint
-from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, WIDTH, command_line, small
+from tests.bundles.conftest import ALL_BUNDLES, BUNDLES, CT_BUNDLES, WIDTH, command_line, data_of, small
 
 COMPACT = BUNDLES / "ct_compact_denoising"
 TWO_CHANNELS = {"network_config#in_channels": 2}
@@ -261,6 +262,9 @@ def test_mistakes_with_natural_images_end_in_one_line(
         (["train", "train_paper"], {"epochs": 500}, "constant_steps must be below the 50000 steps .*, found 92000"),
         (["train", "train_paper"], {"constant_steps": 300000}, "constant_steps must be below the 300000 steps"),
         (["train"], {"noise": 5}, "noise must be a random transform such as .*, found 5"),
+        (["train"], {"noise#sd": 0.1}, "noise cannot be made: sd needs 0 <= lower <= upper, found 0.1"),
+        (["train", "train_paper"], {"noise#sd_hu": 30}, "noise has no setting 'sd_hu'; those of RandWhiteNoise are"),
+        (["train", "evaluate"], {"noise#sd": [2, 1]}, r"noise cannot be made: .*, found \(2, 1\)"),
         (["train"], {"augmentation_gamma": -1}, "augmentation_gamma must be a finite number of at least 0, found -1"),
         (["train"], {"network_config": 5}, "network_config must be a mapping of the network's fields, found 5"),
         (["train", "evaluate"], {"network_config": 5}, "network_config must be a mapping of the network's .*, found 5"),
@@ -306,6 +310,13 @@ def test_a_mistake_in_the_command_ends_in_one_line(tmp_path: Path, ct_folder: Pa
         (4, {"accumulation_steps": 0}, "accumulation_steps must be a whole number"),
         (4, {"val_interval": 3}, "val_interval 3 is more than the 2 epochs"),
         (4, {"resume": "no"}, "resume must be True or False, found 'no'"),
+        (4, {"compile": "yes"}, "compile must be True or False, found 'yes'"),
+        (4, {"noise#sd_hu": [50, 20]}, "noise cannot be made: sd_hu needs 0 < lower <= upper, found .50, 20.;"),
+        (4, {"noise#nonsense": 2}, "noise has no setting 'nonsense'; those of RandCorrelatedNoise are prob, sd_hu"),
+        (4, {"noise#prob": 2}, "noise cannot be made: prob must be a number from 0 to 1, found 2"),
+        (4, {"projection_noise_sd_hu": [0, 10]}, "projection_noise_sd_hu needs 0 < lower <= upper, found .0, 10."),
+        (4, {"neighbor_distance": 1.5}, "neighbor_distance must be a whole number of at least 1, found 1.5"),
+        (4, {"cached_volumes": "x"}, "cached_volumes must be a whole number of at least 0, found 'x'"),
         (4, {"seed": "abc"}, "seed must be a whole number of at least 0, found 'abc'"),
         (4, {"workers": -1}, "workers must be a whole number of at least 0, found -1"),
         (4, {"learning_rate": -1}, "learning_rate must be a finite number above 0, found -1"),
@@ -332,6 +343,59 @@ def test_data_and_settings_that_cannot_train(
     workflow = ConfigWorkflow(configs, workflow_type="train", **small(**places, projection_noise=0.0, **settings))
     with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
         workflow.initialize()
+
+
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_an_earlier_run_is_noticed_before_the_data_are_looked_at(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pt").touch()
+    for files in (["train"], ["train", "train_paper"]):
+        with pytest.raises(SystemExit, match="^ctclip: [^\n]*model.pt exists: give --resume True[^\n]*$"):
+            _workflow("train", name, files, dataset_dir="nowhere", output_dir=str(tmp_path)).initialize()
+
+
+@pytest.mark.parametrize("files", [["train"], ["train", "evaluate"]])
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_a_folder_that_cannot_be_written_is_noticed_first(name: str, files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(SystemExit, match="^ctclip: output_dir is a file, expected a folder, found [^\n]*out;[^\n]*$"):
+        _workflow("train", name, files, dataset_dir="nowhere", output_dir=str(tmp_path / "out")).initialize()
+
+
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_training_by_several_processes_needs_torchrun(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SystemExit, match="^ctclip: training by several processes needs torchrun[^\n]*$"):
+        _workflow("train", name, ["train", "multi_gpu_train"]).initialize()
+
+
+@pytest.mark.parametrize("name", ALL_BUNDLES)
+def test_results_are_never_the_input_of_the_next_run(name: str, tmp_path: Path) -> None:
+    places = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out")}
+    with pytest.raises(SystemExit, match="^ctclip: the output lies inside the input, which is never modified[^\n]*$"):
+        _workflow("infer", name, ["inference"], **places, overwrite=True).initialize()
+
+
+@pytest.mark.parametrize("name", ["ct_compact_denoising", "natural_clip_denoising"])
+def test_existing_results_are_noticed_before_the_network_runs(
+    name: str, ct_folder: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    data = data_of(name, ct_folder, image_folder)
+    last = sorted(data.iterdir())[-1].name
+    (tmp_path / last).touch()
+    workflow = _workflow(
+        "infer", name, ["inference"], dataset_dir=str(data), output_dir=str(tmp_path), evaluator="$1 / 0"
+    )
+    workflow.initialize()
+    with pytest.raises(SystemExit, match=f"^ctclip: [^\n]*{last} exists; give --overwrite True to replace it$"):
+        workflow.run()
+
+
+def test_photographs_of_any_size_fill_a_patch(tmp_path: Path) -> None:
+    Image.fromarray(np.full((5, 3, 3), 128, np.uint8)).save(tmp_path / "tiny.png")
+    workflow = _workflow("train", "natural_clip_denoising", ["train"], patch_size=64)
+    patches = workflow.parser.get_parsed_content("train#preprocessing")({"image": str(tmp_path / "tiny.png")})
+    for patch in patches:
+        assert torch.equal(patch["label"], torch.full((3, 64, 64), 128 / 255))
 
 
 @pytest.mark.parametrize("bundle", CT_BUNDLES)
@@ -370,7 +434,8 @@ def test_a_mistake_that_shows_during_a_run_is_one_line_too(
         ("infer", ["inference"], "no_hu.nii.gz", "no_hu.nii.gz: these values are not HU"),
     ):
         configs = [str(COMPACT / "configs" / f"{name}.json") for name in files]
-        places = {"dataset_dir": str(tmp_path / data), "output_dir": str(tmp_path), "bundle_root": str(COMPACT)}
+        output_dir = str(tmp_path / "out")
+        places = {"dataset_dir": str(tmp_path / data), "output_dir": output_dir, "bundle_root": str(COMPACT)}
         workflow = ConfigWorkflow(configs, workflow_type=kind, device="cpu", **places)
         workflow.initialize()
         with pytest.raises(SystemExit, match=f"^ctclip: {message}[^\n]*$"):
@@ -411,11 +476,12 @@ def test_a_damaged_image_ends_a_training_in_one_line(image_folder: Path, tmp_pat
 
 
 def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) -> None:
+    """Of three scans of two patients: means over slices or scans are others."""
     entries = []
-    for number in range(2):
-        full = low_dose(body_phantom_hu(3, 96), 8, seed=number).round()
-        entry = {"patient": f"p{number}"}
-        for key, volume in (("full", full), ("low", low_dose(full, 30, seed=9 + number).round())):
+    for number, (patient, slices, sd_hu) in enumerate([("one", 2, 15), ("one", 3, 30), ("two", 9, 60)]):
+        full = low_dose(body_phantom_hu(slices, 96), 8, seed=number).round()
+        entry = {"patient": patient}
+        for key, volume in (("full", full), ("low", low_dose(full, sd_hu, seed=9 + number).round())):
             entry[key] = f"{key}{number}.nii.gz"
             image = nib.Nifti1Image(volume.astype(np.int16).T, np.diag([-0.7, -0.7, 3, 1]))
             nib.save(image, tmp_path / entry[key])
@@ -426,22 +492,22 @@ def test_evaluation_gives_the_figures_of_the_evaluate_command(tmp_path: Path) ->
 
     places = {"dataset_dir": str(tmp_path / "decathlon.json"), "output_dir": str(tmp_path / "bundle")}
     _run(_workflow("train", COMPACT.name, ["train", "evaluate"], **places))
-    by_bundle = dict(
-        line.replace(",", "\t").split("\t")[:2]
-        for line in (tmp_path / "bundle" / "metrics.csv").read_text().splitlines()
-    )
+    by_bundle = dict(line.split(",") for line in (tmp_path / "bundle" / "metrics.csv").read_text().splitlines())
+    settings = json.loads((tmp_path / "bundle" / "settings.json").read_text())
+    assert (settings["window_hu"], settings["data_range_hu"]) == ([-160, 240], 400)
+    assert (settings["noise"], settings["patients"], settings["volumes"]) == ("that of the pairs", 2, 3)
 
     options = ["--strength", "1", "--baseline", "identity", "--no-physics", "--quiet"]
     result = CliRunner().invoke(
         app, ["evaluate", str(tmp_path / "pairs.json"), "--output", str(tmp_path / "cli"), *options]
     )
     assert result.exit_code == 0, result.output
-    summary = json.loads((tmp_path / "cli" / "results.json").read_text())["summary"]
-    by_command = {(r["method"], r["metric"]): r["mean"] for r in summary if r["window"] == "[-160,240] HU"}
+    document = json.loads((tmp_path / "cli" / "results.json").read_text())
+    assert settings["model_sha256"] in json.dumps(document["methods"])
+    by_command = {(r["method"], r["metric"]): r["mean"] for r in document["summary"] if r["window"] == "[-160,240] HU"}
     for method, suffix in (("ct-compact", ""), ("identity", "_of_input")):
-        for metric in ("psnr_db", "rmse_hu"):
-            assert float(by_bundle[metric + suffix]) == pytest.approx(by_command[method, metric], abs=2e-3)
-    assert float(by_bundle["ssim"]) == pytest.approx(by_command["ct-compact", "ssim"], abs=1e-4)
+        for metric, tolerance in (("psnr_db", 2e-3), ("rmse_hu", 2e-3), ("ssim", 1e-4)):
+            assert float(by_bundle[metric + suffix]) == pytest.approx(by_command[method, metric], abs=tolerance)
 
 
 def _patches_hu(folder: Path, volume_hu: np.ndarray, **settings: Any) -> list[dict[str, np.ndarray]]:

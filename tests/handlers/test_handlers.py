@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +10,19 @@ import torch
 from ignite.engine import Engine, Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import RootMeanSquaredError, ValidationHandler, from_engine
+from monai.metrics import RMSEMetric
 from monai.transforms import RandGaussianNoise
 
-from ctclip.errors import AlreadyDoneError, DataError
-from ctclip.handlers import EpochSeedHandler, GradientClippingHandler, MixUpBatch, ResumableCheckpointHandler
+from ctclip.errors import AlreadyDoneError, ConfigError, DataError
+from ctclip.handlers import (
+    EpochSeedHandler,
+    GradientClippingHandler,
+    MixUpBatch,
+    PatientMean,
+    ResumableCheckpointHandler,
+    SettingsSaver,
+)
+from ctclip.handlers.resumable_checkpoint import refuse_to_overwrite
 
 
 def _state(**values: object) -> SimpleNamespace:
@@ -301,10 +311,10 @@ class TestResumableCheckpoints:
 
     def test_a_new_run_does_not_overwrite_an_old_one(self, tmp_path: Path) -> None:
         parts = self._run(tmp_path)
-        parts[0].refuse_to_overwrite()
+        refuse_to_overwrite(tmp_path)
         self._epoch(parts, 1, 20.0, 1, weight=1.0)
         with pytest.raises(DataError, match="--resume True"):
-            parts[0].refuse_to_overwrite()
+            refuse_to_overwrite(tmp_path)
 
 
 class TestDivergence:
@@ -364,3 +374,42 @@ class TestDivergence:
             self._trainer(tmp_path, network).run()
         assert len(validated) == 2
         assert not list(tmp_path.iterdir())
+
+
+def test_metrics_count_patients_and_not_slices_or_scans() -> None:
+    """Two scans of one patient, with 2 slices 10 HU off and 4 slices 40 HU off, and one of another, 20 slices 2 HU off.
+
+    An evaluation may be repeated with the same metric.
+    """
+    label = torch.linspace(0, 100, 64).reshape(1, 8, 8, 1)
+
+    def volume(slices: int, off_hu: float) -> dict[str, torch.Tensor]:
+        full = label.expand(-1, -1, -1, slices)
+        return {"label": full, "pred": full + off_hu, "image": full + 2 * off_hu}
+
+    def step(engine: Engine, batch: tuple[str, dict[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+        engine.state.batch = [{"patient": batch[0]}]
+        return [batch[1]]
+
+    engine = Engine(step)
+    for key in ("pred", "image"):
+        PatientMean(RMSEMetric(), key, (-160, 240)).attach(engine, key)
+    batches = [("one", volume(2, 10)), ("two", volume(20, 2)), ("one", volume(4, 40))]
+    for _ in range(2):
+        engine.run(batches)
+        assert engine.state.metrics["pred"] == pytest.approx(((2 * 10 + 4 * 40) / 6 + 2) / 2)
+        assert engine.state.metrics["image"] == pytest.approx(((2 * 20 + 4 * 80) / 6 + 4) / 2)
+
+
+def test_the_mean_over_patients_refuses_what_is_no_window() -> None:
+    with pytest.raises(ConfigError, match="an HU window needs two finite ends"):
+        PatientMean(RMSEMetric(), "pred", (240, -160))
+
+
+def test_settings_are_saved_beside_the_figures(tmp_path: Path) -> None:
+    engine = Engine(lambda *_: None)
+    SettingsSaver(str(tmp_path / "out"), {"window_hu": [-160, 240]}).attach(engine)
+    engine.run([0])
+    saved = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert saved.keys() == {"window_hu", "ctclip"}
+    assert saved["window_hu"] == [-160, 240]

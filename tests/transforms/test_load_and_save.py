@@ -103,6 +103,34 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     assert (read_volume(source).hu == 0).all()
 
 
+def test_what_exists_is_known_before_anything_is_denoised(tmp_path: Path) -> None:
+    volume = Volume(np.zeros((3, 4, 5), np.float32), np.diag([-1.0, -1.0, 2.0, 1.0]), np.dtype(np.int16))
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        write_volume(tmp_path / place / "ct.nii.gz", volume)
+    write_ct_series(tmp_path / "series", body_phantom_hu(2, 64)[:, :48])
+    (item,) = find_items(tmp_path / "series")
+    first, second = (str(tmp_path / place / "ct.nii.gz") for place in ("a", "b"))
+
+    def save(**settings: bool) -> SaveImageCTd:
+        return SaveImageCTd("pred", "source", str(tmp_path / "out"), "any", "", **settings)
+
+    save().require_new([first, item["image"]])
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="two volumes would be written to .*ct.nii.gz"):
+        save().require_new([first, second])
+    save()({"pred": torch.zeros(1, 5, 4, 3), "source": first})
+    save()({"pred": torch.zeros(1, 64, 48, 2), "source": item["image"]})
+    for scan in (first, item["image"]):
+        with pytest.raises(ConfigError, match="exists; give --overwrite True"):
+            save().require_new([scan])
+    save(overwrite=True).require_new([first, item["image"]])
+    (series,) = (path for path in (tmp_path / "out").iterdir() if path.is_dir())
+    (series / "notes.txt").touch()
+    with pytest.raises(ConfigError, match="holds 1 files or folders that are no earlier result"):
+        save(overwrite=True).require_new([item["image"]])
+
+
 def test_a_series_goes_through_and_says_how_it_was_made(tmp_path: Path) -> None:
     write_ct_series(tmp_path / "in", body_phantom_hu(3, 64)[:, :48])
     (item,) = find_items(tmp_path / "in")
