@@ -6,8 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctclip.data.detached import how_to_convert
 from ctclip.data.series import read_series
-from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, how_to_convert, is_volume_file, read_volume
+from ctclip.data.volumes import VOLUME_SUFFIXES, Volume, is_volume_file, read_volume
 from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
 from ctclip.hu_window import require_hu

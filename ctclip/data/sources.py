@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ctclip.data.detached import how_to_convert
 from ctclip.data.layouts import find_layout, hashed
 from ctclip.data.pairs import find_pairs
-from ctclip.data.volumes import how_to_convert, is_volume_file
+from ctclip.data.volumes import is_volume_file
 from ctclip.dicom import SliceFile, patient_key, scan
 from ctclip.dicom.geometry import POSITION_TOLERANCE_MM
 from ctclip.errors import DataError, SeriesError

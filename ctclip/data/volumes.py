@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 
 from ctclip.atomic import atomic_path
+from ctclip.data.detached import require_own_values
 from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".nrrd", ".mha")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
-
-DETACHED_SUFFIXES = (".mhd", ".nhdr")
-"""Headers of MetaImage and NRRD that name the file with the values. That may be any file, so they are not read."""
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK counts x and y towards left and posterior, NIfTI towards right and anterior."""
@@ -64,12 +62,6 @@ class Volume:
 def is_volume(path: Path) -> bool:
     """Whether the name says that this is a volume that ctclip reads and writes."""
     return path.name.lower().endswith(VOLUME_SUFFIXES)
-
-
-def how_to_convert(paths: Iterable[Path]) -> str:
-    """What to do about the volumes among some files whose values lie in a file of their own; "" without any."""
-    found = sorted({path.suffix.lower() for path in paths} & set(DETACHED_SUFFIXES))
-    return f"{' and '.join(found)} files are not read: convert them to .mha, .nrrd or .nii.gz" if found else ""
 
 
 def is_volume_file(path: Path) -> bool:
@@ -215,8 +207,9 @@ def _read_itk(path: Path) -> Volume:
     import SimpleITK as sitk
 
     try:
+        require_own_values(path)
         image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         # the library's own words name its source files and the folder
         raise DataError(
             f"{path.name} cannot be read as {path.suffix}: it is damaged, cut short or of another format; get it again"

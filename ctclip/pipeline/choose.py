@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ctclip.data.detached import how_to_convert
 from ctclip.data.images import IMAGE_SUFFIXES, other_formats
-from ctclip.data.volumes import how_to_convert, is_volume
+from ctclip.data.volumes import is_volume
 from ctclip.dicom import Scan, Series
 from ctclip.dicom.derivation import DENOISED_BY
 from ctclip.errors import ConfigError, SeriesError

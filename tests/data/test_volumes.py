@@ -263,3 +263,31 @@ def test_a_cropped_volume_has_its_own_shape(tmp_path: Path) -> None:
     whole = read_volume(tmp_path / "whole.nii")
     write_volume(tmp_path / "crop.nii", replace(whole, hu=whole.hu[1:3]))
     np.testing.assert_array_equal(read_volume(tmp_path / "crop.nii").hu, hu[1:3])
+
+
+def test_a_header_that_names_another_file_is_refused(tmp_path: Path) -> None:
+    """It could name any file of the machine."""
+    image = sitk.GetImageFromArray(np.full((2, 3, 4), -7, np.int16))
+    (tmp_path / "other.raw").write_bytes(sitk.GetArrayViewFromImage(image).tobytes())
+    for name, field in (("a.mha", b"ElementDataFile = LOCAL"), ("a.nrrd", b"encoding: raw")):
+        path = tmp_path / name
+        sitk.WriteImage(image, str(path))
+        assert (read_volume(path).hu == -7).all()
+        header = path.read_bytes()
+        elsewhere = {
+            "a.mha": [
+                b"ElementDataFile = %s",
+                b" elementdatafile : %s",
+                b"Comment = ElementDataFile = LOCAL\nElementDataFile = %s",
+            ],
+            "a.nrrd": [
+                field + b"\ndata file: %s",
+                field + b"\rdata file: %s",
+                field + b"\nDATAFILE: %s",
+                field + b"\n data file: LIST\n%s",
+            ],
+        }[name]
+        for text in elsewhere:
+            path.write_bytes(header.replace(field, text % str(tmp_path / "other.raw").encode()))
+            with pytest.raises(DataError, match=f"{name} names another file for its values, expected them inside"):
+                read_volume(path)
