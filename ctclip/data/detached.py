@@ -16,7 +16,7 @@ HEADER_BYTES = 1 << 20
 
 ELSEWHERE = {
     ".mha": re.compile(rb"ElementDataFile(?!\s*[=:]\s*LOCAL\s*[\r\n])", re.IGNORECASE),
-    ".nrrd": re.compile(rb"data ?file\s*:", re.IGNORECASE),
+    ".nrrd": re.compile(rb"data ?file\s*:(?!=)", re.IGNORECASE),
 }
 """The field of a header that names another file, wherever it stands: readers differ in what they take for a line."""
 
@@ -36,7 +36,8 @@ def require_own_values(path: Path) -> None:
     """
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
-    if ELSEWHERE[path.suffix.lower()].search(header):
+    elsewhere = ELSEWHERE.get(path.suffix.lower())
+    if elsewhere and elsewhere.search(header):
         raise DataError(
             f"{path.name} names another file for its values, expected them inside: convert it to .nii.gz, or write it "
             "again with its values"

@@ -19,11 +19,11 @@ from ctclip.files import folders_below
 
 AUTO, MAYO, TCIA, LIST = "auto", "mayo2016", "tcia", "pairs"
 
-MAYO_DOSE = re.compile(r"^((quarter|low|full|normal)[_-]?dose|(quarter|QD|full|FD)_)", re.IGNORECASE)
+MAYO_DOSE = re.compile(r"^(quarter|QD|full|FD)_")
 """Start of the dose folders of the AAPM-Mayo 2016 challenge: ``quarter_1mm``, and ``QD_1mm`` of the archive around
-it; and of those that people sort its slices into, such as ``quarterdose`` or ``low_dose``."""
+it."""
 
-MAYO_LOW = ("quarter", "qd", "low")
+MAYO_LOW = ("quarter_", "QD_")
 
 TCIA_DOSE = re.compile(r"(low|full) dose images", re.IGNORECASE)
 """Part of the folder names of LDCT-and-Projection-data, which spells it "Low Dose Images" and "Full dose images"."""
@@ -34,8 +34,8 @@ OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 """What spreadsheets put between columns instead of commas, by language."""
 
 EXPECTED = (
-    "expected quarter_* beside full_* or low_dose beside full_dose (mayo2016), 'Low Dose Images' beside 'Full Dose "
-    "Images' (tcia), or a JSON or CSV file whose entries have low and full (pairs)"
+    "expected quarter_* beside full_* (mayo2016), 'Low Dose Images' beside 'Full Dose Images' (tcia), or a JSON or CSV "
+    "file whose entries have low and full (pairs)"
 )
 
 
@@ -75,9 +75,8 @@ def find_layout(data: Path, layout: str = AUTO) -> tuple[list[FoundPair], list[s
     ==========  ===================================================================================================
     mayo2016    ``<patient>/quarter_1mm`` and ``<patient>/full_1mm``, one scan each, at any depth, also below folders
                 that are named so in turn: ``3mm B30/QD_3mm/quarter_3mm/<patient>/quarter_3mm`` and
-                ``3mm B30/FD_3mm/full_3mm/<patient>/full_3mm``. The same for folders whose names start with
-                ``quarterdose`` or ``low_dose``, and ``fulldose`` or ``normal-dose``. The patient is the folder,
-                since de-identified copies state one PatientID for all
+                ``3mm B30/FD_3mm/full_3mm/<patient>/full_3mm``. The patient is the folder, since
+                de-identified copies state one PatientID for all
     tcia        ``<patient>/<study>/1.000000-Low Dose Images-07574`` and, in the same study, ``1.000000-Full dose
                 images-67226``
     pairs       a JSON list of objects, or a CSV file with a header line; ``low`` and ``full`` are paths relative to the
@@ -124,7 +123,7 @@ def _mayo2016(root: Path) -> list[Folders]:
     for path in folders:
         if path not in outer:
             place = tuple(MAYO_DOSE.sub("", part) for part in path.relative_to(root).parts)
-            groups[place][not path.name.lower().startswith(MAYO_LOW)].append(path)
+            groups[place][not path.name.startswith(MAYO_LOW)].append(path)
     return list(groups.values())
 
 

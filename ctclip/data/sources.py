@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ LAYOUTS = (
     "a list of pairs (JSON or CSV), or a decathlon-style JSON list"
 )
 
+
+NAMED_LOW_DOSE = re.compile(r"(quarter|low)[ _-]?dose|^(quarter|QD)_", re.IGNORECASE)
+"""Names of folders whose scans are hardly of normal dose."""
 
 PARTS_OF_A_SET = ("imagestr", "imagests", "imagesval")
 """Folders of the Medical Segmentation Decathlon and of nnU-Net, in lower case: each holds a file per patient."""
@@ -68,7 +72,7 @@ def find_items(dataset_dir: str | Path, section: str = "training") -> list[Item]
     if not root.exists():
         raise DataError(f"no such file or folder: {root}; expected {LAYOUTS}")
     if root.is_dir():
-        items = _from_pairs(root) or _from_volumes_or_dicom(root)
+        items = _from_pairs(root) or _of_normal_dose(root, _from_volumes_or_dicom(root))
     elif is_volume_file(root):
         items = [{"image": str(root), "patient": hashed(root.name)}]
     elif root.suffix.lower() == ".csv" or _is_list_of_pairs(root):
@@ -190,12 +194,40 @@ def _from_volumes_or_dicom(root: Path) -> list[Item]:
     return volumes
 
 
+def _of_normal_dose(root: Path, items: list[Item]) -> list[Item]:
+    """The items, with a word about those that are named otherwise."""
+    doubtful = sum(_is_named_low_dose(Path(path).relative_to(root)) for path in map(_first_file, items))
+    if doubtful:
+        logger.warning(
+            "taken for normal dose, though a folder is named low or quarter dose: %d of %d scans; a list of pairs says "
+            "which is which",
+            doubtful,
+            len(items),
+        )
+    return items
+
+
+def _first_file(item: Item) -> str:
+    return item["image"] if isinstance(item["image"], str) else item["image"][0]
+
+
+def _is_named_low_dose(path: Path) -> bool:
+    return any(NAMED_LOW_DOSE.search(name) for name in path.parts[:-1])
+
+
 def _from_volumes(root: Path) -> list[Item]:
     files = files_below(root)
     if how_to_convert(files):
         logger.warning(how_to_convert(files))
     volumes = [path for path in files if is_volume_file(path)]
-    return [{"image": str(path), "patient": hashed(_patient_of_volume(path.relative_to(root)))} for path in volumes]
+    return [{"image": str(path), "patient": hashed(_patient_of_volume(_inside(root, path)))} for path in volumes]
+
+
+def _inside(root: Path, path: Path) -> Path:
+    """The way from the root to a file through no linked folder, which may gather several patients; through the links
+    where it lies elsewhere. Linked files count where the links lie: their contents may all lie in one folder."""
+    whole, folder = root.resolve(), path.parent.resolve()
+    return (folder / path.name).relative_to(whole) if folder.is_relative_to(whole) else path.relative_to(root)
 
 
 def _patient_of_volume(path: Path) -> str:

@@ -38,8 +38,6 @@ LAYOUTS = {
     "mayo2016": ("L506/quarter_1mm", "L506/full_1mm"),
     "mayo2016 unpacked": ("3mm B30/quarter_3mm/L506/quarter_3mm", "3mm B30/full_3mm/L506/full_3mm"),
     "mayo2016 archive": ("3mm B30/QD_3mm/L506/quarter_3mm", "3mm B30/FD_3mm/L506/full_3mm"),
-    "mayo2016 sorted": ("L506/quarterdose", "L506/fulldose"),
-    "mayo2016 of one's own": ("L506/Low_Dose_1mm", "L506/Normal_Dose_1mm"),
     "tcia": ("L506/12-23-2021/1.000000-Low Dose Images-39", "L506/12-23-2021/1.000000-Full dose images-71"),
 }
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ctclip.checks import or_exit
 from ctclip.data.images import find_images
+from ctclip.data.layouts import hashed
 from ctclip.data.scans import read_scan
 from ctclip.data.sources import are_pairs, find_items, normal_dose, patient_weights, split_by_patient
 from ctclip.errors import DataError, SeriesError
@@ -131,6 +132,28 @@ def test_links_to_the_folders_of_patients_are_followed_in_every_layout(
     assert [item["patient"] for item in linked] == [item["patient"] for item in stored]
     assert [set(item) for item in linked] == [set(item) for item in stored]
     assert str(normal_dose(linked)).replace(str(data), str(store)) == str(normal_dose(stored))
+
+
+def test_links_that_gather_patients_inside_the_data_do_not_make_them_one(tmp_path: Path) -> None:
+    for name in ("p1", "p2", "p3"):
+        _volume(tmp_path / name / "x.nii.gz")
+        (tmp_path / "folds" / "0").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folds" / "0" / name).symlink_to(tmp_path / name)
+    (tmp_path / "p3" / "x.nii.gz").rename(tmp_path / "folds" / "contents.nii.gz")
+    (tmp_path / "p3" / "x.nii.gz").symlink_to(tmp_path / "folds" / "contents.nii.gz")
+    assert sorted(item["patient"] for item in find_items(tmp_path)) == sorted(map(hashed, ("p1", "p2", "p3", "folds")))
+
+
+def test_scans_that_are_named_low_dose_and_fit_no_layout_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _volume(tmp_path / "fulldose" / "a.nii.gz")
+    _volume(tmp_path / "anna" / "x.nii.gz")
+    find_items(tmp_path)
+    assert "taken for normal dose" not in caplog.text
+    _volume(tmp_path / "QuarterDose" / "a.nii.gz")
+    assert len(find_items(tmp_path)) == 3
+    assert "taken for normal dose, though a folder is named low or quarter dose: 1 of 3 scans" in caplog.text
 
 
 def test_links_to_folders_of_photographs_are_followed(tmp_path: Path) -> None:
