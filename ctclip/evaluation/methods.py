@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctclip.data.pairs import Predictions
+from ctclip.data.predictions import Predictions
 from ctclip.denoise import Denoiser
 from ctclip.errors import ConfigError, DataError, SeriesError
 from ctclip.evaluation.baselines import FILTERS, NEED_NO_NOISE, find_filter, noise_of_volume_hu

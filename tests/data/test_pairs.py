@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from ctclip.data.layouts import hashed
-from ctclip.data.pairs import Predictions, find_pairs, read_pair
+from ctclip.data.pairs import find_pairs, read_pair
+from ctclip.data.predictions import Predictions
 from ctclip.errors import ConfigError, DataError, SeriesError
 from ctclip.units import PADDING_HU
 from tests.dicom.fake import SAGITTAL, SHAPE, fake_derivation, fake_slice, tilted, write
