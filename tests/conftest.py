@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _same_random_numbers() -> None:
+    """Networks get the same random weights in every run: now and then others are all dead, or hardly do anything."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
