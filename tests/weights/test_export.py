@@ -76,6 +76,7 @@ def test_a_decoder_is_completed_by_what_holds_its_encoder(network: DenseFeatureD
     for name in ("full.pt", "published.pth", "bare.pt"):
         found = load_network(decoder, encoder_weights=tmp_path / name).state_dict()
         assert all(torch.equal(values, expected[key]) for key, values in found.items())
+    torch.manual_seed(1)
     other = DenseFeatureDenoiser(DenoiserConfig(encoder_width=8, decoder_width=8, residual=True))
     save_checkpoint(other, tmp_path / "other.pt")
     with pytest.raises(WeightsError, match="do not belong to decoder.pt"):
