@@ -75,9 +75,8 @@ def denoise(
 ) -> None:
     """Denoise every axial CT series in a folder, a volume, or photographs.
 
-    Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series failed; with --dry-run what they
-    would be by the headers.
-    Research use only; keep the original series.
+    Exit codes: 0 all done, 1 nothing done, 2 wrong usage, 3 some series failed; with --dry-run what they would be
+    by the headers. Research use only; keep the original series.
     """
     console = plain_console(quiet=quiet)
     logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, format="%(levelname)s %(message)s")

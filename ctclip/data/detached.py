@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from ctclip.errors import DataError
@@ -11,14 +12,12 @@ from ctclip.errors import DataError
 DETACHED_SUFFIXES = (".mhd", ".nhdr")
 """Headers of MetaImage and NRRD without values."""
 
-HEADER_BYTES = 1 << 20
-"""More than any header of a volume; what begins like a field behind it lies in the values."""
+MHA_ELSEWHERE = re.compile(rb"ElementDataFile(?!\s*[=:]\s*(?i:local)\s*[\r\n])")
+NRRD_ELSEWHERE = re.compile(rb"data ?file\s*:(?!=)", re.IGNORECASE)
+"""The field that names another file, wherever it stands: readers differ in what they take for a line."""
 
-ELSEWHERE = {
-    ".mha": re.compile(rb"ElementDataFile(?!\s*[=:]\s*LOCAL\s*[\r\n])", re.IGNORECASE),
-    ".nrrd": re.compile(rb"data ?file\s*:(?!=)", re.IGNORECASE),
-}
-"""The field of a header that names another file, wherever it stands: readers differ in what they take for a line."""
+NRRD_HEADER_END = re.compile(rb"\n\r?\n")
+"""A line that is empty for every reader. MetaImage's header ends with the field itself: the whole file is searched."""
 
 
 def how_to_convert(paths: Iterable[Path]) -> str:
@@ -34,10 +33,15 @@ def require_own_values(path: Path) -> None:
         DataError: when it does.
         OSError: when the file cannot be read.
     """
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES)
-    elsewhere = ELSEWHERE.get(path.suffix.lower())
-    if elsewhere and elsewhere.search(header):
+    if not path.stat().st_size:
+        return  # which the reader refuses
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        if path.suffix.lower() == ".nrrd":
+            end = NRRD_HEADER_END.search(content)
+            elsewhere = NRRD_ELSEWHERE.search(content, 0, end.end() if end else len(content))
+        else:
+            elsewhere = MHA_ELSEWHERE.search(content)
+    if elsewhere:
         raise DataError(
             f"{path.name} names another file for its values, expected them inside: convert it to .nii.gz, or write it "
             "again with its values"

@@ -265,32 +265,33 @@ def test_a_cropped_volume_has_its_own_shape(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "crop.nii").hu, hu[1:3])
 
 
-def test_a_header_that_names_another_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "field", "elsewhere"),
+    [
+        ("a.mha", b"ElementDataFile = LOCAL", b"ElementDataFile = %s"),
+        ("a.mha", b"ElementDataFile = LOCAL", b"Comment = ElementDataFile = LOCAL\nElementDataFile = %s"),
+        ("a.mha", b"ElementDataFile = LOCAL", b"Comment = x\n" * 100_000 + b" ElementDataFile : %s"),
+        ("a.nrrd", b"encoding: raw", b"encoding: raw\ndata file: %s"),
+        ("a.nrrd", b"encoding: raw", b"encoding: raw\rdata file: %s"),
+        ("a.nrrd", b"encoding: raw", b"encoding: raw\nDATAFILE: %s"),
+        ("a.nrrd", b"encoding: raw", b"encoding: raw\n" + b"# x\n" * 300_000 + b"data file: %s"),
+    ],
+)
+def test_a_header_that_names_another_file_is_refused(name: str, field: bytes, elsewhere: bytes, tmp_path: Path) -> None:
     """It could name any file of the machine."""
-    image = sitk.GetImageFromArray(np.full((2, 3, 4), -7, np.int16))
-    (tmp_path / "other.raw").write_bytes(sitk.GetArrayViewFromImage(image).tobytes())
-    for name, field in (("a.mha", b"ElementDataFile = LOCAL"), ("a.nrrd", b"encoding: raw")):
-        path = tmp_path / name
-        sitk.WriteImage(image, str(path))
-        assert (read_volume(path).hu == -7).all()
-        header = path.read_bytes()
-        if name == "a.nrrd":  # a key of somebody's own
-            path.write_bytes(header.replace(field, field + b"\nsource_data file:=x"))
-            assert (read_volume(path).hu == -7).all()
-        elsewhere = {
-            "a.mha": [
-                b"ElementDataFile = %s",
-                b" elementdatafile : %s",
-                b"Comment = ElementDataFile = LOCAL\nElementDataFile = %s",
-            ],
-            "a.nrrd": [
-                field + b"\ndata file: %s",
-                field + b"\rdata file: %s",
-                field + b"\nDATAFILE: %s",
-                field + b"\n data file: LIST\n%s",
-            ],
-        }[name]
-        for text in elsewhere:
-            path.write_bytes(header.replace(field, text % str(tmp_path / "other.raw").encode()))
-            with pytest.raises(DataError, match=f"{name} names another file for its values, expected them inside"):
-                read_volume(path)
+    image, path, other = sitk.GetImageFromArray(np.full((2, 3, 4), -7, np.int16)), tmp_path / name, tmp_path / "other"
+    sitk.WriteImage(image, str(path))
+    assert (read_volume(path).hu == -7).all()
+    other.write_bytes(sitk.GetArrayViewFromImage(image).tobytes())
+    path.write_bytes(path.read_bytes().replace(field, elsewhere % str(other).encode()))
+    assert (sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == -7).all(), "SimpleITK reads the other file"
+    with pytest.raises(DataError, match=f"{name} names another file for its values, expected them inside"):
+        read_volume(path)
+
+
+def test_a_key_or_values_that_look_like_such_a_field_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.nrrd"
+    values = np.frombuffer(b"data file: nowhere at all".ljust(48), np.int16).reshape(2, 3, 4)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+    path.write_bytes(path.read_bytes().replace(b"encoding: raw", b"encoding: raw\nsource_data file:=x"))
+    assert (read_volume(path).hu == values).all()
