@@ -18,8 +18,8 @@ from ctclip.dicom import is_dicom_file
 from ctclip.errors import DataError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-ITK_SUFFIXES = (".nrrd", ".mha")
-VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+ITK_READERS = {".nrrd": "NrrdImageIO", ".mha": "MetaImageIO"}
+VOLUME_SUFFIXES = (*NIFTI_SUFFIXES, *ITK_READERS)
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """ITK counts x and y towards left and posterior, NIfTI towards right and anterior."""
@@ -208,7 +208,8 @@ def _read_itk(path: Path) -> Volume:
 
     try:
         require_own_values(path)
-        image = sitk.ReadImage(str(path))
+        # the reader of this format alone: another one may follow what is not looked for here
+        image = sitk.ReadImage(str(path), imageIO=ITK_READERS.get(path.suffix.lower(), ""))
     except (OSError, RuntimeError) as error:
         # the library's own words name its source files and the folder
         raise DataError(
